@@ -1,0 +1,25 @@
+# Third-party libraries, all Debian packages (scripts/install_deps.sh names them; docs/adr/0001 says why each).
+find_package(Threads REQUIRED)
+find_package(fmt REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(simdjson REQUIRED)
+find_package(tomlplusplus REQUIRED)
+find_package(OpenSSL REQUIRED)
+find_package(GTest REQUIRED)
+find_package(benchmark REQUIRED)
+
+# Header-only or without a CMake package: thin interface targets, so that system headers never raise our warnings.
+find_path(HP_BOOST_INCLUDE boost/beast.hpp REQUIRED)
+add_library(hp_boost INTERFACE)
+target_include_directories(hp_boost SYSTEM INTERFACE "${HP_BOOST_INCLUDE}")
+target_compile_definitions(hp_boost INTERFACE BOOST_ASIO_NO_DEPRECATED BOOST_BEAST_USE_STD_STRING_VIEW)
+
+find_path(HP_CLI11_INCLUDE CLI/CLI.hpp REQUIRED)
+add_library(hp_cli11 INTERFACE)
+target_include_directories(hp_cli11 SYSTEM INTERFACE "${HP_CLI11_INCLUDE}")
+
+find_path(HP_XXHASH_INCLUDE xxhash.h REQUIRED)
+find_library(HP_XXHASH_LIBRARY xxhash REQUIRED)
+add_library(hp_xxhash INTERFACE)
+target_include_directories(hp_xxhash SYSTEM INTERFACE "${HP_XXHASH_INCLUDE}")
+target_link_libraries(hp_xxhash INTERFACE "${HP_XXHASH_LIBRARY}")

@@ -1,0 +1,56 @@
+// The seam between engine and model: one step takes new tokens of many sequences and gives logits. Tokens in, logits
+// out; no text, no requests, no policy. Implementations: arch/cpu (this room), the CUDA plug-in, sim's fake.
+//
+// Contract (batch invariance): a sequence's logits are the same bits whatever else is in the batch, however its tokens
+// were chunked over steps, and whether they were prefilled or decoded one by one.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "base/ids.h"
+#include "base/result.h"
+
+namespace hp {
+
+/// One sequence's share of a step. KV of positions before `position` has been written by earlier steps into `blocks`.
+struct SequenceStep {
+  std::span<const TokenId> tokens;  ///< new tokens, at least one
+  std::int32_t position = 0;        ///< of tokens[0]
+  std::span<const BlockId> blocks;  ///< covers positions [0, position + tokens.size())
+  std::int32_t logit_rows = 0;      ///< logits are wanted for the last n tokens: 0 in a middle chunk, 1 to decode
+};
+
+/// Logits of a step: [rows, vocab] in the order of the sequences. Valid until the next step.
+struct StepLogits {
+  std::span<const float> values;
+  std::int32_t rows = 0, vocab = 0;
+  [[nodiscard]] std::span<const float> row(std::int32_t i) const {
+    return values.subspan(static_cast<std::size_t>(i) * static_cast<std::size_t>(vocab),
+                          static_cast<std::size_t>(vocab));
+  }
+};
+
+struct ExecutorInfo {
+  std::string device;   ///< "cpu avx512, 2 threads"
+  std::string weights;  ///< fingerprint of the weights
+  std::int32_t vocab = 0;
+  std::int32_t context = 0;        ///< most positions of one sequence
+  std::int32_t block_tokens = 16;  ///< tokens per KV block
+  std::int32_t blocks = 0;         ///< KV blocks in all
+  std::size_t block_bytes = 0;     ///< bytes of one KV block over all layers
+  std::int32_t max_step_tokens = 0;
+  std::int32_t max_logit_rows = 0;
+};
+
+class Executor {
+ public:
+  virtual ~Executor() = default;
+  [[nodiscard]] virtual const ExecutorInfo& info() const = 0;
+  /// Not reentrant; called from the engine's thread only. An error means that the device is lost: the node ends.
+  virtual Result<StepLogits> step(std::span<const SequenceStep> batch) = 0;
+};
+
+}  // namespace hp

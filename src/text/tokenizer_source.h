@@ -1,0 +1,37 @@
+// Everything a tokenizer file says, in one plain struct, whatever format it came from (GGUF metadata or
+// tokenizer.json).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+
+namespace hp {
+
+enum class TokenizerKind { byte_bpe, sentencepiece_bpe };
+
+/// Which split pattern cuts text before BPE. Names follow GGUF's tokenizer.ggml.pre.
+enum class PreTokenizer { none, smollm, gpt2, llama3, qwen2, deepseek_llm, deepseek_coder, deepseek_v3 };
+
+enum class TokenType : std::uint8_t { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
+
+struct TokenizerSource {
+  TokenizerKind kind = TokenizerKind::byte_bpe;
+  PreTokenizer pre = PreTokenizer::none;
+  std::vector<std::string> tokens;  ///< by id; byte-level BPE tokens in GPT-2's printable alphabet, as in the file
+  std::vector<TokenType> types;     ///< by id
+  std::vector<float> scores;        ///< by id, SentencePiece only
+  std::vector<std::string> merges;  ///< "left right", in rank order, byte-level BPE only
+  std::optional<TokenId> bos, eos, unk, pad;
+  std::vector<TokenId>
+      end_of_generation;  ///< eos and every other token that ends an answer (<|im_end|>, <|eot_id|>, …)
+  bool add_bos = false;
+  bool add_space_prefix = false;  ///< SentencePiece
+  bool ignore_merges = false;     ///< Llama 3: a word that is a token is taken whole
+  std::string chat_template;      ///< Jinja text as found, used to recognize the family; may be empty
+};
+
+}  // namespace hp
