@@ -1,0 +1,40 @@
+# The front door. Each target installs what it needs and then calls one script or one CMake preset.
+.PHONY: serve test build bench check fmt tidy layout unit e2e fuzz deps test-deps clean
+
+JOBS ?= $(shell nproc)
+
+serve:            ## build, fetch the default model, start on 127.0.0.1:8000
+	@scripts/serve.sh
+
+test: test-deps   ## every test: layout, unit, golden, conformance, end to end; closes with "N passed, N failed"
+	@python3 scripts/run_tests.py
+
+build: deps       ## the program and all test binaries
+	@cmake --preset dev >/dev/null && cmake --build build/dev -j $(JOBS)
+
+check: test-deps  ## before every commit: format, tidy, layout, unit tests
+	@python3 scripts/run_tests.py --check
+
+fmt:              ## reformat the tree
+	@git ls-files 'src/*.h' 'src/*.cpp' 'tests/*.cpp' | xargs -r clang-format -i
+
+e2e: test-deps    ## end-to-end tests only
+	@python3 scripts/run_tests.py --only e2e
+
+unit: test-deps
+	@python3 scripts/run_tests.py --only unit
+
+layout:
+	@python3 scripts/check_layout.py
+
+fuzz: test-deps   ## every fuzzer for FUZZ_SECONDS each (default 300) under ASan
+	@scripts/fuzz.sh
+
+deps:
+	@scripts/install_deps.sh build
+
+test-deps:
+	@scripts/install_deps.sh test
+
+clean:
+	rm -rf build
