@@ -24,14 +24,20 @@ class JsonValue {
   using Object = std::vector<Member>;
 
   JsonValue() = default;  ///< null
-  template <typename T>
-  explicit JsonValue(T v) : value_(std::move(v)) {}
+  explicit JsonValue(bool v) : value_(v) {}
+  explicit JsonValue(std::int64_t v) : value_(v) {}
+  explicit JsonValue(double v) : value_(v) {}
+  explicit JsonValue(std::string v) : value_(std::move(v)) {}
+  explicit JsonValue(const char* v) : value_(std::string(v)) {}
+  explicit JsonValue(Array v) : value_(std::move(v)) {}
+  explicit JsonValue(Object v) : value_(std::move(v)) {}
 
-  /// Strict UTF-8 and RFC 8259; deeper than `max_depth` or trailing text is an error that names the byte offset.
+  /// Strict UTF-8 and RFC 8259; deeper than `max_depth` or trailing text is an error.
   static Result<JsonValue> parse(std::string_view text, std::size_t max_depth = 64);
 
   [[nodiscard]] bool is_null() const { return std::holds_alternative<std::monostate>(value_); }
   [[nodiscard]] bool is_number() const { return as_double().has_value(); }
+  [[nodiscard]] bool is_integer() const { return std::holds_alternative<std::int64_t>(value_); }
   [[nodiscard]] std::optional<bool> as_bool() const;
   [[nodiscard]] std::optional<std::int64_t> as_int() const;  ///< also for a double with an integral value in range
   [[nodiscard]] std::optional<double> as_double() const;     ///< also for an integer

@@ -1,4 +1,4 @@
-// Owned, 64-byte aligned memory (2 MiB aligned and huge-page advised when large). Move-only; allocation failure is an
+// Owned, page-aligned memory (huge-page advised when large). Move-only; allocation failure is an
 // Error.
 #pragma once
 

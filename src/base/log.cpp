@@ -1,0 +1,67 @@
+#include "base/log.h"
+
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <memory>
+
+#include "base/json.h"
+
+namespace hp::log {
+namespace {
+
+spdlog::level::level_enum to_spdlog(Level level) {
+  switch (level) {
+    case Level::trace:
+      return spdlog::level::trace;
+    case Level::debug:
+      return spdlog::level::debug;
+    case Level::info:
+      return spdlog::level::info;
+    case Level::warn:
+      return spdlog::level::warn;
+    case Level::error:
+      return spdlog::level::err;
+    case Level::off:
+      return spdlog::level::off;
+  }
+  return spdlog::level::info;
+}
+
+struct Sink {
+  std::shared_ptr<spdlog::logger> logger = spdlog::stderr_color_mt("homeport");
+  Format format = Format::text;
+};
+
+Sink& sink() {
+  static Sink instance;
+  return instance;
+}
+
+}  // namespace
+
+void configure(const Options& options) {
+  Sink& s = sink();
+  s.format = options.format;
+  s.logger->set_level(to_spdlog(options.level));
+  s.logger->set_pattern(options.format == Format::json
+                            ? R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","message":%v})"
+                            : "%Y-%m-%d %H:%M:%S.%e %^%l%$ %v");
+}
+
+bool enabled(Level level) {
+  return sink().logger->should_log(to_spdlog(level));
+}
+
+void write(Level level, std::string_view message) {
+  Sink& s = sink();
+  std::string text;
+  if (s.format == Format::json) {
+    append_json_string(text, message);
+  } else {
+    text.assign(message);
+  }
+  s.logger->log(to_spdlog(level), "{}", text);
+}
+
+}  // namespace hp::log
