@@ -1,0 +1,50 @@
+// The table of every configuration key. Defaults and ranges live here and nowhere else.
+#include <array>
+
+#include "base/config.h"
+
+namespace hp {
+namespace {
+
+constexpr auto kBoolean = ConfigType::boolean;
+constexpr auto kInteger = ConfigType::integer;
+constexpr auto kText = ConfigType::text;
+
+constexpr std::array kKeys{
+    ConfigKey{"server.host", "host", kText, "127.0.0.1", "", "Address to listen on, or unix:/path/to.sock."},
+    ConfigKey{"server.port", "port", kInteger, "8000", "", "TCP port to listen on; 0 takes any free one.", 0, 65535},
+    ConfigKey{"server.threads", "http-threads", kInteger, "1", "threads", "Event loops for HTTP.", 1, 64},
+    ConfigKey{"server.max_connections", "max-connections", kInteger, "4096", "", "Open client connections at once.", 1,
+              1000000},
+    ConfigKey{"server.max_body_bytes", "max-body-bytes", kInteger, "33554432", "bytes",
+              "Largest request body; larger ones are answered with 413.", 1024, 1073741824},
+    ConfigKey{"server.header_timeout_ms", "header-timeout-ms", kInteger, "10000", "ms",
+              "Time a client has to send its request headers.", 1, 3600000},
+    ConfigKey{"server.body_timeout_ms", "body-timeout-ms", kInteger, "60000", "ms",
+              "Time a client has to send its request body.", 1, 3600000},
+    ConfigKey{"server.idle_timeout_ms", "idle-timeout-ms", kInteger, "120000", "ms",
+              "How long a connection may stay idle between requests.", 1, 86400000},
+    ConfigKey{"server.write_timeout_ms", "write-timeout-ms", kInteger, "60000", "ms",
+              "A client that takes no byte for this long is cut.", 1, 3600000},
+    ConfigKey{"model.path", "model", kText, "", "", "Model to serve: a GGUF file or a directory with safetensors."},
+    ConfigKey{"model.name", "model-name", kText, "", "", "Name the API shows for it; empty takes the model's own."},
+    ConfigKey{"engine.threads", "threads", kInteger, "0", "threads", "Compute threads; 0 takes one per physical core.",
+              0, 1024},
+    ConfigKey{"engine.max_step_tokens", "max-step-tokens", kInteger, "512", "tokens",
+              "Prompt and reply tokens of one step together.", 1, 65536},
+    ConfigKey{"engine.max_running", "max-running", kInteger, "256", "sequences", "Sequences generating at once.", 1,
+              65536},
+    ConfigKey{"engine.max_waiting", "max-waiting", kInteger, "1024", "sequences",
+              "Sequences waiting for their turn; further requests are turned away.", 0, 1000000},
+    ConfigKey{"engine.prefix_cache", "prefix-cache", kBoolean, "true", "", "Reuse the work done for common prefixes."},
+    ConfigKey{"log.level", "log-level", kText, "info", "", "trace, debug, info, warn, error or off."},
+    ConfigKey{"log.format", "log-format", kText, "text", "", "text for people, json for collectors."},
+};
+
+}  // namespace
+
+std::span<const ConfigKey> config_keys() {
+  return kKeys;
+}
+
+}  // namespace hp
