@@ -91,6 +91,7 @@ std::uint8_t f32_to_f8_e4m3(float v) {
   if (v != v) return sign | 0x7F;
   const float magnitude = std::fabs(v);
   if (magnitude >= 448.0F) return sign | 0x7E;
+  if (magnitude == 0.0F) return sign;  // frexp gives zero no exponent to scale by
   if (magnitude == 0.0F) return sign;
   int exponent = 0;
   std::frexp(magnitude, &exponent);              // magnitude in [0.5, 1) · 2^exponent

@@ -57,6 +57,11 @@ TEST(DType, F8RoundsToTheNearestAndSaturates) {
   EXPECT_EQ(f8_e4m3_to_f32(f32_to_f8_e4m3(1e9F)), 448.0F);
   EXPECT_EQ(f8_e4m3_to_f32(f32_to_f8_e4m3(-500.0F)), -448.0F);
   EXPECT_TRUE(std::isnan(f8_e4m3_to_f32(f32_to_f8_e4m3(NAN))));
+  EXPECT_EQ(f32_to_f8_e4m3(INFINITY), 0x7E);
+  EXPECT_EQ(f32_to_f8_e4m3(0x1p-10F), 0x00);  // a tie goes to even: zero
+  EXPECT_EQ(f32_to_f8_e4m3(0x1.8p-9F), 0x02);
+  EXPECT_EQ(f32_to_f8_e4m3(1e-45F), 0x00);  // the smallest f32
+  EXPECT_EQ(f32_to_f8_e4m3(-0.0F), 0x80);
   for (float v = -460.0F; v < 460.0F; v += 0.0137F) {
     const float got = f8_e4m3_to_f32(f32_to_f8_e4m3(v));
     float best = 1e9F;
