@@ -1,8 +1,7 @@
 #include "base/thread_pool.h"
 
-#include <immintrin.h>
-
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "base/check.h"
@@ -10,15 +9,28 @@
 namespace hp {
 namespace {
 
-constexpr int kSpins = 20'000;  // about 50 µs of pauses before a member sleeps
+constexpr auto kSpin = std::chrono::microseconds(50);  // longer than a wake-up costs, too short to burn a core
+constexpr int kLooksPerClockRead = 16;
+
+/// Lets the other hardware thread run; how long one takes differs tenfold between CPUs, so nobody counts them.
+void pause_cpu() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
 
 /// Waits until `word` differs from `old`; returns the new value.
 std::uint32_t wait_change(const std::atomic<std::uint32_t>& word, std::uint32_t old) {
-  for (int i = 0; i < kSpins; ++i) {
-    const std::uint32_t now = word.load(std::memory_order_acquire);
-    if (now != old) return now;
-    _mm_pause();
-  }
+  const auto deadline = std::chrono::steady_clock::now() + kSpin;
+  do {
+    for (int i = 0; i < kLooksPerClockRead; ++i) {
+      const std::uint32_t now = word.load(std::memory_order_acquire);
+      if (now != old) return now;
+      pause_cpu();
+    }
+  } while (std::chrono::steady_clock::now() < deadline);
   word.wait(old, std::memory_order_acquire);
   return word.load(std::memory_order_acquire);
 }
