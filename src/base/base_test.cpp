@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <fstream>
 
@@ -68,6 +69,21 @@ TEST(ParallelTeam, EveryMemberRunsAndBarriersOrderWrites) {
   }
 }
 
+// Pauses longer than the spin put members to sleep before a run and inside a barrier: no wake-up may get lost.
+TEST(ParallelTeam, SleepingMembersWakeUp) {
+  ParallelTeam team(3);
+  std::atomic<int> visits{0};
+  for (int round = 0; round < 50; ++round) {
+    std::this_thread::sleep_for(std::chrono::microseconds(round % 3 * 100));
+    team.run([&](int member) {
+      if (member == round % 3) std::this_thread::sleep_for(std::chrono::microseconds(200));
+      team.barrier();
+      ++visits;
+    });
+    ASSERT_EQ(visits.load(), 3 * (round + 1));
+  }
+}
+
 TEST(ParallelTeam, SplitRangeCoversEverythingOnce) {
   for (const std::size_t count : {0U, 1U, 7U, 64U, 1000U}) {
     for (const int members : {1, 2, 3, 7}) {
@@ -123,6 +139,31 @@ TEST(Metrics, RendersPrometheusText) {
             "# HELP b_total Things\n# TYPE b_total counter\nb_total{kind=\"a\\\"b\"} 2\n"
             "# HELP h Sizes\n# TYPE h histogram\nh_bucket{le=\"1\"} 2\nh_bucket{le=\"2\"} 3\nh_bucket{le=\"+Inf\"} 4\n"
             "h_sum 12\nh_count 4\n");
+}
+
+TEST(Metrics, NoObservationIsLostBetweenThreads) {
+  MetricsRegistry registry;
+  const double bounds[] = {1.0, 2.0, 3.0};
+  Histogram& h = registry.histogram("h", "", bounds);
+  Counter& c = registry.counter("c_total", "");
+  EXPECT_EQ(&c, &registry.counter("c_total", ""));
+  ParallelTeam(3).run([&](int member) {
+    for (int i = 0; i < 1000; ++i) {
+      h.observe(member + 1);
+      c.add();
+      if (i % 100 == 0) registry.gauge("g", "", {{"member", std::to_string(member)}}).set(i);
+      if (i % 250 == 0) (void)registry.render();
+    }
+  });
+  EXPECT_EQ(h.cumulative(), (std::vector<std::uint64_t>{1000, 2000, 3000, 3000}));
+  EXPECT_EQ(h.sum(), 6000.0);
+  EXPECT_EQ(c.value(), 3000.0);
+}
+
+TEST(MetricsDeathTest, OneNameOfTwoKindsIsABug) {
+  MetricsRegistry registry;
+  registry.counter("x", "");
+  EXPECT_DEATH(registry.gauge("x", ""), "two kinds");
 }
 
 TEST(Metrics, LabelValuesFromClientsAreBounded) {

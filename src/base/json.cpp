@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "base/check.h"
+#include "base/utf8.h"
 
 namespace hp {
 namespace {
@@ -39,6 +40,17 @@ JsonValue convert(simdjson::dom::element e) {
   return {};
 }
 
+/// Offset of the first byte that is no part of a UTF-8 character; the size of `text` when there is none.
+std::size_t invalid_utf8_at(std::string_view text) {
+  std::size_t i = 0;
+  while (i < text.size()) {
+    const Utf8Step step = utf8_step(text.substr(i));
+    if (!step.valid) break;
+    i += step.bytes;
+  }
+  return i;
+}
+
 }  // namespace
 
 Result<JsonValue> JsonValue::parse(std::string_view text, std::size_t max_depth) {
@@ -49,6 +61,9 @@ Result<JsonValue> JsonValue::parse(std::string_view text, std::size_t max_depth)
   if (const auto error = parser.parse(text.data(), text.size(), true).get(root); error != simdjson::SUCCESS) {
     if (error == simdjson::DEPTH_ERROR)
       return fail(ErrorCode::invalid_argument, "JSON is nested deeper than {} levels", max_depth);
+    if (const std::size_t broken = invalid_utf8_at(text); broken < text.size())
+      return fail(ErrorCode::invalid_argument, "not valid JSON: expected UTF-8, found byte 0x{:02x} at offset {}",
+                  static_cast<unsigned char>(text[broken]), broken);
     return fail(ErrorCode::invalid_argument, "not valid JSON ({} bytes): {}", text.size(),
                 simdjson::error_message(error));
   }
@@ -156,6 +171,7 @@ JsonWriter& JsonWriter::value(std::uint64_t v) {
   return raw(fmt::format("{}", v));
 }
 JsonWriter& JsonWriter::value(double v) {
+  if (v == 0.0 && std::signbit(v)) return raw("-0.0");  // "-0" would be read back as the integer 0
   return std::isfinite(v) ? raw(fmt::format("{}", v)) : null();
 }
 JsonWriter& JsonWriter::null() {

@@ -69,6 +69,30 @@ TEST(Json, WriterNumbers) {
   EXPECT_EQ(out, "[null,0.1,-9223372036854775808,true]");
 }
 
+TEST(Json, WhatIsWrittenReadsBackAsTheSameNumber) {
+  for (const double v : {0.0, -0.0, 0.1, 1.0 / 3, 5e-324, 1.7976931348623157e308, 1e15, 1e16, 9007199254740993.0}) {
+    std::string out;
+    JsonWriter(out).value(v);
+    const auto back = JsonValue::parse(out);
+    ASSERT_TRUE(back.has_value()) << out;
+    EXPECT_EQ(*back->as_double(), v) << out;
+    EXPECT_EQ(std::signbit(*back->as_double()), std::signbit(v)) << out;
+    EXPECT_EQ(back->dump(), out);
+  }
+}
+
+TEST(Json, SaysWhereUtf8IsBroken) {
+  const auto broken = JsonValue::parse("{\"a\":\"\xC3\xA9\xFF\"}");
+  ASSERT_FALSE(broken.has_value());
+  EXPECT_EQ(broken.error().message, "not valid JSON: expected UTF-8, found byte 0xff at offset 8");
+}
+
+TEST(Json, UnicodeEscapes) {
+  EXPECT_EQ(*JsonValue::parse(R"("\ud83d\ude00\u0000x")")->as_string(), std::string("\xF0\x9F\x98\x80\0x", 6));
+  for (const char* text : {R"("\u12")", R"("\ud83d\u0041")", R"("\x41")", "\"\n\"", R"("open)"})
+    EXPECT_FALSE(JsonValue::parse(text).has_value()) << text;
+}
+
 TEST(Utf8, EveryScalarValueRoundTripsAndSurrogatesDoNot) {
   for (std::uint32_t c = 1; c < 0x110000; ++c) {
     std::string text;
