@@ -1,4 +1,4 @@
-// The one truth about bytes: weights, KV cache and activations of a model in a placement. Engine and planner both ask
+// The one truth about bytes: the KV cache of a model. Engine and planner both ask
 // here.
 #pragma once
 
@@ -18,8 +18,5 @@ struct KvLayout {
 /// Bytes of KV cache per token over all layers: K and V per kv head, or the MLA latent (kv_lora_rank + rope) alone.
 std::size_t kv_bytes_per_token(const ModelConfig& config, DType kv_dtype);
 std::size_t kv_bytes_per_block(const ModelConfig& config, const KvLayout& layout);
-
-/// Activation scratch of one step of at most `max_step_tokens` rows, of which `max_logit_rows` get logits.
-std::size_t activation_bytes(const ModelConfig& config, std::int32_t max_step_tokens, std::int32_t max_logit_rows);
 
 }  // namespace hp

@@ -1,0 +1,81 @@
+// A tiny random llama-shaped GGUF for tests, every tensor f32; `change` may break it first.
+#pragma once
+
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "model/test_gguf_writer.h"
+
+namespace hp {
+
+struct TinyModel {
+  std::string architecture = "llama";
+  std::uint32_t layers = 2, hidden = 64, heads = 4, kv_heads = 2, ffn = 96, vocab = 128, context = 2048;
+  bool bias = false, qk_norm = false, tied = false;
+  std::string skip_tensor;      ///< left out
+  std::string misshape_tensor;  ///< written with one row too many
+  std::string skip_key;         ///< metadata key (without the architecture) left out
+
+  [[nodiscard]] std::string bytes() const {
+    TestGgufWriter w;
+    w.add_string("general.architecture", architecture);
+    const auto key = [&](const char* name, std::uint32_t value) {
+      if (skip_key != name) w.add_u32(architecture + "." + name, value);
+    };
+    key("block_count", layers);
+    key("embedding_length", hidden);
+    key("feed_forward_length", ffn);
+    key("context_length", context);
+    key("attention.head_count", heads);
+    key("attention.head_count_kv", kv_heads);
+    w.add_f32(architecture + ".attention.layer_norm_rms_epsilon", 1e-5F);
+    std::mt19937 rng(7);
+    std::normal_distribution<float> normal(0.0F, 0.2F);
+    const auto tensor = [&](const std::string& name, std::uint64_t inner, std::uint64_t outer) {
+      if (name == skip_tensor) return;
+      if (name == misshape_tensor) ++outer;
+      std::vector<float> values(inner * outer);
+      for (float& v : values) v = normal(rng);
+      w.add_f32_tensor(name, outer == 1 ? std::vector<std::uint64_t>{inner} : std::vector<std::uint64_t>{inner, outer},
+                       values);
+    };
+    const std::uint64_t d = hidden, head = hidden / heads, kv = head * kv_heads;
+    tensor("token_embd.weight", d, vocab);
+    tensor("output_norm.weight", d, 1);
+    if (!tied) tensor("output.weight", d, vocab);
+    for (std::uint32_t i = 0; i < layers; ++i) {
+      const std::string p = "blk." + std::to_string(i) + ".";
+      tensor(p + "attn_norm.weight", d, 1);
+      tensor(p + "ffn_norm.weight", d, 1);
+      tensor(p + "attn_q.weight", d, d);
+      tensor(p + "attn_k.weight", d, kv);
+      tensor(p + "attn_v.weight", d, kv);
+      tensor(p + "attn_output.weight", d, d);
+      tensor(p + "ffn_gate.weight", d, ffn);
+      tensor(p + "ffn_up.weight", d, ffn);
+      tensor(p + "ffn_down.weight", ffn, d);
+      if (bias) {
+        tensor(p + "attn_q.bias", d, 1);
+        tensor(p + "attn_k.bias", kv, 1);
+        tensor(p + "attn_v.bias", kv, 1);
+      }
+      if (qk_norm) {
+        tensor(p + "attn_q_norm.weight", head, 1);
+        tensor(p + "attn_k_norm.weight", head, 1);
+      }
+    }
+    return w.bytes();
+  }
+
+  /// Writes the file under the temporary folder and returns its path.
+  [[nodiscard]] std::filesystem::path write(const std::string& name) const {
+    const auto path = std::filesystem::temp_directory_path() / ("homeport_" + name + ".gguf");
+    std::ofstream(path, std::ios::binary) << bytes();
+    return path;
+  }
+};
+
+}  // namespace hp
