@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <atomic>
 #include <chrono>
@@ -125,6 +126,9 @@ TEST(MappedFile, MapsAndNamesWhatIsMissing) {
   EXPECT_EQ(missing.error().code, ErrorCode::not_found);
   EXPECT_NE(missing.error().message.find("/no/such/file"), std::string::npos);
   EXPECT_FALSE(MappedFile::open("/").has_value());
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  EXPECT_FALSE(MappedFile::open(path).has_value());  // and does not hang
+  std::filesystem::remove(path);
 }
 
 TEST(Metrics, RendersPrometheusText) {

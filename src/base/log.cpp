@@ -28,6 +28,21 @@ spdlog::level::level_enum to_spdlog(Level level) {
   return spdlog::level::info;
 }
 
+/// One event is one line: what a client sent must not be able to forge a second one or to steer a terminal.
+std::string printable(std::string_view message) {
+  std::string out;
+  out.reserve(message.size());
+  for (const char c : message) {
+    const auto byte = static_cast<unsigned char>(c);
+    if ((byte < 0x20 && c != '\t') || byte == 0x7F) {
+      out += fmt::format("\\x{:02x}", byte);
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
 struct Sink {
   std::shared_ptr<spdlog::logger> logger = spdlog::stderr_color_mt("homeport");
   Format format = Format::text;
@@ -59,7 +74,7 @@ void write(Level level, std::string_view message) {
   if (s.format == Format::json) {
     append_json_string(text, message);
   } else {
-    text.assign(message);
+    text = printable(message);
   }
   s.logger->log(to_spdlog(level), "{}", text);
 }

@@ -81,6 +81,11 @@ TEST(DType, NamesAndSizes) {
   EXPECT_EQ(Shape({2, 3}).elements(), 6);
 }
 
+TEST(ShapeDeathTest, ElementsThatOverflowAreABug) {
+  EXPECT_EQ(Shape({std::int64_t{1} << 31, std::int64_t{1} << 31}).elements(), std::int64_t{1} << 62);
+  EXPECT_DEATH((void)Shape({std::int64_t{1} << 32, std::int64_t{1} << 32}).elements(), "too many elements");
+}
+
 TEST(Buffer, IsZeroedAndMoves) {
   auto buffer = Buffer::allocate(5 << 20);
   ASSERT_TRUE(buffer.has_value());

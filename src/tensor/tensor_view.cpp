@@ -21,7 +21,8 @@ Shape Shape::from(std::span<const std::int64_t> dims) {
 
 std::int64_t Shape::elements() const {
   std::int64_t count = 1;
-  for (int i = 0; i < rank_; ++i) count *= dims_[static_cast<std::size_t>(i)];
+  for (int i = 0; i < rank_; ++i)
+    HP_CHECK(!__builtin_mul_overflow(count, (*this)[i], &count), "{} has too many elements", to_string());
   return count;
 }
 
