@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cstdlib>
 #include <fstream>
 #include <set>
 #include <sstream>
@@ -129,6 +130,25 @@ TEST(Config, TableIsConsistent) {
     EXPECT_NE(key.name.find('.'), std::string_view::npos) << key.name;
     EXPECT_FALSE(key.help.empty()) << key.name;
     EXPECT_NE(table.find(fmt::format("| `{}` | `--{}` |", key.name, key.flag)), std::string::npos) << key.name;
+  }
+}
+
+// With HOMEPORT_UPDATE_DOCS set, writes the files instead of comparing them.
+TEST(Config, ManualAndExampleFileAreUpToDate) {
+  const std::filesystem::path docs = std::filesystem::path(HP_SOURCE_DIR) / "docs";
+  const std::string manual =
+      "# Configuration\n\nGenerated from `src/base/config_keys.cpp`. Flags beat the environment, the environment beats "
+      "the "
+      "TOML file. The table describes what the library reads; the program does not use it for its commands yet.\n\n" +
+      config_markdown();
+  const std::pair<const char*, std::string> files[] = {{"configuration.md", manual},
+                                                       {"homeport.example.toml", annotated_config()}};
+  for (const auto& [name, text] : files) {
+    if (std::getenv("HOMEPORT_UPDATE_DOCS") != nullptr) std::ofstream(docs / name) << text;
+    std::ostringstream found;
+    found << std::ifstream(docs / name).rdbuf();
+    EXPECT_EQ(found.str(), text)
+        << "docs/" << name << " is stale: HOMEPORT_UPDATE_DOCS=1 build/dev/base_test --gtest_filter='Config.Manual*'";
   }
 }
 
