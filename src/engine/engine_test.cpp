@@ -1,0 +1,158 @@
+// The engine over the fake executor: a sequence's tokens are the same alone, batched, chunked, preempted and resumed.
+// The engine checks itself for leaked blocks when it stops.
+#include "engine/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <condition_variable>
+#include <map>
+#include <mutex>
+
+#include "engine/sampler.h"
+#include "sim/fake_executor.h"
+
+namespace hp {
+namespace {
+
+using Key = std::pair<std::uint64_t, std::int32_t>;
+
+class Collector final : public EventSink {
+ public:
+  void on_step(std::vector<TokenEvent> events) override {
+    const std::lock_guard lock(mutex_);
+    for (const TokenEvent& e : events) {
+      const Key key{e.request.value, e.choice};
+      if (e.token) tokens[key].push_back(*e.token);
+      if (e.token && e.cached_prompt_tokens > 0) cached[key] = e.cached_prompt_tokens;
+      if (e.finish) finished[key] = *e.finish;
+    }
+    wake_.notify_all();
+  }
+  bool wait(std::size_t n) {
+    std::unique_lock lock(mutex_);
+    return wake_.wait_for(lock, std::chrono::seconds(20), [&] { return finished.size() >= n; });
+  }
+  bool wait_tokens(std::size_t n) {
+    std::unique_lock lock(mutex_);
+    return wake_.wait_for(lock, std::chrono::seconds(20),
+                          [&] { return !tokens.empty() && tokens.begin()->second.size() >= n; });
+  }
+  std::map<Key, std::vector<TokenId>> tokens;
+  std::map<Key, std::int32_t> cached;
+  std::map<Key, FinishReason> finished;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable wake_;
+};
+
+EngineRequest request(std::uint64_t id, std::int32_t prompt, std::int32_t max_tokens) {
+  EngineRequest r;
+  r.id = RequestId{id};
+  for (std::int32_t i = 0; i < prompt; ++i)
+    r.prompt.push_back(static_cast<TokenId>((id * 31 + static_cast<std::uint64_t>(i) * 7) % 97));
+  r.max_tokens = max_tokens;
+  r.sampling.seed = id;
+  return r;
+}
+
+/// What any correct engine must generate, computed without one.
+std::vector<TokenId> expected(const EngineRequest& r, std::uint32_t choice = 0) {
+  std::vector<TokenId> all = r.prompt;
+  while (static_cast<std::int32_t>(all.size() - r.prompt.size()) < r.max_tokens) {
+    const auto logits = FakeExecutor::logits_after(all, 97);
+    const auto generated = std::span<const TokenId>(all).subspan(r.prompt.size());
+    all.push_back(sample_token(r.sampling, {.logits = logits,
+                                            .prompt = r.prompt,
+                                            .generated = generated,
+                                            .forbidden = {},
+                                            .allowed = {},
+                                            .position = all.size(),
+                                            .choice = choice})
+                      ->token);
+  }
+  return {all.begin() + static_cast<std::ptrdiff_t>(r.prompt.size()), all.end()};
+}
+
+struct Case {
+  const char* name;
+  FakeExecutorOptions device;
+  EngineOptions options;
+  bool preempts;
+};
+
+TEST(Engine, TokensDoNotDependOnScheduling) {
+  const SteadyClock clock;
+  for (const Case& c :
+       {Case{"batched", {.blocks = 128}, {}, false}, Case{"chunked", {.blocks = 128, .max_step_tokens = 5}, {}, false},
+        Case{"one at a time", {}, {.max_running = 1}, false}, Case{"short of blocks", {.blocks = 16}, {}, true},
+        Case{"no cache", {.blocks = 16}, {.prefix_cache = false}, true}}) {
+    Collector sink;
+    {
+      Engine engine(std::make_unique<FakeExecutor>(c.device), sink, c.options, clock);
+      for (std::uint64_t id = 1; id <= 8; ++id)
+        ASSERT_TRUE(engine.submit(request(id, static_cast<std::int32_t>(3 * id), 24)));
+      ASSERT_TRUE(sink.wait(8)) << c.name;
+      EXPECT_EQ(engine.stats().preemptions > 0, c.preempts) << c.name;
+    }
+    for (std::uint64_t id = 1; id <= 8; ++id)
+      EXPECT_EQ((sink.tokens[{id, 0}]), expected(request(id, static_cast<std::int32_t>(3 * id), 24))) << c.name << id;
+  }
+}
+
+TEST(Engine, ChoicesShareThePromptAndResumeContinues) {
+  const SteadyClock clock;
+  Collector sink;
+  EngineRequest r = request(1, 17, 12);
+  const EngineRequest alone = request(1, 17, 12);
+  r.choices = 3;
+  EngineRequest resumed = request(2, 17, 12);
+  const auto whole = expected(request(2, 17, 12));
+  resumed.generated = {{whole.begin(), whole.begin() + 5}};
+  Engine engine(std::make_unique<FakeExecutor>(FakeExecutorOptions{}), sink, {}, clock);
+  ASSERT_TRUE(engine.submit(std::move(r)));
+  ASSERT_TRUE(engine.submit(std::move(resumed)));
+  ASSERT_TRUE(sink.wait(4));
+  for (std::int32_t c = 0; c < 3; ++c) EXPECT_EQ((sink.tokens[{1, c}]), expected(alone, static_cast<std::uint32_t>(c)));
+  EXPECT_EQ((sink.cached[{1, 1}]), 16);
+  EXPECT_EQ((sink.cached[{1, 2}]), 16);
+  EXPECT_EQ((sink.tokens[{2, 0}]), (std::vector<TokenId>{whole.begin() + 5, whole.end()}));
+}
+
+TEST(Engine, CancelDeadlineQueueAndErrors) {
+  const SteadyClock clock;
+  const auto slow = [](std::span<const SequenceStep>) -> Duration { return std::chrono::milliseconds(2); };
+  Collector sink;
+  Engine engine(std::make_unique<FakeExecutor>(FakeExecutorOptions{.latency = slow}), sink,
+                {.max_running = 1, .max_waiting = 3}, clock);
+  EXPECT_EQ(engine.submit(request(9, 0, 4)).error().code, ErrorCode::invalid_argument);
+  EXPECT_EQ(engine.submit(request(9, 600, 4)).error().code, ErrorCode::invalid_argument);
+  EXPECT_EQ(engine.submit(request(9, 200, 200)).error().code, ErrorCode::resource_exhausted);
+  ASSERT_TRUE(engine.submit(request(1, 8, 200)));
+  ASSERT_TRUE(sink.wait_tokens(1));
+  EngineRequest late = request(2, 8, 4);
+  late.deadline = clock.now() + std::chrono::milliseconds(10);
+  ASSERT_TRUE(engine.submit(std::move(late)));
+  ASSERT_TRUE(sink.wait(1));
+  EXPECT_EQ((sink.finished[{2, 0}]), FinishReason::deadline);
+  EngineRequest many = request(3, 8, 4);
+  many.choices = 4;
+  EXPECT_EQ(engine.submit(std::move(many)).error().code, ErrorCode::resource_exhausted);
+  engine.cancel(RequestId{1});
+  ASSERT_TRUE(sink.wait(2));
+  EXPECT_EQ((sink.finished[{1, 0}]), FinishReason::cancelled);
+  EXPECT_EQ(engine.stats().blocks_used, 0);
+}
+
+TEST(Engine, ALostDeviceEndsEveryRequest) {
+  const SteadyClock clock;
+  Collector sink;
+  Engine engine(std::make_unique<FakeExecutor>(FakeExecutorOptions{.fail_from_step = 3}), sink, {}, clock);
+  ASSERT_TRUE(engine.submit(request(1, 8, 50)));
+  ASSERT_TRUE(sink.wait(1));
+  EXPECT_EQ((sink.finished[{1, 0}]), FinishReason::error);
+  EXPECT_EQ(engine.submit(request(2, 8, 50)).error().code, ErrorCode::unavailable);
+}
+
+}  // namespace
+}  // namespace hp
