@@ -1,0 +1,324 @@
+// The reference table: plain scalar C++, float operands, sums over K one element after the other. Every other ISA is
+// tested against it; it is not meant to be fast.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "base/check.h"
+#include "kernels/isa_tables.h"
+#include "kernels/packing.h"
+
+namespace hp::kernels {
+namespace {
+
+constexpr auto kCols = static_cast<std::size_t>(kPanelColumns);
+constexpr auto kGroup = static_cast<std::size_t>(kQuantGroup);
+constexpr std::size_t kRowBlock = 16;  // rows that share one unpacked group
+constexpr float kMinusInf = -std::numeric_limits<float>::infinity();
+
+std::size_t z(std::int64_t v) {
+  return static_cast<std::size_t>(v);
+}
+
+// Activations and products. ------------------------------------------------------------------------------------------
+
+OperandKind operand_kind(DType /*weight*/) {
+  return OperandKind::f32;
+}
+
+void to_bf16(const float* x, std::int32_t rows, std::int32_t k, std::uint16_t* out) {
+  for (std::size_t i = 0; i < z(rows) * z(k); ++i) out[i] = f32_to_bf16(x[i]);
+}
+
+void to_q8(const float* x, std::int32_t rows, std::int32_t k, std::int8_t* q, float* scale, float* sum) {
+  HP_CHECK(z(k) % kGroup == 0, "K {}", k);
+  for (std::size_t g = 0; g < z(rows) * z(k) / kGroup; ++g) {
+    float largest = 0.0F;
+    for (std::size_t i = 0; i < kGroup; ++i) largest = std::max(largest, std::fabs(x[g * kGroup + i]));
+    const float step = largest / 127.0F;
+    const float inverse = step > 0.0F ? 1.0F / step : 0.0F;
+    int total = 0;
+    for (std::size_t i = 0; i < kGroup; ++i) {
+      const float v = std::clamp(std::nearbyint(x[g * kGroup + i] * inverse), -127.0F, 127.0F);
+      q[g * kGroup + i] = static_cast<std::int8_t>(v);
+      total += static_cast<int>(v);
+    }
+    scale[g] = step;
+    sum[g] = step * static_cast<float>(total);
+  }
+}
+
+using Panel = std::array<float, kCols>;
+
+void store_row(const MatmulArgs& a, std::size_t row, std::size_t panel, const Panel& acc) {
+  const std::size_t first = panel * kCols;
+  for (std::size_t c = 0; c < kCols && first + c < z(a.weight.n); ++c) {
+    float& out = a.out[row * a.out_stride + first + c];
+    const float v = acc[c] + (a.bias != nullptr ? a.bias[first + c] : 0.0F);
+    out = a.accumulate ? out + v : v;
+  }
+}
+
+void matmul_block(const MatmulArgs& a, std::int32_t panel, std::size_t row_begin, std::size_t rows) {
+  std::array<Panel, kRowBlock> acc{};
+  alignas(64) std::array<float, kGroup * kCols> w;
+  const std::size_t k = z(a.weight.k);
+  for (std::size_t k0 = 0; k0 < k; k0 += kGroup) {
+    const std::size_t count = std::min(kGroup, k - k0);
+    unpack_group(a.weight, panel, static_cast<std::int32_t>(k0), static_cast<std::int32_t>(count), w.data());
+    for (std::size_t r = 0; r < rows; ++r) {
+      const std::size_t i = row_begin + r;
+      const float* x = a.operand.f32 + (a.operand.row_ids != nullptr ? z(a.operand.row_ids[i]) : i) * k + k0;
+      Panel sum = acc[r];
+      for (std::size_t j = 0; j < count; ++j) {
+        for (std::size_t c = 0; c < kCols; ++c) sum[c] += x[j] * w[j * kCols + c];
+      }
+      acc[r] = sum;
+    }
+  }
+  for (std::size_t r = 0; r < rows; ++r) store_row(a, row_begin + r, z(panel), acc[r]);
+}
+
+void matmul(const MatmulArgs& a) {
+  HP_CHECK(a.operand.kind == OperandKind::f32 && a.operand.k == a.weight.k, "operand K {}, weight K {}", a.operand.k,
+           a.weight.k);
+  for (std::int32_t p = a.panel_begin; p < a.panel_end; ++p) {
+    for (std::size_t r = 0; r < z(a.m); r += kRowBlock) matmul_block(a, p, r, std::min(kRowBlock, z(a.m) - r));
+  }
+}
+
+void unpack_row(const PackedMatrix& weight, std::int32_t row, float* out) {
+  alignas(64) std::array<float, kGroup * kCols> w;
+  for (std::int32_t k0 = 0; k0 < weight.k; k0 += kQuantGroup) {
+    const std::int32_t count = std::min(kQuantGroup, weight.k - k0);
+    unpack_group(weight, row / kPanelColumns, k0, count, w.data());
+    for (std::size_t j = 0; j < z(count); ++j) out[z(k0) + j] = w[j * kCols + z(row % kPanelColumns)];
+  }
+}
+
+// Row operations. ----------------------------------------------------------------------------------------------------
+
+void rms_norm(const float* x, std::size_t x_stride, const float* weight, float eps, std::int32_t rows, std::int32_t dim,
+              float* out, std::size_t out_stride) {
+  for (std::size_t r = 0; r < z(rows); ++r) {
+    const float* in = x + r * x_stride;
+    float sum = 0.0F;
+    for (std::size_t i = 0; i < z(dim); ++i) sum += in[i] * in[i];
+    const float scale = 1.0F / std::sqrt(sum / static_cast<float>(dim) + eps);
+    for (std::size_t i = 0; i < z(dim); ++i) out[r * out_stride + i] = in[i] * scale * weight[i];
+  }
+}
+
+void add(float* x, const float* y, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) x[i] += y[i];
+}
+
+void swiglu(const float* gate, const float* up, std::size_t count, float* out) {
+  for (std::size_t i = 0; i < count; ++i) out[i] = gate[i] / (1.0F + std::exp(-gate[i])) * up[i];
+}
+
+void rope(float* x, std::int32_t heads, std::int32_t head_dim, std::int32_t rope_offset, std::int32_t rope_dims,
+          bool interleaved, const float* cos, const float* sin) {
+  const std::size_t half = z(rope_dims) / 2;
+  for (std::size_t h = 0; h < z(heads); ++h) {
+    float* v = x + h * z(head_dim) + z(rope_offset);
+    for (std::size_t i = 0; i < half; ++i) {
+      float& a = v[interleaved ? 2 * i : i];
+      float& b = v[interleaved ? 2 * i + 1 : i + half];
+      const float a0 = a;
+      const float b0 = b;
+      a = a0 * cos[i] - b0 * sin[i];
+      b = a0 * sin[i] + b0 * cos[i];
+    }
+  }
+}
+
+// KV and attention. --------------------------------------------------------------------------------------------------
+
+float load(DType dtype, const std::byte* base, std::size_t i) {
+  if (dtype == DType::f32) {
+    float v = 0;
+    std::memcpy(&v, base + i * 4, 4);
+    return v;
+  }
+  std::uint16_t bits = 0;
+  std::memcpy(&bits, base + i * 2, 2);
+  return dtype == DType::f16 ? f16_to_f32(bits) : bf16_to_f32(bits);
+}
+
+void store(DType dtype, std::byte* base, std::size_t i, float v) {
+  if (dtype == DType::f32) {
+    std::memcpy(base + i * 4, &v, 4);
+    return;
+  }
+  const std::uint16_t bits = dtype == DType::f16 ? f32_to_f16(v) : f32_to_bf16(v);
+  std::memcpy(base + i * 2, &bits, 2);
+}
+
+/// Index, in elements from the block's start, of K's and V's first element of one kv head.
+std::size_t k_at(const KvView& kv, std::size_t head) {
+  return head * z(kv.head_dim) * z(kv.block_tokens);
+}
+std::size_t v_at(const KvView& kv, std::size_t head) {
+  return k_at(kv, z(kv.kv_heads)) + head * z(kv.v_dim) * z(kv.block_tokens);
+}
+std::byte* block_at(const KvView& kv, const std::int32_t* blocks, std::size_t position) {
+  return kv.base + z(blocks[position / z(kv.block_tokens)]) * kv.block_stride;
+}
+
+void check_kv(const KvView& kv) {
+  HP_CHECK(kv.dtype == DType::f32 || kv.dtype == DType::f16 || kv.dtype == DType::bf16, "KV of type {}",
+           traits(kv.dtype).name);
+}
+
+void kv_write(const KvWriteArgs& a) {
+  check_kv(a.kv);
+  const std::size_t bt = z(a.kv.block_tokens);
+  for (std::size_t t = 0; t < z(a.tokens); ++t) {
+    const std::size_t position = z(a.position) + t;
+    std::byte* block = block_at(a.kv, a.blocks, position);
+    for (std::size_t h = 0; h < z(a.kv.kv_heads); ++h) {
+      for (std::size_t d = 0; d < z(a.kv.head_dim); ++d) {
+        store(a.kv.dtype, block, k_at(a.kv, h) + d * bt + position % bt,
+              a.k[t * a.k_stride + h * z(a.kv.head_dim) + d]);
+      }
+      for (std::size_t d = 0; d < z(a.kv.v_dim); ++d) {
+        const std::size_t at = v_at(a.kv, h) + position % bt * z(a.kv.v_dim) + d;
+        store(a.kv.dtype, block, at, a.v[t * a.v_stride + h * z(a.kv.v_dim) + d]);
+      }
+    }
+  }
+}
+
+/// A softmax-weighted sum before its division: the largest score, the sum of weights, the weighted values.
+struct State {
+  float max = kMinusInf;
+  float sum = 0.0F;
+  float* values = nullptr;
+};
+
+void merge(State& into, const State& from, std::size_t v_dim) {
+  if (from.max == kMinusInf) return;
+  const float m = std::max(into.max, from.max);
+  const float a = std::exp(into.max - m);  // 0 while `into` is empty
+  const float b = std::exp(from.max - m);
+  into.sum = into.sum * a + from.sum * b;
+  for (std::size_t d = 0; d < v_dim; ++d) into.values[d] = into.values[d] * a + from.values[d] * b;
+  into.max = m;
+}
+
+/// One query head over the tokens [begin, end) of one split; `scores` holds end - begin floats.
+void attend_split(const AttentionArgs& a, const float* q, std::size_t begin, std::size_t end, float* scores,
+                  State& out) {
+  const std::size_t bt = z(a.kv.block_tokens);
+  const std::size_t v_dim = z(a.kv.v_dim);
+  const std::size_t k_first = k_at(a.kv, z(a.kv_head));
+  const std::size_t v_first = v_at(a.kv, z(a.kv_head));
+  out.max = kMinusInf;
+  out.sum = 0.0F;
+  std::fill_n(out.values, v_dim, 0.0F);
+  for (std::size_t p = begin; p < end; ++p) {
+    const std::byte* block = block_at(a.kv, a.blocks, p);
+    float dot = 0.0F;
+    for (std::size_t d = 0; d < z(a.kv.head_dim); ++d) dot += q[d] * load(a.kv.dtype, block, k_first + d * bt + p % bt);
+    scores[p - begin] = dot * a.scale;
+    out.max = std::max(out.max, scores[p - begin]);
+  }
+  for (std::size_t p = begin; p < end; ++p) {
+    const std::byte* block = block_at(a.kv, a.blocks, p);
+    const float w = std::exp(scores[p - begin] - out.max);
+    out.sum += w;
+    for (std::size_t d = 0; d < v_dim; ++d) out.values[d] += w * load(a.kv.dtype, block, v_first + p % bt * v_dim + d);
+  }
+}
+
+std::size_t split_count(const AttentionArgs& a) {
+  return (z(a.position) + z(a.tokens) + z(kKvSplitTokens) - 1) / z(kKvSplitTokens);
+}
+
+/// Where split s of (token, head of the group) lies in `partial`: max, sum, v_dim values.
+float* partial_at(const AttentionArgs& a, std::size_t token, std::size_t g, std::size_t s) {
+  const std::size_t group = z(a.heads / a.kv.kv_heads);
+  return a.partial + ((token * group + g) * split_count(a) + s) * (2 + z(a.kv.v_dim));
+}
+
+void finish(const AttentionArgs& a, std::size_t token, std::size_t g, const State& total) {
+  const std::size_t head = z(a.kv_head) * z(a.heads / a.kv.kv_heads) + g;
+  float* out = a.out + token * a.out_stride + head * z(a.kv.v_dim);
+  for (std::size_t d = 0; d < z(a.kv.v_dim); ++d) out[d] = total.values[d] / total.sum;
+}
+
+std::size_t attention_scratch_floats(const AttentionArgs& a) {
+  return z(kKvSplitTokens) + 2 * z(a.kv.v_dim);
+}
+
+void attend(const AttentionArgs& a, std::size_t t, std::size_t g) {
+  const std::size_t head = z(a.kv_head) * z(a.heads / a.kv.kv_heads) + g;
+  const float* q = a.q + t * a.q_stride + head * z(a.kv.head_dim);
+  const std::size_t visible = z(a.position) + t + 1;
+  float* values = a.scratch + z(kKvSplitTokens);
+  State total{.values = values};
+  std::fill_n(total.values, z(a.kv.v_dim), 0.0F);
+  for (std::size_t s = z(a.split_begin); s < std::min(z(a.split_end), split_count(a)); ++s) {
+    const std::size_t begin = s * z(kKvSplitTokens);
+    const std::size_t end = std::max(begin, std::min(begin + z(kKvSplitTokens), visible));
+    float* at = a.partial != nullptr ? partial_at(a, t, g, s) : nullptr;
+    State part{.values = at != nullptr ? at + 2 : values + z(a.kv.v_dim)};
+    attend_split(a, q, begin, end, a.scratch, part);
+    if (at != nullptr) {
+      at[0] = part.max;
+      at[1] = part.sum;
+    } else {
+      merge(total, part, z(a.kv.v_dim));
+    }
+  }
+  if (a.partial == nullptr) finish(a, t, g, total);
+}
+
+void attention(const AttentionArgs& a) {
+  check_kv(a.kv);
+  for (std::size_t t = 0; t < z(a.tokens); ++t) {
+    for (std::size_t g = 0; g < z(a.heads / a.kv.kv_heads); ++g) attend(a, t, g);
+  }
+}
+
+void attention_merge(const AttentionArgs& a) {
+  HP_CHECK(a.partial != nullptr && a.scratch != nullptr);
+  for (std::size_t t = 0; t < z(a.tokens); ++t) {
+    for (std::size_t g = 0; g < z(a.heads / a.kv.kv_heads); ++g) {
+      State total{.values = a.scratch};
+      std::fill_n(total.values, z(a.kv.v_dim), 0.0F);
+      for (std::size_t s = 0; s < split_count(a); ++s) {
+        float* at = partial_at(a, t, g, s);
+        merge(total, {.max = at[0], .sum = at[1], .values = at + 2}, z(a.kv.v_dim));
+      }
+      finish(a, t, g, total);
+    }
+  }
+}
+
+}  // namespace
+
+const KernelTable& ref_table() {
+  static constexpr KernelTable kTable = {
+      .isa = Isa::ref,
+      .operand_kind = operand_kind,
+      .to_bf16 = to_bf16,
+      .to_q8 = to_q8,
+      .matmul = matmul,
+      .rms_norm = rms_norm,
+      .add = add,
+      .swiglu = swiglu,
+      .rope = rope,
+      .kv_write = kv_write,
+      .attention_scratch_floats = attention_scratch_floats,
+      .attention = attention,
+      .attention_merge = attention_merge,
+      .unpack_row = unpack_row,
+  };
+  return kTable;
+}
+
+}  // namespace hp::kernels
