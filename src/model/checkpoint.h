@@ -52,6 +52,8 @@ class Checkpoint {
 
  private:
   struct State;
+  static Status load_gguf(const std::filesystem::path& path, State& state);
+  static Status load_folder(const std::filesystem::path& folder, State& state);
   explicit Checkpoint(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };

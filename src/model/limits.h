@@ -17,6 +17,7 @@ inline constexpr std::int32_t kMaxLayers = 1024;
 inline constexpr std::int32_t kMaxHidden = 1 << 18;
 inline constexpr std::int32_t kMaxVocab = 1 << 22;
 inline constexpr std::uint64_t kMaxSafetensorsHeader = 100'000'000;  ///< the format's own limit
+inline constexpr std::size_t kMaxConfigBytes = 4 << 20;  ///< config.json
 inline constexpr std::size_t kMaxShards = 4096;
 
 }  // namespace hp::limits
