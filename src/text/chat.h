@@ -45,7 +45,8 @@ struct Conversation {
 enum class ChatFamily { chatml, llama3, deepseek_llm, deepseek_v2, deepseek_v3, deepseek_r1, deepseek_v31 };
 std::string_view to_string(ChatFamily family);
 
-/// A prompt in pieces: literal pieces may contain special tokens (the template's own), text pieces never do.
+/// A prompt in pieces: a literal piece is exactly one special token of the template; all other text, the template's own
+/// words too, is plain. Neighbouring plain pieces are encoded as one run, as the reference does.
 struct PromptPiece {
   bool literal = false;
   std::string text;
@@ -57,7 +58,7 @@ Result<ChatFamily> detect_chat_family(const Tokenizer& tokenizer);
 /// The conversation, opened for the assistant's next turn.
 Result<std::vector<PromptPiece>> render_chat(ChatFamily family, const Conversation& conversation);
 
-/// render_chat, then tokens.
+/// render_chat, then tokens. A default system message that the tokenizer's template has (SmolLM2, Qwen2) is put first.
 Result<std::vector<TokenId>> encode_chat(ChatFamily family, const Conversation& conversation,
                                          const Tokenizer& tokenizer);
 
