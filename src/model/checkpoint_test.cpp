@@ -34,6 +34,18 @@ TEST(Checkpoint, OpensEveryDenseArchitecture) {
   }
 }
 
+TEST(Checkpoint, YarnAttentionFactorMultiplies) {
+  // R1-0528-Qwen3-8B: the file's factor cancels YaRN's own 0.1 ln 4 + 1.
+  const auto path = TinyModel{.yarn_factor = 4.0F, .yarn_attn_factor = 0.87824886F}.write("yarn");
+  const auto checkpoint = Checkpoint::open(path);
+  ASSERT_TRUE(checkpoint.has_value()) << checkpoint.error().message;
+  const RopeConfig& rope = checkpoint->config().rope;
+  EXPECT_EQ(rope.scaling, RopeConfig::Scaling::yarn);
+  EXPECT_EQ(rope.original_context, 2048);
+  EXPECT_NEAR(rope.attention_factor.value_or(0.0F), 1.0F, 1e-6F);
+  std::filesystem::remove(path);
+}
+
 TEST(Checkpoint, NamesTensorExpectedAndFound) {
   const auto missing = TinyModel{.skip_tensor = "blk.1.ffn_up.weight"}.write("missing");
   const auto shape = TinyModel{.misshape_tensor = "blk.0.attn_q.weight"}.write("shape");

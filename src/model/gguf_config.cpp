@@ -1,6 +1,6 @@
 #include "model/gguf_config.h"
 
-#include <limits>
+#include <cmath>
 #include <utility>
 
 namespace hp {
@@ -70,7 +70,11 @@ Result<RopeConfig> rope_of(const GgufFile& file, const KeyReader& keys, Architec
     rope.scaling = RopeConfig::Scaling::linear;
   } else if (*kind == "yarn") {
     rope.scaling = RopeConfig::Scaling::yarn;
-    if (keys.has("rope.scaling.attn_factor")) rope.attention_factor = keys.float_or("rope.scaling.attn_factor", 1.0F);
+    // In GGUF the factor multiplies YaRN's own; ours replaces it.
+    if (keys.has("rope.scaling.attn_factor")) {
+      const float own = rope.factor > 1.0F ? 0.1F * std::log(rope.factor) + 1.0F : 1.0F;
+      rope.attention_factor = keys.float_or("rope.scaling.attn_factor", 1.0F) * own;
+    }
   } else {
     return fail(ErrorCode::unsupported, "'{}': rope.scaling.type is '{}'; supported: none, linear, yarn", file.name(),
                 *kind);

@@ -14,6 +14,7 @@ namespace hp {
 struct TinyModel {
   std::string architecture = "llama";
   std::uint32_t layers = 2, hidden = 64, heads = 4, kv_heads = 2, ffn = 96, vocab = 128, context = 2048;
+  float yarn_factor = 0.0F, yarn_attn_factor = 0.0F;  ///< 0: no scaling
   bool bias = false, qk_norm = false, tied = false;
   std::string skip_tensor;      ///< left out
   std::string misshape_tensor;  ///< written with one row too many
@@ -32,6 +33,12 @@ struct TinyModel {
     key("attention.head_count", heads);
     key("attention.head_count_kv", kv_heads);
     w.add_f32(architecture + ".attention.layer_norm_rms_epsilon", 1e-5F);
+    if (yarn_factor > 0.0F) {
+      w.add_string(architecture + ".rope.scaling.type", "yarn");
+      w.add_f32(architecture + ".rope.scaling.factor", yarn_factor);
+      w.add_f32(architecture + ".rope.scaling.attn_factor", yarn_attn_factor);
+      key("rope.scaling.original_context_length", context);
+    }
     std::mt19937 rng(7);
     std::normal_distribution<float> normal(0.0F, 0.2F);
     const auto tensor = [&](const std::string& name, std::uint64_t inner, std::uint64_t outer) {
