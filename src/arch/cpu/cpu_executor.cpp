@@ -1,0 +1,148 @@
+#include "arch/cpu/cpu_executor.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "arch/cpu/dense_forward.h"
+#include "base/check.h"
+
+namespace hp {
+namespace {
+
+class CpuExecutor final : public Executor {
+ public:
+  CpuExecutor(ModelConfig config, const CpuExecutorOptions& options, ExecutorInfo info, DType kv_dtype)
+      : config_(std::move(config)),
+        info_(std::move(info)),
+        table_(kernels::kernel_table(options.isa)),
+        team_(options.threads),
+        rope_(build_rope_table(config_.rope, info_.context)),
+        kv_{.block_stride = info_.block_bytes,
+            .dtype = kv_dtype,
+            .block_tokens = info_.block_tokens,
+            .kv_heads = config_.kv_heads,
+            .head_dim = config_.head_dim,
+            .v_dim = config_.v_head_dim} {}
+
+  Status load(const Checkpoint& checkpoint) {
+    HP_TRY(state_, make_run_state(config_, {.rows = info_.max_step_tokens,
+                                            .logit_rows = info_.max_logit_rows,
+                                            .blocks = info_.blocks,
+                                            .block_tokens = info_.block_tokens,
+                                            .kv_dtype = kv_.dtype,
+                                            .members = team_.size(),
+                                            .scratch_floats = table_.attention_scratch_floats(
+                                                widest_attention(config_, kv_, info_.context))}));
+    kv_.base = state_.kv.data();
+    HP_TRY(weights_, load_dense_weights(checkpoint, team_));
+    return {};
+  }
+
+  [[nodiscard]] const ExecutorInfo& info() const override { return info_; }
+
+  Result<StepLogits> step(std::span<const SequenceStep> batch) override {
+    const std::int32_t rows = check_batch(batch);
+    if (!batch.empty()) {
+      dense_forward({.config = config_,
+                     .table = table_,
+                     .weights = weights_,
+                     .rope = rope_,
+                     .state = state_,
+                     .team = team_,
+                     .kv = kv_},
+                    batch);
+    }
+    const std::size_t values = static_cast<std::size_t>(rows) * static_cast<std::size_t>(config_.vocab);
+    return StepLogits{.values = {state_.logits, values}, .rows = rows, .vocab = config_.vocab};
+  }
+
+ private:
+  // The engine made the batch: whatever is wrong with it is a bug. Returns the logit rows.
+  [[nodiscard]] std::int32_t check_batch(std::span<const SequenceStep> batch) const {
+    std::size_t tokens = 0;
+    std::int32_t rows = 0;
+    for (const SequenceStep& s : batch) {
+      const auto count = static_cast<std::int64_t>(s.tokens.size());
+      HP_CHECK(count > 0, "a sequence without tokens");
+      HP_CHECK(s.position >= 0 && s.position + count <= info_.context, "{} tokens at {} in a context of {}", count,
+               s.position, info_.context);
+      HP_CHECK(s.logit_rows >= 0 && s.logit_rows <= count, "{} logit rows of {} tokens", s.logit_rows, count);
+      const auto blocks = static_cast<std::size_t>((s.position + count + info_.block_tokens - 1) / info_.block_tokens);
+      HP_CHECK(s.blocks.size() >= blocks, "{} blocks, {} needed", s.blocks.size(), blocks);
+      for (const BlockId b : s.blocks.first(blocks)) {
+        HP_CHECK(b.value >= 0 && b.value < info_.blocks, "block {} of {}", b.value, info_.blocks);
+      }
+      for (const TokenId t : s.tokens) HP_CHECK(t >= 0 && t < config_.vocab, "token {} of {}", t, config_.vocab);
+      tokens += s.tokens.size();
+      rows += s.logit_rows;
+    }
+    HP_CHECK(tokens <= static_cast<std::size_t>(info_.max_step_tokens), "{} tokens in a step of at most {}", tokens,
+             info_.max_step_tokens);
+    HP_CHECK(rows <= info_.max_logit_rows, "{} logit rows in a step of at most {}", rows, info_.max_logit_rows);
+    return rows;
+  }
+
+  ModelConfig config_;
+  ExecutorInfo info_;
+  const kernels::KernelTable& table_;
+  ParallelTeam team_;
+  RopeTable rope_;
+  kernels::KvView kv_;
+  RunState state_;
+  DenseWeights weights_;
+};
+
+Status check_options(const ModelConfig& c, const CpuExecutorOptions& o, DType kv_dtype) {
+  if (c.mla || c.moe) {
+    return fail(
+        ErrorCode::unsupported,
+        "model '{}' ({}) has latent attention or experts: the CPU executor runs dense grouped-query models only",
+        c.name, to_string(c.architecture));
+  }
+  if (kv_dtype != DType::f32 && kv_dtype != DType::f16 && kv_dtype != DType::bf16) {
+    return fail(ErrorCode::invalid_argument, "KV type: expected f32, f16 or bf16, found {}", traits(kv_dtype).name);
+  }
+  if (o.threads < 1 || o.max_step_tokens < 1 || o.max_logit_rows < 1 || o.blocks < 0 || o.context < 0) {
+    return fail(
+        ErrorCode::invalid_argument,
+        "threads, step tokens and logit rows must be positive, found {}, {} and {}; blocks and context must not "
+        "be negative, found {} and {}",
+        o.threads, o.max_step_tokens, o.max_logit_rows, o.blocks, o.context);
+  }
+  if (o.block_tokens != kQueryTile) {
+    return fail(ErrorCode::unsupported, "tokens per KV block: expected {}, found {}", kQueryTile, o.block_tokens);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Executor>> make_cpu_executor(Checkpoint& checkpoint, const CpuExecutorOptions& options) {
+  const ModelConfig& c = checkpoint.config();
+  const DType kv_dtype = options.kv_dtype.value_or(options.isa == kernels::Isa::ref ? DType::f32 : DType::f16);
+  HP_TRY_VOID(check_options(c, options, kv_dtype));
+  ExecutorInfo info;
+  info.device = fmt::format("cpu {}, {} threads", kernels::to_string(options.isa), options.threads);
+  info.weights = checkpoint.fingerprint();
+  info.vocab = c.vocab;
+  info.context = options.context == 0 ? c.context : std::min(options.context, c.context);
+  info.block_tokens = options.block_tokens;
+  info.block_bytes = dense_kv_layer_bytes(c, kv_dtype, options.block_tokens) * static_cast<std::size_t>(c.layers);
+  constexpr std::size_t kMostBlocks = std::size_t{1} << 30;
+  info.blocks = options.blocks > 0
+                    ? options.blocks
+                    : static_cast<std::int32_t>(std::min(options.kv_bytes / info.block_bytes, kMostBlocks));
+  if (info.blocks < 1) {
+    return fail(ErrorCode::resource_exhausted, "{} bytes for the KV cache do not hold one block of {} bytes: give more",
+                options.kv_bytes, info.block_bytes);
+  }
+  info.max_step_tokens = options.max_step_tokens;
+  info.max_logit_rows = options.max_logit_rows;
+  auto executor = std::make_unique<CpuExecutor>(c, options, std::move(info), kv_dtype);
+  HP_TRY_VOID(executor->load(checkpoint));
+  return executor;
+}
+
+}  // namespace hp

@@ -1,0 +1,32 @@
+// The executor of the CPU: loads a checkpoint into packed weights and runs steps with a team of threads.
+// Dense grouped-query models only; latent attention and experts are refused with an error.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "arch/executor.h"
+#include "base/result.h"
+#include "kernels/kernel_table.h"
+#include "model/checkpoint.h"
+
+namespace hp {
+
+struct CpuExecutorOptions {
+  kernels::Isa isa = kernels::Isa::ref;
+  int threads = 1;
+  std::optional<DType> kv_dtype;  ///< f32, f16 or bf16; empty: f32 on ref, f16 elsewhere
+  std::int32_t blocks = 0;        ///< KV blocks; 0: as many as fit kv_bytes
+  std::size_t kv_bytes = std::size_t{512} << 20;
+  std::int32_t block_tokens = 16;
+  std::int32_t max_step_tokens = 512;
+  std::int32_t max_logit_rows = 64;
+  std::int32_t context = 0;  ///< most positions of a sequence; 0: the model's own
+};
+
+/// The checkpoint is read during the call only.
+Result<std::unique_ptr<Executor>> make_cpu_executor(Checkpoint& checkpoint, const CpuExecutorOptions& options);
+
+}  // namespace hp
