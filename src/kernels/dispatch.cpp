@@ -21,10 +21,12 @@ std::string_view to_string(Isa isa) {
 }
 
 std::vector<Isa> available_isas() {
+  if (avx512_available()) return {Isa::ref, Isa::avx512};
   return {Isa::ref};
 }
 
 const KernelTable& kernel_table(Isa isa) {
+  if (isa == Isa::avx512 && avx512_available()) return avx512_table();
   HP_CHECK(isa == Isa::ref, "no kernels for {}", to_string(isa));
   return ref_table();
 }

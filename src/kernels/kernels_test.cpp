@@ -171,6 +171,62 @@ TEST(Matmul, AgreesWithDoublesAndIsTheSameAloneAndInABatch) {
   }
 }
 
+TEST(Matmul, QuantizedProductsAgreeWithRefAndAreTheSameAloneAndInABatch) {
+  for (const Isa isa : available_isas()) {
+    const KernelTable& table = kernel_table(isa);
+    for (const DType type : {DType::q4_0, DType::q4_1, DType::q8_0}) {
+      if (table.operand_kind(type) != OperandKind::q8) continue;
+      const std::int32_t n = 37;
+      const std::int32_t k = 352;
+      const std::int32_t m = 33;
+      const auto bytes = weight_bytes(type, z(n) * z(k), 3);
+      std::vector<std::byte> packed(*packed_bytes(type, n, k));
+      pack_panels({type, {n, k}, bytes.data()}, 0, 3, packed.data());
+      const auto x = noise(z(m) * z(k), 5);
+      std::vector<std::int8_t> q(x.size());
+      std::vector<float> scale(x.size() / 32);
+      std::vector<float> sum(x.size() / 32);
+      table.to_q8(x.data(), m, k, q.data(), scale.data(), sum.data());
+      std::vector<float> rounded(x.size());
+      for (std::size_t i = 0; i < x.size(); ++i) rounded[i] = static_cast<float>(q[i]) * scale[i / 32];
+      const auto bias = noise(z(n), 6);
+      std::vector<float> want(z(m) * 40, 0.5F);
+      std::vector<float> got = want;
+      MatmulArgs args{.operand = {.rows = m, .k = k, .f32 = rounded.data()},
+                      .m = m,
+                      .weight = packed_view(type, n, k, packed.data()),
+                      .bias = bias.data(),
+                      .out = want.data(),
+                      .out_stride = 40,
+                      .accumulate = true,
+                      .panel_begin = 0,
+                      .panel_end = 3};
+      kernel_table(Isa::ref).matmul(args);
+      args.operand = {
+          .kind = OperandKind::q8, .rows = m, .k = k, .q8 = q.data(), .q8_scale = scale.data(), .q8_sum = sum.data()};
+      args.out = got.data();
+      table.matmul(args);
+      // |d|, |m| < 0.16, so |d| · (q + zero) + |m| < 41 or 4, and |x| ≤ 1; 2 · k + 8 roundings on sums below that · k
+      const float tolerance =
+          (type == DType::q8_0 ? 41.0F : 4.0F) * static_cast<float>(k) * static_cast<float>(2 * k + 8) * 0x1p-24F;
+      for (std::size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], want[i], tolerance) << traits(type).name << i;
+      for (const std::int32_t rows : {1, 2, 3, 7, 16}) {
+        for (std::int32_t first = 0; first + rows <= m; first += rows) {
+          std::vector<std::int32_t> ids(z(rows));
+          for (std::int32_t i = 0; i < rows; ++i) ids[z(i)] = first + i;
+          std::vector<float> part(z(rows) * 40, 0.5F);
+          MatmulArgs some = args;
+          some.m = rows;
+          some.operand.row_ids = ids.data();
+          some.out = part.data();
+          table.matmul(some);
+          ASSERT_EQ(0, std::memcmp(part.data(), got.data() + z(first) * 40, part.size() * 4)) << rows << " " << first;
+        }
+      }
+    }
+  }
+}
+
 TEST(Attention, ChunksSplitsAndSinglesGiveTheSameBitsAndTheRightValues) {
   const KernelTable& table = kernel_table(Isa::ref);
   for (const DType type : {DType::f32, DType::f16, DType::bf16}) {
