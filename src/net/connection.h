@@ -1,0 +1,79 @@
+// One client's connection: reads requests within the limits, hands them over, writes what the outbox holds, notices a
+// client that hangs up. Everything runs on the connection's strand. Private to this room: Boost types live here.
+#pragma once
+
+#include <array>
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/generic/stream_protocol.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "net/http_server.h"
+#include "net/limits.h"
+#include "net/response_outbox.h"
+
+namespace hp::net {
+
+using Socket = boost::asio::generic::stream_protocol::socket;
+
+/// What a connection shares with its server; outlives every connection.
+struct ConnectionHost {
+  ServerOptions options;
+  RequestHandler handler;
+  std::function<bool()> draining;
+  std::function<void(int status)> count_request;
+  std::function<void(std::uint64_t id)> closed;
+};
+
+class Connection final : public std::enable_shared_from_this<Connection> {
+ public:
+  Connection(Socket socket, std::uint64_t id, std::string peer, const ConnectionHost& host);
+  ~Connection();
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  /// From any thread: posted to the strand.
+  void start();
+  void close_soon();
+  void close_if_idle_soon();
+
+ private:
+  enum class Phase { idle, head, body, answering, lingering, closed };
+  struct Parser;
+
+  void on_bytes();
+  void read_more();
+  void on_read(const boost::system::error_code& error, std::size_t count);
+  void parse_head(std::size_t head_bytes);
+  void parse_body();
+  void dispatch();
+  void flush();
+  void write_some();
+  void finish_answer();
+  void refuse(int status, std::string_view message);
+  void linger();
+  void arm(std::chrono::milliseconds timeout);
+  void on_timeout();
+  void close();
+
+  Socket socket_;
+  boost::asio::steady_timer timer_;
+  const std::uint64_t id_;
+  const std::string peer_;
+  const ConnectionHost& host_;
+  std::array<char, kReadChunkBytes> chunk_;  ///< the pending read's own memory: input_ may be consumed meanwhile
+  boost::beast::flat_buffer input_;
+  std::unique_ptr<Parser> parser_;
+  std::shared_ptr<ResponseOutbox> outbox_;
+  std::string writing_;
+  std::size_t written_ = 0, lingered_ = 0;
+  std::uint64_t timer_generation_ = 0;
+  Phase phase_ = Phase::idle;
+  bool reading_ = false, write_pending_ = false, last_batch_ = false, keep_alive_ = true, refused_ = false;
+  int status_ = 0;
+};
+
+}  // namespace hp::net
