@@ -18,6 +18,10 @@ enum class PreTokenizer { none, smollm, gpt2, llama3, qwen2, deepseek_llm, deeps
 
 enum class TokenType : std::uint8_t { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
 
+/// From GGUF: tokens, types, scores, merges, add_bos and the ids are tokenizer.ggml.{tokens, token_type, scores, merges,
+/// add_bos_token, *_token_id}; pre is tokenizer.ggml.pre ("smollm", "gpt-2", "llama-bpe", "qwen2", "deepseek-v3", …);
+/// kind is byte_bpe for model "gpt2". A missing types array means all normal: fill it, its length must be the
+/// vocabulary's. ignore_merges is true for llama-bpe. Ids that the file leaves out stay empty.
 struct TokenizerSource {
   TokenizerKind kind = TokenizerKind::byte_bpe;
   PreTokenizer pre = PreTokenizer::none;
