@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 
+import jinja2
 import pytest
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
@@ -32,11 +33,11 @@ def strings():
     return out
 
 
-def ours(source, texts, tmp_path):
+def ours(source, texts, tmp_path, *mode):
     path = tmp_path / "source.json"
     path.write_text(json.dumps(source), encoding="utf-8")
     blob = b"".join(struct.pack("<I", len(raw)) + raw for raw in texts)
-    run = subprocess.run([TOOL, path], input=blob, capture_output=True, check=True)
+    run = subprocess.run([TOOL, path, *mode], input=blob, capture_output=True, check=True)
     return [[int(i) for i in line.split()] for line in run.stdout.decode().split("\n")[:-1]]
 
 
@@ -62,6 +63,15 @@ def test_default_model(tmp_path):
     source = {"pre": "smollm", "tokens": tokens, "types": types, "merges": merges}
     (ids,) = ours(source, [b"a\xe4\xb8b\xc3"], tmp_path)
     assert "".join(tokens[i] for i in ids) == "aä¸bÃ"
+
+    # The whole prompt, against the model's own Jinja template; user text that spells a special token is left out.
+    source["chat_template"] = meta["tokenizer.chat_template"]
+    template = jinja2.Template(source["chat_template"])
+    texts = [t for t in strings()[:500] if "<|" not in t]
+    got = ours(source, [t.encode() for t in texts], tmp_path, "chat")
+    for text, ids in zip(texts, got, strict=True):
+        prompt = template.render(messages=[{"role": "user", "content": text}], add_generation_prompt=True)
+        assert ids == reference.encode(prompt, add_special_tokens=False).ids, text
 
 
 def test_deepseek(tmp_path):
