@@ -13,7 +13,7 @@ SRC = ROOT / "src"
 # Which room may see which third-party header; anything else in <...> with a slash or a listed name is a fault.
 THIRD_PARTY = {
     "base": {"fmt/", "spdlog/", "simdjson.h", "toml++/", "xxhash.h", "tl/"},
-    "net": {"boost/", "openssl/"},
+    "net": {"boost/", "openssl/", "arpa/", "netinet/"},
     "cli": {"CLI/"},
 }
 ANYWHERE = {"tl/", "fmt/", "sys/", "gtest/", "gmock/", "benchmark/"}  # vocabulary types, the kernel's headers, test frameworks

@@ -1,4 +1,4 @@
-// A model's files, opened: configuration, tensors by canonical name, tokenizer source. GGUF (also split) and
+// A model's files, opened: configuration, tensors by canonical name, tokenizer source. GGUF (not split) and
 // Hugging Face folders look the same from here. Tensor bytes are views into mapped files.
 //
 // Canonical names are GGUF's: token_embd.weight, blk.N.attn_q.weight, blk.N.ffn_gate_exps.weight, output_norm.weight, …
