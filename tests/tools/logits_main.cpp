@@ -1,0 +1,101 @@
+// Test program: runs token ids through the CPU executor, one sequence per line of standard input.
+//   logits_tool MODEL ISA THREADS greedy N   prints the N greedy tokens that follow each line
+//   logits_tool MODEL ISA THREADS score      prints, per position, "argmax:logprob of the line's next token"
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+#include <iterator>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "arch/cpu/cpu_executor.h"
+
+namespace {
+
+constexpr std::int32_t kContext = 512;
+
+struct Sequence {
+  std::vector<hp::TokenId> tokens;
+  std::vector<hp::BlockId> blocks;
+};
+
+hp::TokenId argmax(std::span<const float> row) {
+  return static_cast<hp::TokenId>(std::max_element(row.begin(), row.end()) - row.begin());
+}
+
+double logprob(std::span<const float> row, hp::TokenId token) {
+  const double top = *std::max_element(row.begin(), row.end());
+  double sum = 0;
+  for (const float v : row) sum += std::exp(v - top);
+  return row[static_cast<std::size_t>(token)] - top - std::log(sum);
+}
+
+hp::Status greedy(hp::Executor& executor, std::vector<Sequence>& all, int count) {
+  std::vector<std::size_t> done(all.size(), 0);
+  for (int i = 0; i < count; ++i) {
+    std::vector<hp::SequenceStep> batch;
+    for (std::size_t s = 0; s < all.size(); ++s) {
+      batch.push_back({.tokens = std::span(all[s].tokens).subspan(done[s]),
+                       .position = static_cast<std::int32_t>(done[s]),
+                       .blocks = all[s].blocks,
+                       .logit_rows = 1});
+    }
+    HP_TRY(const hp::StepLogits logits, executor.step(batch));
+    for (std::size_t s = 0; s < all.size(); ++s) {
+      done[s] = all[s].tokens.size();
+      all[s].tokens.push_back(argmax(logits.row(static_cast<std::int32_t>(s))));
+    }
+  }
+  for (const Sequence& s : all) fmt::print("{}\n", fmt::join(s.tokens.end() - count, s.tokens.end(), " "));
+  return {};
+}
+
+hp::Status score(hp::Executor& executor, const std::vector<Sequence>& all) {
+  for (const Sequence& s : all) {
+    const auto count = static_cast<std::int32_t>(s.tokens.size());
+    const hp::SequenceStep step{.tokens = s.tokens, .position = 0, .blocks = s.blocks, .logit_rows = count};
+    HP_TRY(const hp::StepLogits logits, executor.step(std::span(&step, 1)));
+    for (std::int32_t i = 0; i + 1 < count; ++i) {
+      const auto row = logits.row(i);
+      fmt::print("{}:{:.6f} ", argmax(row), logprob(row, s.tokens[static_cast<std::size_t>(i) + 1]));
+    }
+    fmt::print("\n");
+  }
+  return {};
+}
+
+hp::Status run(int argc, char** argv) {
+  if (argc < 5) return hp::fail(hp::ErrorCode::invalid_argument, "expected: MODEL ISA THREADS greedy N | score");
+  HP_TRY(hp::Checkpoint checkpoint, hp::Checkpoint::open(argv[1]));
+  HP_TRY(const hp::kernels::Isa isa, hp::kernels::choose_isa(argv[2]));
+  std::vector<Sequence> all;
+  std::int32_t next = 0;
+  for (std::string line; std::getline(std::cin, line);) {
+    std::istringstream in(line);
+    Sequence s{.tokens = {std::istream_iterator<hp::TokenId>(in), {}}, .blocks = {}};
+    for (int i = 0; i < kContext / 16; ++i) s.blocks.push_back(hp::BlockId{next++});
+    all.push_back(std::move(s));
+  }
+  HP_TRY(const auto executor, hp::make_cpu_executor(checkpoint, {.isa = isa,
+                                                                 .threads = std::atoi(argv[3]),
+                                                                 .blocks = std::max(next, 1),
+                                                                 .max_logit_rows = 128,
+                                                                 .context = kContext}));
+  if (std::string_view(argv[4]) == "score") return score(*executor, all);
+  return greedy(*executor, all, argc > 5 ? std::atoi(argv[5]) : 1);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (const hp::Status status = run(argc, argv); !status) {
+    fmt::print(stderr, "logits_tool: {}\n", status.error().message);
+    return 1;
+  }
+  return 0;
+}
