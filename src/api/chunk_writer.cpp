@@ -155,6 +155,25 @@ std::string chat_usage_chunk(const AnswerHead& head, const Usage& usage) {
   return out;
 }
 
+std::string text_chunk(const AnswerHead& head, const ChoicePart& part, bool usage_pending) {
+  std::string out;
+  JsonWriter w(out);
+  w.begin_object();
+  write_head(w, head, "text_completion");
+  w.key("choices").begin_array().begin_object();
+  w.member("index", part.index).member("text", std::string_view(part.text));
+  write_text_logprobs(w, part);
+  write_finish(w, part);
+  w.end_object().end_array();
+  if (usage_pending) w.key("usage").null();
+  w.end_object();
+  return out;
+}
+
+std::string text_usage_chunk(const AnswerHead& head, const Usage& usage) {
+  return text_completion(head, {}, usage);
+}
+
 std::string models_list(std::span<const std::string> names, std::int64_t created) {
   std::string out;
   JsonWriter w(out);

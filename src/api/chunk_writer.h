@@ -49,6 +49,10 @@ std::string chat_chunk(const AnswerHead& head, const ChoicePart& part, bool firs
 /// The last chunk under include_usage: no choices, the usage.
 std::string chat_usage_chunk(const AnswerHead& head, const Usage& usage);
 
+/// The same two for a streamed /v1/completions; its chunks are text_completion objects.
+std::string text_chunk(const AnswerHead& head, const ChoicePart& part, bool usage_pending);
+std::string text_usage_chunk(const AnswerHead& head, const Usage& usage);
+
 /// {"object": "list", "data": [...]} of GET /v1/models.
 std::string models_list(std::span<const std::string> names, std::int64_t created);
 

@@ -52,6 +52,15 @@ TEST(ChunkWriter, LogprobsKeepTheBytesOfBrokenCharacters) {
   EXPECT_EQ(text->find("choices")->as_array()->at(0).find("logprobs")->find("token_logprobs")->dump(), "[-0.5]");
 }
 
+TEST(ChunkWriter, TextChunks) {
+  const std::string head = R"({"id":"x-1","object":"text_completion","created":7,"model":"m","choices":[)";
+  const ChoicePart part{.index = 2, .text = "a", .finish_reason = "", .logprobs = {}};
+  const std::string choice = R"({"index":2,"text":"a","logprobs":null,"finish_reason":null}])";
+  EXPECT_EQ(text_chunk(kHead, part, false), head + choice + "}");
+  EXPECT_EQ(text_chunk(kHead, part, true), head + choice + R"(,"usage":null})");
+  EXPECT_EQ(text_usage_chunk(kHead, kUsage), head + "]," + kUsageJson);
+}
+
 TEST(ChunkWriter, ErrorsAndModels) {
   EXPECT_EQ(error_body({.code = ErrorCode::invalid_argument, .message = "no", .where = "top_p"}),
             R"({"error":{"message":"no","type":"invalid_request_error","param":"top_p","code":"invalid_argument"}})");
