@@ -1,4 +1,7 @@
-// The program's entry. Wiring only: every subcommand lives in its own file of this room.
+// The program's entry. The rooms under it are built and tested; the subcommands that join them are not written yet.
+#include <cstdio>
+
 int main() {
-  return 0;
+  std::fputs("homeport: this build has no commands yet; README.md, \"Where it stands\", lists what works.\n", stderr);
+  return 1;
 }
