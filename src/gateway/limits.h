@@ -1,0 +1,34 @@
+// Named limits of the gateway: what clients and nodes can make it hold, wait for or repeat.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+namespace hp::gateway {
+
+using std::chrono::milliseconds;
+
+inline constexpr std::size_t kMaxNodes = 1024;
+inline constexpr std::size_t kMaxEventBytes = 4 << 20;       ///< one SSE event of a node
+inline constexpr std::size_t kMaxJournalTokens = 1 << 20;    ///< of one choice
+inline constexpr std::size_t kMaxChoices = 128;              ///< of one stream
+inline constexpr std::size_t kMaxErrorBodyBytes = 64 << 10;  ///< of a node's refusal, kept to pass on
+
+inline constexpr int kMaxAttemptsWithoutProgress = 8;  ///< of one request, no new token in between: then it is given up
+inline constexpr milliseconds kBackoffBase{25};        ///< full jitter between 0 and base · 2^n
+inline constexpr milliseconds kBackoffMax{1'000};
+inline constexpr milliseconds kSweepInterval{100};  ///< the watchdog's look at every stream
+
+// The pace watchdog: a silent node is dead after kStallFactor times its own longest recent pause, within these bounds.
+inline constexpr double kStallFactor = 6.0;
+inline constexpr milliseconds kStallMin{1'000};
+inline constexpr milliseconds kStallMax{20'000};
+inline constexpr milliseconds kStallUnknown{10'000};  ///< until the node's pace is known
+
+inline constexpr std::size_t kPrefixWays = 4;             ///< nodes remembered for one prefix
+inline constexpr std::size_t kPrefixSets = 1 << 14;       ///< 64 Ki entries of 16 bytes
+inline constexpr std::size_t kPrefixMaxBytes = 64 << 10;  ///< of the prompt's text that are looked at
+inline constexpr std::size_t kPrefixMaxBlocks = 24;
+
+}  // namespace hp::gateway
