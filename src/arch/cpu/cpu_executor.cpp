@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "arch/cpu/dense_forward.h"
+#include "arch/cpu/forward.h"
 #include "base/check.h"
 
 namespace hp {
@@ -36,7 +36,7 @@ class CpuExecutor final : public Executor {
                                             .scratch_floats = table_.attention_scratch_floats(
                                                 widest_attention(config_, kv_, info_.context))}));
     kv_.base = state_.kv.data();
-    HP_TRY(weights_, load_dense_weights(checkpoint, team_));
+    HP_TRY(weights_, load_weights(checkpoint, team_));
     return {};
   }
 
@@ -45,14 +45,14 @@ class CpuExecutor final : public Executor {
   Result<StepLogits> step(std::span<const SequenceStep> batch) override {
     const std::int32_t rows = check_batch(batch);
     if (!batch.empty()) {
-      dense_forward({.config = config_,
-                     .table = table_,
-                     .weights = weights_,
-                     .rope = rope_,
-                     .state = state_,
-                     .team = team_,
-                     .kv = kv_},
-                    batch);
+      forward({.config = config_,
+               .table = table_,
+               .weights = weights_,
+               .rope = rope_,
+               .state = state_,
+               .team = team_,
+               .kv = kv_},
+              batch);
     }
     const std::size_t values = static_cast<std::size_t>(rows) * static_cast<std::size_t>(config_.vocab);
     return StepLogits{.values = {state_.logits, values}, .rows = rows, .vocab = config_.vocab};
@@ -91,7 +91,7 @@ class CpuExecutor final : public Executor {
   RopeTable rope_;
   kernels::KvView kv_;
   RunState state_;
-  DenseWeights weights_;
+  ModelWeights weights_;
 };
 
 Status check_options(const ModelConfig& c, const CpuExecutorOptions& o, DType kv_dtype) {

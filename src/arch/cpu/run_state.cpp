@@ -38,10 +38,10 @@ void carve(const ModelConfig& c, const RunStateSizes& sizes, Carver& carver, Run
   carver.take(s.act, count(rows, c.ffn));
   carver.take(s.logits, count(sizes.logit_rows, c.vocab));
   carver.take(s.scratch, s.scratch_stride * static_cast<std::size_t>(sizes.members));
-  carver.take(s.bf16, count(hidden_rows, widest));
-  carver.take(s.q8, count(hidden_rows, widest));
-  carver.take(s.q8_scale, count(hidden_rows, groups));
-  carver.take(s.q8_sum, count(hidden_rows, groups));
+  carver.take(s.prepared.bf16, count(hidden_rows, widest));
+  carver.take(s.prepared.q8, count(hidden_rows, widest));
+  carver.take(s.prepared.q8_scale, count(hidden_rows, groups));
+  carver.take(s.prepared.q8_sum, count(hidden_rows, groups));
 }
 
 }  // namespace

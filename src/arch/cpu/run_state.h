@@ -21,6 +21,13 @@ struct RunStateSizes {
   std::size_t scratch_floats = 0;  ///< of one member
 };
 
+/// Activations prepared as operands of products; an array is written when a weight of the product wants its kind.
+struct PreparedRows {
+  std::uint16_t* bf16 = nullptr;
+  std::int8_t* q8 = nullptr;
+  float *q8_scale = nullptr, *q8_sum = nullptr;
+};
+
 struct RunState {
   Buffer memory, kv;
   // Activations; the comment gives the shape with T = rows.
@@ -31,10 +38,7 @@ struct RunState {
   float* logits = nullptr;                               // [logit_rows, vocab]
   float* scratch = nullptr;                              // [members, scratch_stride]
   std::size_t scratch_stride = 0;
-  // One prepared operand at a time: [T, widest input].
-  std::uint16_t* bf16 = nullptr;
-  std::int8_t* q8 = nullptr;
-  float *q8_scale = nullptr, *q8_sum = nullptr;
+  PreparedRows prepared;           // one operand at a time: [T, widest input]
   std::size_t layer_kv_bytes = 0;  ///< of one block; a block holds all layers, one after the other
 };
 

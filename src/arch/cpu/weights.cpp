@@ -73,35 +73,35 @@ class Packing {
   std::size_t total_ = 0;
 };
 
-Status add_layer(const ModelConfig& c, int index, Packing& packing, DenseLayer& layer) {
+Status add_layer(const ModelConfig& c, int index, Packing& packing, LayerWeights& layer) {
   const std::string p = "blk." + std::to_string(index) + ".";
   const std::int32_t q_out = c.heads * c.head_dim, k_out = c.kv_heads * c.head_dim, v_out = c.kv_heads * c.v_head_dim;
   HP_TRY_VOID(packing.row(p + "attn_norm.weight", c.hidden, layer.attn_norm));
   HP_TRY_VOID(packing.row(p + "ffn_norm.weight", c.hidden, layer.ffn_norm));
   if (c.qk_norm) {
-    HP_TRY_VOID(packing.row(p + "attn_q_norm.weight", c.head_dim, layer.q_norm));
-    HP_TRY_VOID(packing.row(p + "attn_k_norm.weight", c.head_dim, layer.k_norm));
+    HP_TRY_VOID(packing.row(p + "attn_q_norm.weight", c.head_dim, layer.gqa.q_norm));
+    HP_TRY_VOID(packing.row(p + "attn_k_norm.weight", c.head_dim, layer.gqa.k_norm));
   }
   if (c.qkv_bias) {
-    HP_TRY_VOID(packing.row(p + "attn_q.bias", q_out, layer.q_bias));
-    HP_TRY_VOID(packing.row(p + "attn_k.bias", k_out, layer.k_bias));
-    HP_TRY_VOID(packing.row(p + "attn_v.bias", v_out, layer.v_bias));
+    HP_TRY_VOID(packing.row(p + "attn_q.bias", q_out, layer.gqa.q_bias));
+    HP_TRY_VOID(packing.row(p + "attn_k.bias", k_out, layer.gqa.k_bias));
+    HP_TRY_VOID(packing.row(p + "attn_v.bias", v_out, layer.gqa.v_bias));
   }
-  HP_TRY_VOID(packing.add(p + "attn_q.weight", q_out, c.hidden, layer.q));
-  HP_TRY_VOID(packing.add(p + "attn_k.weight", k_out, c.hidden, layer.k));
-  HP_TRY_VOID(packing.add(p + "attn_v.weight", v_out, c.hidden, layer.v));
-  HP_TRY_VOID(packing.add(p + "attn_output.weight", c.hidden, c.heads * c.v_head_dim, layer.o));
-  HP_TRY_VOID(packing.add(p + "ffn_gate.weight", c.ffn, c.hidden, layer.gate));
-  HP_TRY_VOID(packing.add(p + "ffn_up.weight", c.ffn, c.hidden, layer.up));
-  HP_TRY_VOID(packing.add(p + "ffn_down.weight", c.hidden, c.ffn, layer.down));
+  HP_TRY_VOID(packing.add(p + "attn_q.weight", q_out, c.hidden, layer.gqa.q));
+  HP_TRY_VOID(packing.add(p + "attn_k.weight", k_out, c.hidden, layer.gqa.k));
+  HP_TRY_VOID(packing.add(p + "attn_v.weight", v_out, c.hidden, layer.gqa.v));
+  HP_TRY_VOID(packing.add(p + "attn_output.weight", c.hidden, c.heads * c.v_head_dim, layer.gqa.o));
+  HP_TRY_VOID(packing.add(p + "ffn_gate.weight", c.ffn, c.hidden, layer.ffn.gate));
+  HP_TRY_VOID(packing.add(p + "ffn_up.weight", c.ffn, c.hidden, layer.ffn.up));
+  HP_TRY_VOID(packing.add(p + "ffn_down.weight", c.hidden, c.ffn, layer.ffn.down));
   return {};
 }
 
 }  // namespace
 
-Result<DenseWeights> load_dense_weights(const Checkpoint& checkpoint, ParallelTeam& team) {
+Result<ModelWeights> load_weights(const Checkpoint& checkpoint, ParallelTeam& team) {
   const ModelConfig& c = checkpoint.config();
-  DenseWeights weights;
+  ModelWeights weights;
   weights.layers.resize(static_cast<std::size_t>(c.layers));
   Packing packing(checkpoint);
   HP_TRY_VOID(packing.add("token_embd.weight", c.vocab, c.hidden, weights.embedding));

@@ -1,0 +1,17 @@
+// One step of a decoder on the CPU, straight down: embed, layers, logits. The parts are gqa_attention and dense_ffn;
+// the arithmetic is the kernel table's.
+#pragma once
+
+#include <span>
+
+#include "arch/cpu/step_member.h"
+
+namespace hp {
+
+/// Runs every member of the team through the step; logits lie in state.logits in the order of the sequences.
+void forward(const CpuModel& model, std::span<const SequenceStep> batch);
+
+/// Arguments of the attention of one tile at its widest, for sizing scratch.
+kernels::AttentionArgs widest_attention(const ModelConfig& config, const kernels::KvView& kv, std::int32_t context);
+
+}  // namespace hp

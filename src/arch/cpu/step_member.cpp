@@ -1,0 +1,88 @@
+#include "arch/cpu/step_member.h"
+
+#include <type_traits>
+
+namespace hp {
+
+using kernels::OperandKind;
+using kernels::PackedMatrix;
+
+static_assert(sizeof(BlockId) == sizeof(std::int32_t) && std::is_standard_layout_v<BlockId>);
+
+StepMember::StepMember(const CpuModel& m, std::span<const SequenceStep> steps, int member)
+    : config(m.config), model(m), state(m.state), table(m.table), batch(steps), index(member) {
+  for (const SequenceStep& q : batch) {
+    rows += tokens_of(q);
+    logit_rows += q.logit_rows;
+  }
+}
+
+const std::int32_t* StepMember::block_table(const SequenceStep& s) {
+  return reinterpret_cast<const std::int32_t*>(s.blocks.data());
+}
+
+StepMember::Rows StepMember::mine(std::int32_t count) const {
+  const Range r = split_range(at(count), index, model.team.size());
+  return {static_cast<std::int32_t>(r.begin), static_cast<std::int32_t>(r.end - r.begin)};
+}
+
+void StepMember::norm(const float* x, const FloatRow& weight, std::int32_t count, float* out) const {
+  if (count == 0) return;
+  table.rms_norm(x, at(config.hidden), weight.data(), config.rms_eps, count, config.hidden, out, at(config.hidden));
+}
+
+void StepMember::prepare(const PreparedRows& out, const float* x, Rows range, std::int32_t k,
+                         std::initializer_list<const PackedMatrix*> weights) const {
+  if (range.count == 0) return;
+  bool bf16 = false, q8 = false;
+  for (const PackedMatrix* w : weights) {
+    bf16 |= table.operand_kind(w->source) == OperandKind::bf16;
+    q8 |= table.operand_kind(w->source) == OperandKind::q8;
+  }
+  const std::size_t first = cells(range.begin, k), groups = cells(range.begin, k / kernels::kQuantGroup);
+  if (bf16) table.to_bf16(x + first, range.count, k, out.bf16 + first);
+  if (q8) table.to_q8(x + first, range.count, k, out.q8 + first, out.q8_scale + groups, out.q8_sum + groups);
+}
+
+kernels::Operand StepMember::operand(const PreparedRows& prepared, const float* x, std::int32_t count,
+                                     const PackedMatrix& weight) const {
+  return {.kind = table.operand_kind(weight.source),
+          .rows = count,
+          .k = weight.k,
+          .f32 = x,
+          .bf16 = prepared.bf16,
+          .q8 = prepared.q8,
+          .q8_scale = prepared.q8_scale,
+          .q8_sum = prepared.q8_sum};
+}
+
+void StepMember::multiply(const PreparedRows& prepared, const float* x, std::int32_t count,
+                          std::initializer_list<Product> products) const {
+  std::int32_t total = 0;
+  for (const Product& p : products) total += panels(p.weight);
+  const Range own = split_range(at(total), index, model.team.size());
+  std::int32_t base = 0;
+  for (const Product& p : products) {
+    const std::int32_t begin = std::max(static_cast<std::int32_t>(own.begin) - base, 0);
+    const std::int32_t end = std::min(static_cast<std::int32_t>(own.end) - base, panels(p.weight));
+    base += panels(p.weight);
+    if (begin >= end || count == 0) continue;
+    table.matmul({.operand = operand(prepared, x, count, p.weight),
+                  .m = count,
+                  .weight = p.weight,
+                  .bias = p.bias == nullptr || p.bias->empty() ? nullptr : p.bias->data(),
+                  .out = p.out,
+                  .out_stride = at(p.weight.n),
+                  .accumulate = p.accumulate,
+                  .panel_begin = begin,
+                  .panel_end = end});
+  }
+}
+
+kernels::KvView StepMember::layer_kv(std::int32_t layer) const {
+  kernels::KvView kv = model.kv;
+  kv.base += at(layer) * state.layer_kv_bytes;
+  return kv;
+}
+
+}  // namespace hp

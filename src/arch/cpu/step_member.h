@@ -1,0 +1,119 @@
+// One member of the team during a step: which rows and panels are its own, and the operations on them. Every part of a
+// forward pass (gqa_attention, mla_attention, dense_ffn, moe_ffn) is straight-line code over one of these.
+//
+// Batch invariance: members share out rows, panels and (sequence, tile, head) items, never a sum; every item's bits
+// depend on the item alone. Tiles of queries begin at multiples of kQueryTile, so a split of KV never begins inside
+// one. All members run the same code and meet at the barriers.
+#pragma once
+
+#include <algorithm>
+#include <initializer_list>
+#include <span>
+
+#include "arch/cpu/run_state.h"
+#include "arch/cpu/weights.h"
+#include "arch/executor.h"
+#include "arch/rope_table.h"
+#include "base/thread_pool.h"
+#include "kernels/kernel_table.h"
+#include "model/model_config.h"
+
+namespace hp {
+
+inline constexpr std::int32_t kQueryTile = 16;
+
+/// What a step runs on: everything but the batch.
+struct CpuModel {
+  const ModelConfig& config;
+  const kernels::KernelTable& table;
+  const ModelWeights& weights;
+  const RopeTable& rope;
+  RunState& state;
+  ParallelTeam& team;
+  kernels::KvView kv;  ///< of layer 0
+};
+
+/// A product of the step: weights that share one operand are cut over the team as one long row of panels.
+struct Product {
+  const kernels::PackedMatrix& weight;
+  const FloatRow* bias;  ///< null or empty: none
+  float* out;
+  bool accumulate = false;
+};
+
+class StepMember {
+ public:
+  StepMember(const CpuModel& model, std::span<const SequenceStep> batch, int index);
+
+  const ModelConfig& config;
+  const CpuModel& model;
+  const RunState& state;
+  const kernels::KernelTable& table;
+  const std::span<const SequenceStep> batch;
+  const int index;
+  std::int32_t rows = 0, logit_rows = 0;  // of the whole step
+
+  struct Rows {
+    std::int32_t begin, count;
+  };
+  /// This member's share of `count` rows.
+  [[nodiscard]] Rows mine(std::int32_t count) const;
+  [[nodiscard]] Rows mine() const { return mine(rows); }
+  void barrier() const { model.team.barrier(); }
+
+  static std::size_t at(std::int32_t i) { return static_cast<std::size_t>(i); }
+  static std::size_t cells(std::int32_t row, std::int32_t width) { return at(row) * at(width); }
+  static std::int32_t tokens_of(const SequenceStep& s) { return static_cast<std::int32_t>(s.tokens.size()); }
+  static const std::int32_t* block_table(const SequenceStep& s);
+  static std::int32_t panels(const kernels::PackedMatrix& w) {
+    return (w.n + kernels::kPanelColumns - 1) / kernels::kPanelColumns;
+  }
+
+  /// Norm of `count` rows of [*, hidden].
+  void norm(const float* x, const FloatRow& weight, std::int32_t count, float* out) const;
+  /// Prepares these rows of x [*, k] into `out` for every kind of operand that the weights want.
+  void prepare(const PreparedRows& out, const float* x, Rows range, std::int32_t k,
+               std::initializer_list<const kernels::PackedMatrix*> weights) const;
+  [[nodiscard]] kernels::Operand operand(const PreparedRows& prepared, const float* x, std::int32_t count,
+                                         const kernels::PackedMatrix& weight) const;
+  /// This member's panels of all products of one operand x [count, k].
+  void multiply(const PreparedRows& prepared, const float* x, std::int32_t count,
+                std::initializer_list<Product> products) const;
+  /// One layer's share of the KV cache.
+  [[nodiscard]] kernels::KvView layer_kv(std::int32_t layer) const;
+
+  /// Calls f(sequence, first row of the piece in the step, first token of the piece, tokens) for this member's rows.
+  template <typename F>
+  void for_my_rows(const F& f) const {
+    const Rows own = mine();
+    std::int32_t row = 0;
+    for (const SequenceStep& q : batch) {
+      const std::int32_t begin = std::max(own.begin, row);
+      const std::int32_t end = std::min(own.begin + own.count, row + tokens_of(q));
+      if (begin < end) f(q, begin, begin - row, end - begin);
+      row += tokens_of(q);
+    }
+  }
+
+  /// Items (sequence, tile of queries, part) go round the team: f(sequence, first row in the step, first token of the
+  /// tile, tokens, part).
+  template <typename F>
+  void for_my_tiles(std::int32_t parts, const F& f) const {
+    int turn = 0;
+    std::int32_t row = 0;
+    for (const SequenceStep& q : batch) {
+      for (std::int32_t first = 0; first < tokens_of(q);) {
+        const std::int32_t to_boundary = kQueryTile - (q.position + first) % kQueryTile;
+        const std::int32_t count = std::min(to_boundary, tokens_of(q) - first);
+        for (std::int32_t part = 0; part < parts; ++part) {
+          if (turn == index) f(q, row + first, first, count, part);
+          turn = turn + 1 == model.team.size() ? 0 : turn + 1;
+        }
+        first += count;
+      }
+      row += tokens_of(q);
+    }
+  }
+};
+
+}  // namespace hp
