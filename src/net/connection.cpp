@@ -6,6 +6,7 @@
 #include <boost/beast/http/string_body.hpp>
 
 #include "base/log.h"
+#include "net/asio_loop.h"
 #include "net/limits.h"
 
 namespace hp::net {
@@ -62,23 +63,29 @@ void Connection::read_more() {
   // While an answer is in progress a read stays pending: it is how a hang-up is seen. Beyond the bound we stop reading.
   if (phase_ == Phase::answering && input_.size() >= kMaxPipelinedBytes) return;
   reading_ = true;
-  socket_.async_read_some(asio::buffer(chunk_),
-                          [self = shared_from_this()](const error_code& error, std::size_t count) {
-                            self->reading_ = false;
-                            self->on_read(error, count);
-                          });
+  socket_.async_wait(asio::socket_base::wait_read, [self = shared_from_this()](const error_code& error) {
+    self->reading_ = false;
+    if (self->phase_ == Phase::closed) return;
+    if (error) return self->close();
+    self->on_readable();
+  });
 }
 
-void Connection::on_read(const error_code& error, std::size_t count) {
-  if (phase_ == Phase::closed) return;
+// Reads into the thread's scratch memory, so that a connection that waits owns no buffer.
+void Connection::on_readable() {
+  const auto scratch = read_scratch();
+  error_code error;
+  const std::size_t count = socket_.read_some(asio::buffer(scratch.data(), scratch.size()), error);
+  if (error == asio::error::would_block) return read_more();
   if (error) return close();
+  const std::string_view bytes(scratch.data(), count);
   if (phase_ == Phase::lingering) {
     lingered_ += count;
     if (lingered_ > kMaxLingerBytes) return close();
     return read_more();
   }
   const auto space = input_.prepare(count);
-  std::copy_n(chunk_.data(), count, static_cast<char*>(space.data()));
+  std::copy_n(bytes.data(), count, static_cast<char*>(space.data()));
   input_.commit(count);
   if (phase_ == Phase::answering) return read_more();
   on_bytes();
@@ -175,6 +182,7 @@ void Connection::dispatch() {
     request.headers.emplace_back(std::move(name), std::string(field.value()));
   }
   request.body = std::move(message.body());
+  input_.shrink_to_fit();
   request.peer = peer_;
   phase_ = Phase::answering;
   last_batch_ = false;
@@ -198,40 +206,58 @@ void Connection::dispatch() {
 }
 
 void Connection::flush() {
-  if (phase_ != Phase::answering || write_pending_ || !outbox_) return;
-  auto batch = outbox_->take();
-  if (batch.too_slow) return close();
-  keep_alive_ = batch.keep_alive;
-  status_ = batch.status;
-  last_batch_ = batch.complete;
-  writing_ = std::move(batch.bytes);
-  written_ = 0;
-  if (!writing_.empty()) {
-    arm(host_.options.write_timeout);
-    write_some();
-  } else if (last_batch_) {
-    finish_answer();
+  while (phase_ == Phase::answering && !write_pending_ && outbox_) {
+    auto batch = outbox_->take();
+    if (batch.too_slow) return close();
+    keep_alive_ = batch.keep_alive;
+    status_ = batch.status;
+    last_batch_ = batch.complete;
+    writing_ = std::move(batch.bytes);
+    written_ = 0;
+    if (writing_.empty() && !last_batch_) return;
+    if (!write_some()) return;
+    writing_ = {};
+    if (last_batch_) return finish_answer();
   }
 }
 
-void Connection::write_some() {
+// Mostly the socket takes everything at once; only a full one costs a wait and its timer. True: all is written.
+bool Connection::write_some() {
+  while (written_ < writing_.size()) {
+    error_code error;
+    const std::size_t count =
+        socket_.write_some(asio::buffer(writing_.data() + written_, writing_.size() - written_), error);
+    if (error) {
+      if (error == asio::error::would_block) {
+        wait_writable();
+      } else {
+        close();
+      }
+      return false;
+    }
+    written_ += count;
+    if (outbox_) outbox_->taken(count);
+  }
+  return true;
+}
+
+void Connection::after_write() {
+  writing_ = {};
+  if (last_batch_) return finish_answer();
+  flush();
+}
+
+void Connection::wait_writable() {
   write_pending_ = true;
-  socket_.async_write_some(asio::buffer(writing_.data() + written_, writing_.size() - written_),
-                           [self = shared_from_this()](const error_code& error, std::size_t count) {
-                             self->write_pending_ = false;
-                             if (self->phase_ == Phase::closed) return;
-                             if (error) return self->close();
-                             self->written_ += count;
-                             if (self->outbox_) self->outbox_->taken(count);
-                             if (self->written_ < self->writing_.size()) {
-                               self->arm(self->host_.options.write_timeout);
-                               return self->write_some();
-                             }
-                             ++self->timer_generation_;
-                             self->timer_.cancel();
-                             if (self->last_batch_) return self->finish_answer();
-                             self->flush();
-                           });
+  arm(host_.options.write_timeout);
+  socket_.async_wait(asio::socket_base::wait_write, [self = shared_from_this()](const error_code& error) {
+    self->write_pending_ = false;
+    if (self->phase_ == Phase::closed) return;
+    if (error) return self->close();
+    ++self->timer_generation_;
+    self->timer_.cancel();
+    if (self->write_some()) self->after_write();
+  });
 }
 
 void Connection::finish_answer() {
@@ -257,8 +283,9 @@ void Connection::refuse(int status, std::string_view message) {
   last_batch_ = true;
   writing_ = encode_response(error_response(status, message), false, false);
   written_ = 0;
-  arm(host_.options.write_timeout);
-  write_some();
+  ++timer_generation_;
+  timer_.cancel();
+  if (write_some()) after_write();
 }
 
 // Closing with unread input makes the kernel reset the connection, and the client may lose the answer it has not read.

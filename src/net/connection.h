@@ -2,7 +2,6 @@
 // client that hangs up. Everything runs on the connection's strand. Private to this room: Boost types live here.
 #pragma once
 
-#include <array>
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -46,12 +45,14 @@ class Connection final : public std::enable_shared_from_this<Connection> {
 
   void on_bytes();
   void read_more();
-  void on_read(const boost::system::error_code& error, std::size_t count);
+  void on_readable();
   void parse_head(std::size_t head_bytes);
   void parse_body();
   void dispatch();
   void flush();
-  void write_some();
+  bool write_some();
+  void after_write();
+  void wait_writable();
   void finish_answer();
   void refuse(int status, std::string_view message);
   void linger();
@@ -64,7 +65,6 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   const std::uint64_t id_;
   const std::string peer_;
   const ConnectionHost& host_;
-  std::array<char, kReadChunkBytes> chunk_;  ///< the pending read's own memory: input_ may be consumed meanwhile
   boost::beast::flat_buffer input_;
   std::unique_ptr<Parser> parser_;
   std::shared_ptr<ResponseOutbox> outbox_;

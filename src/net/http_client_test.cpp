@@ -90,6 +90,59 @@ TEST_F(HttpClientTest, ReportsWhatWentWrong) {
   EXPECT_EQ(refused.error().code, ErrorCode::unavailable);
 }
 
+TEST_F(HttpClientTest, KeepsAConnectionAndReplacesAClosedOne) {
+  serve();
+  const auto port = server_->port();
+  for (int i = 0; i < 20; ++i) {
+    const auto shared = std::make_shared<const std::string>("0123456789");
+    const auto answer = client_->fetch(
+        {.method = "POST", .port = port, .shared_body = shared, .shared_body_bytes = 4, .body = fmt::format("-{}", i)});
+    ASSERT_TRUE(answer) << answer.error().message;
+    EXPECT_EQ(answer->body, fmt::format("POST0123-{}", i));
+    EXPECT_EQ(server_->connections(), 1u);
+    EXPECT_EQ(client_->connections(), 1u);
+  }
+  server_.reset();
+  auto again = HttpServer::start(
+      {.port = port},
+      [](HttpRequest, std::shared_ptr<ResponseWriter> writer) { writer->send({.headers = {}, .body = "new"}); },
+      metrics_);
+  ASSERT_TRUE(again) << again.error().message;
+  const auto answer = client_->fetch({.port = port});
+  ASSERT_TRUE(answer) << answer.error().message;
+  EXPECT_EQ(answer->body, "new");
+  EXPECT_EQ(client_->connections(), 1u);
+  const auto alone = client_->fetch({.port = port, .keep_alive = false});
+  ASSERT_TRUE(alone);
+  EXPECT_EQ(client_->connections(), 1u);
+}
+
+TEST_F(HttpClientTest, ServerClientAndTimersShareALoop) {
+  const auto loop = EventLoop::create();
+  std::atomic<int> inside{0};
+  auto front = HttpServer::start(
+      {.port = 0, .loop = loop.get(), .reuse_port = true},
+      [&](HttpRequest, std::shared_ptr<ResponseWriter> writer) {
+        if (loop->inside()) ++inside;
+        loop->after(std::chrono::milliseconds(5), [writer] { writer->send({.headers = {}, .body = "later"}); });
+        loop->cancel(loop->after(std::chrono::milliseconds(5), [&] { inside = -100; }));
+      },
+      metrics_);
+  ASSERT_TRUE(front) << front.error().message;
+  auto client = HttpClient::create(*loop);
+  for (int i = 0; i < 5; ++i) {
+    const auto answer = client->fetch({.port = (*front)->port()});
+    ASSERT_TRUE(answer) << answer.error().message;
+    EXPECT_EQ(answer->body, "later");
+  }
+  EXPECT_EQ(inside, 5);
+  std::promise<Status> done;
+  client->start({.port = (*front)->port()}, {.on_done = [&](Status outcome) { done.set_value(std::move(outcome)); }});
+  client.reset();
+  EXPECT_FALSE(done.get_future().get());
+  front->reset();
+}
+
 TEST_F(HttpClientTest, SpeaksOverAUnixSocket) {
   const std::string address = fmt::format("unix:{}/hp_client_test_{}.sock", testing::TempDir(), ::getpid());
   serve(address);

@@ -17,12 +17,15 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/strand.hpp>
 #include <cerrno>
+#include <condition_variable>
 #include <cstring>
 #include <mutex>
 #include <thread>
 #include <unordered_map>
 
+#include "base/check.h"
 #include "base/log.h"
+#include "net/asio_loop.h"
 #include "net/connection.h"
 #include "net/limits.h"
 
@@ -44,11 +47,13 @@ Error system_error(std::string_view what, std::string_view address) {
   return Error{.code = ErrorCode::io_error, .message = fmt::format("{} {}: {}", what, address, std::strerror(errno))};
 }
 
-Result<Listener> bind_and_listen(Listener listener, const sockaddr* address, socklen_t size, const std::string& name) {
+Result<Listener> bind_and_listen(Listener listener, const sockaddr* address, socklen_t size, const std::string& name,
+                                 bool reuse_port = false) {
   listener.fd = ::socket(listener.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (listener.fd < 0) return fail(system_error("cannot open a socket for", name));
   const int on = 1;
   ::setsockopt(listener.fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (reuse_port) ::setsockopt(listener.fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
   if (::bind(listener.fd, address, size) == 0 && ::listen(listener.fd, kListenBacklog) == 0) return listener;
   const bool in_use = errno == EADDRINUSE;
   Error error = system_error("cannot listen on", name);
@@ -76,7 +81,7 @@ Result<Listener> listen_unix(const std::string& path) {
   return bind_and_listen({.family = AF_UNIX, .unix_path = path}, generic, sizeof address, "unix:" + path);
 }
 
-Result<Listener> listen_tcp(const std::string& host, std::uint16_t port) {
+Result<Listener> listen_tcp(const std::string& host, std::uint16_t port, bool reuse_port) {
   sockaddr_in v4{};
   sockaddr_in6 v6{};
   v4.sin_family = AF_INET;
@@ -91,7 +96,7 @@ Result<Listener> listen_tcp(const std::string& host, std::uint16_t port) {
   const auto size = static_cast<socklen_t>(is_v4 ? sizeof v4 : sizeof v6);
   const std::string name = is_v4 ? fmt::format("{}:{}", host, port) : fmt::format("[{}]:{}", host, port);
   HP_TRY(Listener listener,
-         bind_and_listen({.family = is_v4 ? AF_INET : AF_INET6, .unix_path = {}}, address, size, name));
+         bind_and_listen({.family = is_v4 ? AF_INET : AF_INET6, .unix_path = {}}, address, size, name, reuse_port));
   sockaddr_in6 bound{};  // the port stands at the same place in both families
   socklen_t length = sizeof bound;
   ::getsockname(listener.fd, reinterpret_cast<sockaddr*>(&bound), &length);
@@ -116,6 +121,9 @@ class LoopServer final : public HttpServer {
  public:
   LoopServer(Listener listener, const ServerOptions& options, RequestHandler handler, MetricsRegistry& metrics)
       : listener_(std::move(listener)),
+        loop_(dynamic_cast<AsioLoop*>(options.loop)),
+        own_io_(loop_ ? nullptr : std::make_unique<asio::io_context>(std::max(1, options.threads))),
+        io_(loop_ ? loop_->io() : *own_io_),
         work_(asio::make_work_guard(io_)),
         accept_strand_(asio::make_strand(io_)),
         acceptor_(accept_strand_, listener_.fd),
@@ -132,7 +140,7 @@ class LoopServer final : public HttpServer {
     };
     host_.closed = [this](std::uint64_t id) { forget(id); };
     asio::post(accept_strand_, [this] { wait_for_clients(); });
-    for (int i = 0; i < std::max(1, options.threads); ++i) threads_.emplace_back([this] { io_.run(); });
+    for (int i = 0; !loop_ && i < std::max(1, options.threads); ++i) threads_.emplace_back([this] { io_.run(); });
   }
 
   ~LoopServer() override {
@@ -141,6 +149,13 @@ class LoopServer final : public HttpServer {
     for (const auto& connection : snapshot()) connection->close_soon();
     work_.reset();
     for (auto& thread : threads_) thread.join();  // the loop ends when every connection has closed
+    if (loop_) {
+      HP_CHECK(!loop_->inside(), "a server must not be destroyed on its own loop");
+      std::unique_lock lock(mutex_);
+      all_closed_.wait(lock, [this] { return connections_.empty(); });
+      lock.unlock();
+      loop_->run_and_wait([] {});  // what was posted before has run
+    }
     if (!listener_.unix_path.empty()) ::unlink(listener_.unix_path.c_str());
   }
   LoopServer(const LoopServer&) = delete;
@@ -213,9 +228,12 @@ class LoopServer final : public HttpServer {
     }
     const int on = 1;
     if (address.ss_family != AF_UNIX) ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    Socket socket{asio::any_io_executor(asio::make_strand(io_))};
+    // One thread needs no strand.
+    Socket socket{loop_ || threads_.size() == 1 ? asio::any_io_executor(io_.get_executor())
+                                                : asio::any_io_executor(asio::make_strand(io_))};
     error_code error;
     socket.assign(asio::generic::stream_protocol(listener_.family, 0), fd, error);
+    if (!error) socket.non_blocking(true, error);
     if (error) {
       ::close(fd);
       return;
@@ -234,13 +252,17 @@ class LoopServer final : public HttpServer {
   void forget(std::uint64_t id) {
     const std::lock_guard lock(mutex_);
     if (connections_.erase(id) > 0) gauge_.add(-1);
+    if (connections_.empty()) all_closed_.notify_all();
   }
 
   Listener listener_;
   ConnectionHost host_;  // before io_: handlers left in the loop may still refer to it
   mutable std::mutex mutex_;
   std::atomic<bool> draining_{false}, stopping_{false};
-  asio::io_context io_;
+  std::condition_variable all_closed_;
+  AsioLoop* const loop_;
+  const std::unique_ptr<asio::io_context> own_io_;
+  asio::io_context& io_;
   asio::executor_work_guard<asio::io_context::executor_type> work_;
   asio::strand<asio::io_context::executor_type> accept_strand_;
   asio::posix::stream_descriptor acceptor_;
@@ -257,8 +279,8 @@ class LoopServer final : public HttpServer {
 Result<std::unique_ptr<HttpServer>> HttpServer::start(const ServerOptions& options, RequestHandler handler,
                                                       MetricsRegistry& metrics) {
   const bool is_unix = options.address.starts_with(kUnixPrefix);
-  auto listener =
-      is_unix ? listen_unix(options.address.substr(kUnixPrefix.size())) : listen_tcp(options.address, options.port);
+  auto listener = is_unix ? listen_unix(options.address.substr(kUnixPrefix.size()))
+                          : listen_tcp(options.address, options.port, options.reuse_port);
   if (!listener) return fail(std::move(listener).error());
   return std::unique_ptr<HttpServer>(
       std::make_unique<LoopServer>(*std::move(listener), options, std::move(handler), metrics));
