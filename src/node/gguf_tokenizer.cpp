@@ -9,14 +9,12 @@
 #include <string_view>
 #include <utility>
 
+#include "text/hf_tokenizer.h"
+
 namespace hp {
 namespace {
 
 constexpr std::string_view kPrefix = "tokenizer.ggml.";
-
-// Tokens that end an answer in the families we read, whatever eos_token_id says: chat models often name only one.
-constexpr std::array<std::string_view, 7> kEndNames = {
-    "<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|EOT|>", "</s>", "<｜end▁of▁sentence｜>"};
 
 std::string key(std::string_view name) {
   return fmt::format("{}{}", kPrefix, name);
@@ -98,16 +96,6 @@ Status read_kind(const GgufFile& file, TokenizerSource& source) {
   return {};
 }
 
-void find_ends(TokenizerSource& source) {
-  for (std::size_t i = 0; i < source.tokens.size(); ++i) {
-    const auto id = static_cast<TokenId>(i);
-    const std::string_view token = source.tokens[i];
-    const bool named = source.types[i] == TokenType::control &&
-                       std::find(kEndNames.begin(), kEndNames.end(), token) != kEndNames.end();
-    if (named || source.eos == id) source.end_of_generation.push_back(id);
-  }
-}
-
 }  // namespace
 
 Result<TokenizerSource> tokenizer_source_from_gguf(const GgufFile& file) {
@@ -125,8 +113,11 @@ Result<TokenizerSource> tokenizer_source_from_gguf(const GgufFile& file) {
   source.add_bos = file.get_bool(key("add_bos_token")).value_or(sentencepiece);
   source.add_space_prefix = file.get_bool(key("add_space_prefix")).value_or(sentencepiece);
   source.ignore_merges = source.pre == PreTokenizer::llama3;
+  // Qwen's own tokenizers normalize; the DeepSeek distills of Qwen ("deepseek-r1-qwen") do not.
+  const std::string* pre = file.get_string(key("pre"));
+  source.nfc = pre != nullptr && *pre == "qwen2";
   if (const std::string* text = file.get_string("tokenizer.chat_template")) source.chat_template = *text;
-  find_ends(source);
+  collect_end_tokens(source);
   return source;
 }
 

@@ -2,6 +2,8 @@
 // before into matches and the gaps between them. A matcher sees one piece only, so its end is the end of text.
 #include "text/pre_tokenizer.h"
 
+#include <algorithm>
+#include <iterator>
 #include <span>
 
 #include "text/unicode.h"
@@ -141,12 +143,81 @@ std::size_t match_deepseek_v3(Chars t, std::size_t i) {
   return match_lines_or_space(t, i);
 }
 
+/// [\r\n]
+std::size_t match_newline(Chars t, std::size_t i) {
+  return is_newline(t, i) ? i + 1 : i;
+}
+
+/// \s?CLASS+ : at most one character of white space, then a run of what `in` says.
+template <typename Predicate>
+std::size_t match_spaced_run(Chars t, std::size_t i, Predicate in) {
+  const std::size_t start = is(t, i, kSpace) ? i + 1 : i;
+  std::size_t end = start;
+  while (end < t.size() && in(t[end])) ++end;
+  return end > start ? end : i;
+}
+
+struct CodeRange {
+  std::uint32_t first, last;
+};
+constexpr CodeRange kCasedRanges[] = {
+#include "text/cased_ranges.inc"
+};
+
+bool is_cased_letter(const TextChar& c) {
+  if (c.code < 128) return (c.code | 0x20U) >= 'a' && (c.code | 0x20U) <= 'z';
+  const auto* range = std::upper_bound(std::begin(kCasedRanges), std::end(kCasedRanges), c.code,
+                                       [](char32_t code, const CodeRange& r) { return code < r.first; });
+  return range != std::begin(kCasedRanges) && c.code <= std::prev(range)->last;
+}
+
+std::size_t match_deepseek_llm_letters(Chars t, std::size_t i) {
+  return match_spaced_run(t, i, is_cased_letter);
+}
+
+/// \s?[!-/:-~！-／：-～‘-‟　-。]+ : ":-~" holds the ASCII letters too, "：-～" the full-width ones.
+std::size_t match_deepseek_llm_marks(Chars t, std::size_t i) {
+  return match_spaced_run(t, i, [](const TextChar& c) {
+    return (c.code >= '!' && c.code <= '/') || (c.code >= ':' && c.code <= '~') ||
+           (c.code >= 0xFF01 && c.code <= 0xFF0F) || (c.code >= 0xFF1A && c.code <= 0xFF5E) ||
+           (c.code >= 0x2018 && c.code <= 0x201F) || (c.code >= 0x3000 && c.code <= 0x3002);
+  });
+}
+
+/// \s+$ : tried at the start of a run only, which keeps long runs linear and loses no match.
+std::size_t match_trailing_space(Chars t, std::size_t i) {
+  if (i > 0 && is(t, i - 1, kSpace)) return i;
+  const std::size_t end = run_of(t, i, kSpace);
+  return end == t.size() ? end : i;
+}
+
+/// [一-龥ࠀ-一가-퟿]+
+std::size_t match_east_asian(Chars t, std::size_t i) {
+  while (i < t.size() &&
+         ((t[i].code >= 0x800 && t[i].code <= 0x9FA5) || (t[i].code >= 0xAC00 && t[i].code <= 0xD7FF))) {
+    ++i;
+  }
+  return i;
+}
+
+std::size_t match_coder_letters(Chars t, std::size_t i) {
+  return match_spaced_run(t, i, [](const TextChar& c) { return (c.classes & kLetter) != 0; });
+}
+
+std::size_t match_coder_marks(Chars t, std::size_t i) {
+  return match_spaced_run(t, i, [](const TextChar& c) { return (c.classes & kPunct) != 0; });
+}
+
 std::span<const Matcher> stages_of(PreTokenizer pre) {
   static constexpr Matcher kSmollm[] = {match_digit, match_gpt2};
   static constexpr Matcher kGpt2[] = {match_gpt2};
   static constexpr Matcher kLlama3[] = {match_llama3};
   static constexpr Matcher kQwen2[] = {match_qwen2};
   static constexpr Matcher kDeepseekV3[] = {match_three_digits, match_cjk, match_deepseek_v3};
+  static constexpr Matcher kDeepseekLlm[] = {match_newline,        match_deepseek_llm_letters, match_deepseek_llm_marks,
+                                             match_trailing_space, match_east_asian,           match_digit};
+  static constexpr Matcher kDeepseekCoder[] = {match_newline, match_coder_letters, match_coder_marks, match_east_asian,
+                                               match_digit};
   switch (pre) {
     case PreTokenizer::smollm:
       return kSmollm;
@@ -158,9 +229,11 @@ std::span<const Matcher> stages_of(PreTokenizer pre) {
       return kQwen2;
     case PreTokenizer::deepseek_v3:
       return kDeepseekV3;
-    case PreTokenizer::none:
     case PreTokenizer::deepseek_llm:
+      return kDeepseekLlm;
     case PreTokenizer::deepseek_coder:
+      return kDeepseekCoder;
+    case PreTokenizer::none:
       break;
   }
   return {};
@@ -183,10 +256,6 @@ void cut(Chars piece, std::size_t base, Matcher match, std::vector<std::size_t>&
 }
 
 }  // namespace
-
-bool has_pre_tokenizer(PreTokenizer pre) {
-  return pre == PreTokenizer::none || !stages_of(pre).empty();
-}
 
 std::vector<std::string_view> pre_tokenize(PreTokenizer pre, std::string_view text) {
   if (text.empty()) return {};

@@ -8,8 +8,6 @@
 
 namespace hp {
 
-/// False for a pattern this build has no matcher for: Tokenizer::build refuses it.
-bool has_pre_tokenizer(PreTokenizer pre);
 /// The words of `text`, in order, without gaps. Linear in the length of the text.
 std::vector<std::string_view> pre_tokenize(PreTokenizer pre, std::string_view text);
 

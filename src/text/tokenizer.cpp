@@ -1,5 +1,4 @@
-// Owns the split at special tokens and the way from words to tokens. Byte-level BPE only: a SentencePiece vocabulary is
-// refused with a clear error.
+// Owns the split at special tokens and the way from words to tokens.
 #include "text/tokenizer.h"
 
 #include <algorithm>
@@ -9,14 +8,17 @@
 #include "base/check.h"
 #include "text/byte_bpe.h"
 #include "text/limits.h"
+#include "text/nfc.h"
 #include "text/pre_tokenizer.h"
+#include "text/sentencepiece_bpe.h"
 
 namespace hp {
 
 struct Tokenizer::State {
   TokenizerSource source;
   std::vector<std::string> bytes;  ///< by id
-  ByteBpe bpe;
+  ByteBpe bpe;                     ///< of kind byte_bpe
+  SentencePieceBpe pieces;         ///< of kind sentencepiece_bpe
   std::unordered_map<std::string, TokenId> specials;
   /// Spellings by their first byte, longest first.
   std::array<std::vector<TokenId>, 256> specials_by_byte;
@@ -37,14 +39,6 @@ Status check_id(const TokenizerSource& source, std::optional<TokenId> id, std::s
 }
 
 Status check_source(const TokenizerSource& source) {
-  if (source.kind != TokenizerKind::byte_bpe) {
-    return fail(ErrorCode::unsupported, "SentencePiece vocabularies are not supported yet; use a byte-level BPE model");
-  }
-  if (!has_pre_tokenizer(source.pre)) {
-    return fail(ErrorCode::unsupported,
-                "the split patterns deepseek-llm and deepseek-coder are not supported yet; "
-                "use a model with one of smollm, gpt2, llama3, qwen2, deepseek-v3");
-  }
   if (source.tokens.empty() || source.tokens.size() > text_limits::kVocabMax) {
     return fail(ErrorCode::corrupt_data, "the vocabulary has {} tokens; expected 1 to {}", source.tokens.size(),
                 text_limits::kVocabMax);
@@ -76,6 +70,8 @@ Result<Tokenizer> Tokenizer::build(TokenizerSource source) {
       }
       state->specials.emplace(token, static_cast<TokenId>(i));
       if (source.types[i] == TokenType::user_defined) state->bytes[i] = token;
+    } else if (source.kind == TokenizerKind::sentencepiece_bpe) {
+      state->bytes[i] = sentencepiece_bytes(token, source.types[i]);
     } else if (!printable_to_bytes(token, state->bytes[i])) {
       state->bytes[i] = token;
     }
@@ -90,7 +86,11 @@ Result<Tokenizer> Tokenizer::build(TokenizerSource source) {
       return a_size != b_size ? a_size > b_size : a < b;
     });
   }
-  HP_TRY(state->bpe, ByteBpe::build(source, state->bytes));
+  if (source.kind == TokenizerKind::byte_bpe) {
+    HP_TRY(state->bpe, ByteBpe::build(source, state->bytes));
+  } else {
+    HP_TRY(state->pieces, SentencePieceBpe::build(source));
+  }
   state->source = std::move(source);
   return Tokenizer(std::move(state));
 }
@@ -101,9 +101,18 @@ Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 Tokenizer::~Tokenizer() = default;
 
 void Tokenizer::encode_text(std::string_view text, std::vector<TokenId>& out) const {
+  std::string normal;
+  if (state_->source.nfc && may_change_in_nfc(text)) {
+    normal = to_nfc(text);
+    text = normal;
+  }
   while (!text.empty()) {
     const std::string_view run = text.substr(0, text_limits::kTextRunBytesMax);
-    for (const std::string_view word : pre_tokenize(state_->source.pre, run)) state_->bpe.encode_word(word, out);
+    if (state_->source.kind == TokenizerKind::sentencepiece_bpe) {
+      state_->pieces.encode(run, out);
+    } else {
+      for (const std::string_view word : pre_tokenize(state_->source.pre, run)) state_->bpe.encode_word(word, out);
+    }
     text.remove_prefix(run.size());
   }
 }

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 
 #include "text/detokenizer.h"
+#include "text/hf_tokenizer.h"
+#include "text/nfc.h"
 #include "text/pre_tokenizer.h"
 
 namespace hp {
@@ -69,8 +71,55 @@ TEST(Tokenizer, RefusesBrokenSources) {
   source.eos = 1000;
   EXPECT_FALSE(Tokenizer::build(source));
   source = small_source();
+  source.kind = TokenizerKind::sentencepiece_bpe;  // neither scores nor merges that fit
+  source.merges.clear();
+  EXPECT_EQ(Tokenizer::build(source).error().code, ErrorCode::corrupt_data);
+}
+
+/// "▁" is 0, then letters, "▁a", "ab", "▁ab", and the bytes of "é".
+TokenizerSource sentencepiece_source() {
+  TokenizerSource source;
   source.kind = TokenizerKind::sentencepiece_bpe;
-  EXPECT_EQ(Tokenizer::build(source).error().code, ErrorCode::unsupported);
+  source.add_space_prefix = true;
+  source.tokens = {"\u2581", "a", "b", "\u2581a", "ab", "\u2581ab", "<0xC3>", "<0xA9>", "<unk>"};
+  source.types.assign(source.tokens.size(), TokenType::normal);
+  source.types[6] = source.types[7] = TokenType::byte;
+  source.types[8] = TokenType::unknown;
+  source.scores = {-5, -6, -7, -2, -1, -3, 0, 0, 0};
+  source.unk = 8;
+  return source;
+}
+
+TEST(Tokenizer, SentencePieceMergesByScoreAndFallsBackToBytes) {
+  auto tokenizer = Tokenizer::build(sentencepiece_source());
+  ASSERT_TRUE(tokenizer) << tokenizer.error().message;
+  std::vector<TokenId> ids;
+  tokenizer->encode_text("ab aé b~", ids);
+  EXPECT_THAT(ids, ElementsAre(5, 3, 6, 7, 0, 2, 8));
+  EXPECT_EQ(tokenizer->decode(ids), " ab aé b<unk>");
+}
+
+TEST(Tokenizer, NfcComposesAcrossMarksAndLeavesBrokenBytes) {
+  EXPECT_EQ(to_nfc("e\u0301"), "é");
+  EXPECT_EQ(to_nfc("a\u0307\u0323"), "\u1EA1\u0307");
+  EXPECT_EQ(to_nfc("\u1100\u1161\u11A8"), "각");
+  EXPECT_EQ(to_nfc("\u212B\xFF\u0301"), "Å\xFF\u0301");
+}
+
+TEST(HfTokenizer, RefusesWhatItDoesNotKnowByName) {
+  const auto with = [](const std::string& more) {
+    return R"({"model":{"type":"BPE","vocab":{"a":0},"merges":[]},"pre_tokenizer":{"type":"ByteLevel",)"
+           R"("add_prefix_space":false,"use_regex":true})" +
+           more + "}";
+  };
+  const auto read = [](const std::string& text) { return tokenizer_source_from_json({.tokenizer = text}); };
+  EXPECT_TRUE(read(with("")));
+  EXPECT_EQ(read(with(R"(,"normalizer":{"type":"Lowercase"})")).error().where, "tokenizer.json: normalizer");
+  EXPECT_EQ(read(with(R"(,"added_tokens":[{"id":1,"content":"x","lstrip":true}])")).error().where,
+            "tokenizer.json: added_tokens");
+  EXPECT_EQ(read(with(R"(,"added_tokens":[{"id":99999999,"content":"x"}])")).error().code, ErrorCode::corrupt_data);
+  EXPECT_EQ(read(R"({"model":{"type":"Unigram"}})").error().where, "tokenizer.json: model.type");
+  EXPECT_EQ(read("{").error().where, "tokenizer.json");
 }
 
 TEST(Detokenizer, HoldsHalfACharacterBack) {
