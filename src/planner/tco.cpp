@@ -212,7 +212,7 @@ std::optional<double> break_even_requests(const TcoInputs& inputs) {
   TcoInputs in = inputs;
   const double per_server = in.server_requests_per_hour * kHoursPerMonth / in.peak_to_mean;
   for (double n = 1; n <= kMaxServers; n = n < 64 ? n + 1 : std::ceil(n * 1.05)) {
-    const double low = n == 1 ? 0.0 : (n - 1) * per_server * (1 + 1e-9), high = n * per_server;
+    const double low = n == 1 ? 0.0 : (n - 1) * per_server * (1 + 1e-6), high = n * per_server;
     in.requests_per_month = low;
     const double at_low = local_minus_api(in);
     if (at_low <= 0) return low;
