@@ -29,7 +29,7 @@ struct KernelTable {
   // Activations. -----------------------------------------------------------------------------------------------------
   /// Prepares `rows` rows of x [rows, k] as bf16 or q8 (writes the arrays that the operand's pointers name).
   void (*to_bf16)(const float* x, std::int32_t rows, std::int32_t k, std::uint16_t* out);
-  void (*to_q8)(const float* x, std::int32_t rows, std::int32_t k, std::int8_t* q, float* scale, float* sum);
+  void (*to_q8)(const float* x, std::int32_t rows, std::int32_t k, const Q8Rows& out);
 
   // Products. --------------------------------------------------------------------------------------------------------
   void (*matmul)(const MatmulArgs& args);

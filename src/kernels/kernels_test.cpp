@@ -186,7 +186,8 @@ TEST(Matmul, QuantizedProductsAgreeWithRefAndAreTheSameAloneAndInABatch) {
       std::vector<std::int8_t> q(x.size());
       std::vector<float> scale(x.size() / 32);
       std::vector<float> sum(x.size() / 32);
-      table.to_q8(x.data(), m, k, q.data(), scale.data(), sum.data());
+      std::vector<std::int32_t> isum(x.size() / 32);
+      table.to_q8(x.data(), m, k, {q.data(), scale.data(), sum.data(), isum.data()});
       std::vector<float> rounded(x.size());
       for (std::size_t i = 0; i < x.size(); ++i) rounded[i] = static_cast<float>(q[i]) * scale[i / 32];
       const auto bias = noise(z(n), 6);
@@ -202,8 +203,13 @@ TEST(Matmul, QuantizedProductsAgreeWithRefAndAreTheSameAloneAndInABatch) {
                       .panel_begin = 0,
                       .panel_end = 3};
       kernel_table(Isa::ref).matmul(args);
-      args.operand = {
-          .kind = OperandKind::q8, .rows = m, .k = k, .q8 = q.data(), .q8_scale = scale.data(), .q8_sum = sum.data()};
+      args.operand = {.kind = OperandKind::q8,
+                      .rows = m,
+                      .k = k,
+                      .q8 = q.data(),
+                      .q8_scale = scale.data(),
+                      .q8_sum = sum.data(),
+                      .q8_isum = isum.data()};
       args.out = got.data();
       table.matmul(args);
       // |d|, |m| < 0.16, so |d| · (q + zero) + |m| < 41 or 4, and |x| ≤ 1; 2 · k + 8 roundings on sums below that · k
@@ -328,13 +334,15 @@ TEST(ToQ8, IsWithinHalfAStepAndSumsItsQuants) {
   std::vector<std::int8_t> q(128);
   std::vector<float> scale(4);
   std::vector<float> sum(4);
-  kernel_table(Isa::ref).to_q8(x.data(), 2, 64, q.data(), scale.data(), sum.data());
+  std::vector<std::int32_t> isum(4);
+  kernel_table(Isa::ref).to_q8(x.data(), 2, 64, {q.data(), scale.data(), sum.data(), isum.data()});
   for (std::size_t g = 0; g < 4; ++g) {
     int total = 0;
     for (std::size_t i = g * 32; i < g * 32 + 32; ++i) {
       EXPECT_NEAR(x[i], static_cast<float>(q[i]) * scale[g], scale[g] * 0.5001F);
       total += q[i];
     }
+    EXPECT_EQ(isum[g], total);
     EXPECT_EQ(sum[g], scale[g] * static_cast<float>(total));
   }
 }

@@ -39,7 +39,15 @@ struct Operand {
   const std::int8_t* q8 = nullptr;        // [rows, k], per group of 32: x ≈ q · scale
   const float* q8_scale = nullptr;        // [rows, k / 32]
   const float* q8_sum = nullptr;          // [rows, k / 32]: scale · Σq, for weights with an offset
+  const std::int32_t* q8_isum = nullptr;  // [rows, k / 32]: Σq, for weights stored with a zero point
   const std::int32_t* row_ids = nullptr;  ///< when set, row i of the product is row row_ids[i] (expert grouping)
+};
+
+/// Where to_q8 writes rows of activations; the shapes are Operand's.
+struct Q8Rows {
+  std::int8_t* q = nullptr;
+  float *scale = nullptr, *sum = nullptr;
+  std::int32_t* isum = nullptr;
 };
 
 /// out[m, n] = operand[m, :] · weight[n, :] (+ bias[n]) for the panels [panel_begin, panel_end).

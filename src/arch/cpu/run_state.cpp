@@ -39,9 +39,10 @@ void carve(const ModelConfig& c, const RunStateSizes& sizes, Carver& carver, Run
   carver.take(s.logits, count(sizes.logit_rows, c.vocab));
   carver.take(s.scratch, s.scratch_stride * static_cast<std::size_t>(sizes.members));
   carver.take(s.prepared.bf16, count(hidden_rows, widest));
-  carver.take(s.prepared.q8, count(hidden_rows, widest));
-  carver.take(s.prepared.q8_scale, count(hidden_rows, groups));
-  carver.take(s.prepared.q8_sum, count(hidden_rows, groups));
+  carver.take(s.prepared.q8.q, count(hidden_rows, widest));
+  carver.take(s.prepared.q8.scale, count(hidden_rows, groups));
+  carver.take(s.prepared.q8.sum, count(hidden_rows, groups));
+  carver.take(s.prepared.q8.isum, count(hidden_rows, groups));
 }
 
 }  // namespace

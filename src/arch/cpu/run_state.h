@@ -24,8 +24,7 @@ struct RunStateSizes {
 /// Activations prepared as operands of products; an array is written when a weight of the product wants its kind.
 struct PreparedRows {
   std::uint16_t* bf16 = nullptr;
-  std::int8_t* q8 = nullptr;
-  float *q8_scale = nullptr, *q8_sum = nullptr;
+  kernels::Q8Rows q8;
 };
 
 struct RunState {

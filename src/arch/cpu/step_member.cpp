@@ -41,7 +41,13 @@ void StepMember::prepare(const PreparedRows& out, const float* x, Rows range, st
   }
   const std::size_t first = cells(range.begin, k), groups = cells(range.begin, k / kernels::kQuantGroup);
   if (bf16) table.to_bf16(x + first, range.count, k, out.bf16 + first);
-  if (q8) table.to_q8(x + first, range.count, k, out.q8 + first, out.q8_scale + groups, out.q8_sum + groups);
+  if (q8) {
+    table.to_q8(x + first, range.count, k,
+                {.q = out.q8.q + first,
+                 .scale = out.q8.scale + groups,
+                 .sum = out.q8.sum + groups,
+                 .isum = out.q8.isum + groups});
+  }
 }
 
 kernels::Operand StepMember::operand(const PreparedRows& prepared, const float* x, std::int32_t count,
@@ -51,9 +57,10 @@ kernels::Operand StepMember::operand(const PreparedRows& prepared, const float* 
           .k = weight.k,
           .f32 = x,
           .bf16 = prepared.bf16,
-          .q8 = prepared.q8,
-          .q8_scale = prepared.q8_scale,
-          .q8_sum = prepared.q8_sum};
+          .q8 = prepared.q8.q,
+          .q8_scale = prepared.q8.scale,
+          .q8_sum = prepared.q8.sum,
+          .q8_isum = prepared.q8.isum};
 }
 
 void StepMember::multiply(const PreparedRows& prepared, const float* x, std::int32_t count,

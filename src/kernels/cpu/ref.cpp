@@ -32,7 +32,7 @@ void to_bf16(const float* x, std::int32_t rows, std::int32_t k, std::uint16_t* o
   for (std::size_t i = 0; i < z(rows) * z(k); ++i) out[i] = f32_to_bf16(x[i]);
 }
 
-void to_q8(const float* x, std::int32_t rows, std::int32_t k, std::int8_t* q, float* scale, float* sum) {
+void to_q8(const float* x, std::int32_t rows, std::int32_t k, const Q8Rows& out) {
   HP_CHECK(z(k) % kGroup == 0, "K {}", k);
   for (std::size_t g = 0; g < z(rows) * z(k) / kGroup; ++g) {
     float largest = 0.0F;
@@ -42,11 +42,12 @@ void to_q8(const float* x, std::int32_t rows, std::int32_t k, std::int8_t* q, fl
     int total = 0;
     for (std::size_t i = 0; i < kGroup; ++i) {
       const float v = std::clamp(std::nearbyint(x[g * kGroup + i] * inverse), -127.0F, 127.0F);
-      q[g * kGroup + i] = static_cast<std::int8_t>(v);
+      out.q[g * kGroup + i] = static_cast<std::int8_t>(v);
       total += static_cast<int>(v);
     }
-    scale[g] = step;
-    sum[g] = step * static_cast<float>(total);
+    out.scale[g] = step;
+    out.sum[g] = step * static_cast<float>(total);
+    out.isum[g] = total;
   }
 }
 
