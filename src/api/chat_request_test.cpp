@@ -51,6 +51,48 @@ TEST(ChatRequest, JoinsTextParts) {
   EXPECT_EQ(r->messages.at(0).role, Role::system);
 }
 
+TEST(ChatRequest, ReadsToolsAndTheirAnswers) {
+  const auto r = parse_chat_request(
+      R"({"model":"m","messages":[{"role":"user","content":"q"},{"role":"assistant","content":null,"reasoning_content":"hm",)"
+      R"("tool_calls":[{"id":"c1","type":"function","function":{"name":"f","arguments":"{}"}}]},)"
+      R"({"role":"tool","tool_call_id":"c1","content":"42"},{"role":"assistant","content":"It","prefix":true}],)"
+      R"("tools":[{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object"},)"
+      R"("strict":true}}],"tool_choice":{"type":"function","function":{"name":"f"}},"parallel_tool_calls":false,)"
+      R"("thinking":{"type":"disabled"},"reasoning_effort":"high"})");
+  ASSERT_TRUE(r) << r.error().message;
+  ASSERT_EQ(r->messages.size(), 4U);
+  EXPECT_EQ(r->messages[1].tool_calls.at(0).arguments, "{}");
+  EXPECT_EQ(r->messages[1].reasoning, "hm");
+  EXPECT_EQ(r->messages[2].role, Role::tool);
+  EXPECT_TRUE(r->messages[3].prefix);
+  EXPECT_EQ(r->tools.at(0).parameters, R"({"type":"object"})");
+  EXPECT_TRUE(r->tools[0].strict);
+  EXPECT_EQ(r->tool_choice, ToolChoice::named);
+  EXPECT_EQ(r->tool_name, "f");
+  EXPECT_FALSE(r->parallel_tool_calls);
+  EXPECT_EQ(r->thinking, std::optional(false));
+  EXPECT_EQ(r->reasoning_effort, "high");
+}
+
+TEST(ChatRequest, AToolAnswerNeedsItsCall) {
+  const auto r = parse_chat_request(
+      R"({"model":"m","messages":[{"role":"assistant","tool_calls":[{"id":"a","function":{"name":"f"}}]},)"
+      R"({"role":"tool","tool_call_id":"b","content":"x"}]})");
+  ASSERT_FALSE(r);
+  EXPECT_EQ(r.error().where, "messages[1].tool_call_id");
+}
+
+TEST(ChatRequest, ReadsResponseFormats) {
+  const auto object = parse_chat_request(body_with(R"("response_format":{"type":"json_object"})"));
+  ASSERT_TRUE(object) << object.error().message;
+  EXPECT_EQ(object->response_format, ResponseFormat::json_object);
+  const auto schema = parse_chat_request(
+      body_with(R"("response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"null"}}})"));
+  ASSERT_TRUE(schema) << schema.error().message;
+  EXPECT_EQ(schema->response_format, ResponseFormat::json_schema);
+  EXPECT_EQ(schema->response_schema, R"({"type":"null"})");
+}
+
 TEST(ChatRequest, WrongValuesNameTheirParameter) {
   const struct {
     const char *field, *param;
@@ -86,8 +128,21 @@ TEST(ChatRequest, WrongValuesNameTheirParameter) {
       {R"("stream":"yes")", "stream"},
       {R"("stream_options":{"include_usage":true})", "stream_options"},
       {R"("stream":true,"stream_options":1)", "stream_options"},
-      {R"("tools":[{"type":"function"}])", "tools"},
-      {R"("response_format":{"type":"json_object"})", "response_format"},
+      {R"("tools":3)", "tools"},
+      {R"("tools":[{"type":"browser"}])", "tools[0].type"},
+      {R"("tools":[{"type":"function"}])", "tools[0].function"},
+      {R"("tools":[{"type":"function","function":{"name":"a b"}}])", "tools[0].function.name"},
+      {R"("tools":[{"type":"function","function":{"name":"f","parameters":[]}}])", "tools[0].function.parameters"},
+      {R"("tools":[{"type":"function","function":{"name":"f"}},{"type":"function","function":{"name":"f"}}])",
+       "tools[1].function.name"},
+      {R"("tool_choice":"required")", "tool_choice"},
+      {R"("tool_choice":"maybe")", "tool_choice"},
+      {R"("tool_choice":{"type":"function","function":{"name":"g"}})", "tool_choice"},
+      {R"("parallel_tool_calls":1)", "parallel_tool_calls"},
+      {R"("response_format":{"type":"xml"})", "response_format.type"},
+      {R"("response_format":{"type":"json_schema"})", "response_format.json_schema.schema"},
+      {R"("thinking":true)", "thinking"},
+      {R"("reasoning_effort":"huge")", "reasoning_effort"},
   };
   for (const auto& c : cases) {
     const auto r = parse_chat_request(body_with(c.field));
@@ -112,6 +167,12 @@ TEST(ChatRequest, WrongBodiesAreRefused) {
       {R"({"model":"m","messages":[{"content":"x"}]})", "messages[0].role"},
       {R"({"model":"m","messages":[{"role":"wizard","content":"x"}]})", "messages[0].role"},
       {R"({"model":"m","messages":[{"role":"user"}]})", "messages[0].content"},
+      {R"({"model":"m","messages":[{"role":"assistant","content":null}]})", "messages[0].content"},
+      {R"({"model":"m","messages":[{"role":"tool","content":"x","tool_call_id":"1"}]})", "messages[0].role"},
+      {R"({"model":"m","messages":[{"role":"assistant","tool_calls":[{"id":"1"}]}]})",
+       "messages[0].tool_calls[0].function"},
+      {R"({"model":"m","messages":[{"role":"assistant","content":"x","prefix":true},{"role":"user","content":"y"}]})",
+       "messages[0].prefix"},
       {R"({"model":"m","messages":[{"role":"user","content":[{"type":"image_url"}]}]})", "messages[0].content[0].type"},
       {R"({"model":"m","messages":[{"role":"user","content":[{"type":"text"}]}]})", "messages[0].content[0].text"},
   };

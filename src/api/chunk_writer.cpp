@@ -16,7 +16,12 @@ void write_usage(JsonWriter& w, const Usage& usage) {
   w.key("usage").begin_object();
   w.member("prompt_tokens", usage.prompt_tokens).member("completion_tokens", usage.completion_tokens);
   w.member("total_tokens", usage.prompt_tokens + usage.completion_tokens);
+  // DeepSeek's names for the two parts of the prompt, beside OpenAI's.
+  w.member("prompt_cache_hit_tokens", usage.cached_tokens);
+  w.member("prompt_cache_miss_tokens", usage.prompt_tokens - usage.cached_tokens);
   w.key("prompt_tokens_details").begin_object().member("cached_tokens", usage.cached_tokens).end_object();
+  w.key("completion_tokens_details").begin_object();
+  w.member("reasoning_tokens", usage.reasoning_tokens).end_object();
   w.end_object();
 }
 
@@ -81,6 +86,34 @@ void write_finish(JsonWriter& w, const ChoicePart& part) {
   }
 }
 
+/// With `chunk` each call carries its index, and id, type and name only where they are new.
+void write_tool_calls(JsonWriter& w, const ChoicePart& part, bool chunk) {
+  if (part.tool_calls.empty()) return;
+  w.key("tool_calls").begin_array();
+  for (const ToolCallPart& call : part.tool_calls) {
+    w.begin_object();
+    if (chunk) w.member("index", call.index);
+    if (!call.id.empty()) w.member("id", std::string_view(call.id)).member("type", "function");
+    w.key("function").begin_object();
+    if (!call.name.empty()) w.member("name", std::string_view(call.name));
+    w.member("arguments", std::string_view(call.arguments)).end_object();
+    w.end_object();
+  }
+  w.end_array();
+}
+
+void write_message(JsonWriter& w, const ChoicePart& part) {
+  w.key("message").begin_object().member("role", "assistant");
+  if (part.text.empty() && !part.tool_calls.empty()) {
+    w.key("content").null();
+  } else {
+    w.member("content", std::string_view(part.text));
+  }
+  if (!part.reasoning.empty()) w.member("reasoning_content", std::string_view(part.reasoning));
+  write_tool_calls(w, part, false);
+  w.end_object();
+}
+
 std::string_view error_type(ErrorCode code) {
   const int status = http_status(code);
   if (status == 404) return "not_found_error";
@@ -97,8 +130,8 @@ std::string chat_completion(const AnswerHead& head, std::span<const ChoicePart> 
   write_head(w, head, "chat.completion");
   w.key("choices").begin_array();
   for (const ChoicePart& part : choices) {
-    w.begin_object().member("index", part.index).key("message").begin_object();
-    w.member("role", "assistant").member("content", std::string_view(part.text)).end_object();
+    w.begin_object().member("index", part.index);
+    write_message(w, part);
     write_chat_logprobs(w, part);
     write_finish(w, part);
     w.end_object();
@@ -134,7 +167,10 @@ std::string chat_chunk(const AnswerHead& head, const ChoicePart& part, bool firs
   write_head(w, head, "chat.completion.chunk");
   w.key("choices").begin_array().begin_object().member("index", part.index).key("delta").begin_object();
   if (first) w.member("role", "assistant");
-  if (first || !part.text.empty()) w.member("content", std::string_view(part.text));
+  const bool bare = part.reasoning.empty() && part.tool_calls.empty();
+  if (!part.text.empty() || (first && bare)) w.member("content", std::string_view(part.text));
+  if (!part.reasoning.empty()) w.member("reasoning_content", std::string_view(part.reasoning));
+  write_tool_calls(w, part, true);
   w.end_object();
   write_chat_logprobs(w, part);
   write_finish(w, part);

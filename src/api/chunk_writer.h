@@ -14,6 +14,7 @@ namespace hp::api {
 
 struct Usage {
   std::int64_t prompt_tokens = 0, completion_tokens = 0, cached_tokens = 0;
+  std::int64_t reasoning_tokens = 0;  ///< of completion_tokens
 };
 
 /// What every body of one answer repeats.
@@ -32,10 +33,18 @@ struct TokenLogprobs {
   std::vector<LogprobEntry> top;
 };
 
+/// A whole tool call, or in a chunk what is new of it: id and name come once, with its first part.
+struct ToolCallPart {
+  std::int32_t index = 0;
+  std::string id = {}, name = {}, arguments = {};
+};
+
 /// A finished choice, or in a chunk what is new of it.
 struct ChoicePart {
   std::int32_t index = 0;
   std::string text;
+  std::string reasoning = {};                          ///< chat only: reasoning_content
+  std::vector<ToolCallPart> tool_calls = {};           ///< chat only
   std::string_view finish_reason;                      ///< empty: null, not finished
   std::optional<std::vector<TokenLogprobs>> logprobs;  ///< empty: not asked for
 };

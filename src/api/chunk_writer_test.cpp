@@ -12,7 +12,9 @@ namespace {
 const AnswerHead kHead{.id = "x-1", .model = "m", .created = 7};
 const Usage kUsage{.prompt_tokens = 5, .completion_tokens = 2, .cached_tokens = 4};
 constexpr const char* kUsageJson =
-    R"("usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7,"prompt_tokens_details":{"cached_tokens":4}}})";
+    R"("usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7,"prompt_cache_hit_tokens":4,)"
+    R"("prompt_cache_miss_tokens":1,"prompt_tokens_details":{"cached_tokens":4},)"
+    R"("completion_tokens_details":{"reasoning_tokens":0}}})";
 
 TEST(ChunkWriter, ChatCompletion) {
   const ChoicePart parts[] = {{.index = 0, .text = "hi\n", .finish_reason = "stop", .logprobs = {}}};
@@ -33,6 +35,27 @@ TEST(ChunkWriter, ChatChunks) {
   EXPECT_EQ(chat_chunk(kHead, last, false, false),
             head + R"({"index":0,"delta":{},"logprobs":null,"finish_reason":"length"}]})");
   EXPECT_EQ(chat_usage_chunk(kHead, kUsage), head + "]," + kUsageJson);
+}
+
+TEST(ChunkWriter, ReasoningAndToolCalls) {
+  ChoicePart part{.index = 0, .text = "", .finish_reason = "tool_calls", .logprobs = {}};
+  part.reasoning = "hm";
+  part.tool_calls = {{.index = 0, .id = "call_1", .name = "f", .arguments = "{}"}};
+  const std::string call = R"("id":"call_1","type":"function","function":{"name":"f","arguments":"{}"}}]})";
+  const std::string whole = chat_completion(kHead, {&part, 1}, kUsage);
+  EXPECT_NE(
+      whole.find(R"("message":{"role":"assistant","content":null,"reasoning_content":"hm","tool_calls":[{)" + call),
+      std::string::npos)
+      << whole;
+  const std::string chunk = chat_chunk(kHead, part, true, false);
+  EXPECT_NE(chunk.find(R"("delta":{"role":"assistant","reasoning_content":"hm","tool_calls":[{"index":0,)" + call),
+            std::string::npos)
+      << chunk;
+  part.reasoning.clear();
+  part.tool_calls = {{.index = 1, .arguments = "x"}};
+  const std::string more = chat_chunk(kHead, part, false, false);
+  EXPECT_NE(more.find(R"("delta":{"tool_calls":[{"index":1,"function":{"arguments":"x"}}]})"), std::string::npos)
+      << more;
 }
 
 TEST(ChunkWriter, LogprobsKeepTheBytesOfBrokenCharacters) {

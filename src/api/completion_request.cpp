@@ -57,12 +57,24 @@ Result<std::vector<Prompt>> read_prompts(const JsonValue& body) {
 Status refuse_unsupported(const JsonValue& body, std::int32_t n) {
   HP_TRY(const auto echo, read_bool(body, "echo"));
   if (echo.value_or(false)) return bad_parameter("echo", "not supported by this version");
-  const JsonValue* suffix = body.find("suffix");
-  if (suffix != nullptr && !suffix->is_null() && !(suffix->as_string() != nullptr && suffix->as_string()->empty())) {
-    return bad_parameter("suffix", "not supported by this version");
-  }
   HP_TRY(const auto best_of, read_integer(body, "best_of", 1, kMaxChoices));
   if (best_of && *best_of != n) return bad_parameter("best_of", "only the value of n is supported by this version");
+  return {};
+}
+
+Status read_suffix(const JsonValue& body, CompletionRequest& request) {
+  const JsonValue* suffix = body.find("suffix");
+  if (suffix == nullptr || suffix->is_null()) return {};
+  if (suffix->as_string() == nullptr) {
+    return bad_parameter("suffix", fmt::format("expected a string, found {}", suffix->type_name()));
+  }
+  if (suffix->as_string()->empty()) return {};
+  for (const Prompt& prompt : request.prompts) {
+    if (!std::holds_alternative<std::string>(prompt)) {
+      return bad_parameter("suffix", "only allowed with prompts that are text, not token ids");
+    }
+  }
+  request.suffix = *suffix->as_string();
   return {};
 }
 
@@ -73,6 +85,7 @@ Result<CompletionRequest> parse_completion_request(std::string_view body) {
   CompletionRequest request;
   HP_TRY(request.model, read_model(root));
   HP_TRY(request.prompts, read_prompts(root));
+  HP_TRY_VOID(read_suffix(root, request));
   HP_TRY(request.params, read_generation_params(root));
   HP_TRY_VOID(refuse_unsupported(root, request.params.n));
   HP_TRY(const auto logprobs, read_integer(root, "logprobs", 0, kMaxTopLogprobs));

@@ -1,4 +1,4 @@
-// The body of POST /v1/completions, read and checked. echo, suffix and best_of are refused, not ignored.
+// The body of POST /v1/completions, read and checked. echo and best_of are refused, not ignored.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,8 @@ using Prompt = std::variant<std::string, std::vector<std::int32_t>>;
 
 struct CompletionRequest {
   std::string model;
-  std::vector<Prompt> prompts;  ///< at least one
+  std::vector<Prompt> prompts;        ///< at least one
+  std::optional<std::string> suffix;  ///< fill in the middle: the text after the answer; then every prompt is text
   GenerationParams params;
   std::optional<std::int32_t> logprobs;  ///< number of alternatives; 0 still reports the chosen token
 };

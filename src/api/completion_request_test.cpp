@@ -37,7 +37,8 @@ TEST(CompletionRequest, WrongValuesNameTheirParameter) {
       {R"("prompt":"a","logprobs":true)", "logprobs"},
       {R"("prompt":"a","logprobs":21)", "logprobs"},
       {R"("prompt":"a","echo":true)", "echo"},
-      {R"("prompt":"a","suffix":"b")", "suffix"},
+      {R"("prompt":"a","suffix":3)", "suffix"},
+      {R"("prompt":[1,2],"suffix":"b")", "suffix"},
       {R"("prompt":"a","best_of":2)", "best_of"},
       {R"("prompt":"a","temperature":3)", "temperature"},
   };
@@ -46,6 +47,13 @@ TEST(CompletionRequest, WrongValuesNameTheirParameter) {
     ASSERT_FALSE(r) << c.fields;
     EXPECT_EQ(r.error().where, c.param) << c.fields << ": " << r.error().message;
   }
+}
+
+TEST(CompletionRequest, ReadsTheSuffixToFillInBefore) {
+  const auto r = parse_completion_request(R"({"model":"m","prompt":"a","suffix":"b"})");
+  ASSERT_TRUE(r) << r.error().message;
+  EXPECT_EQ(r->suffix, "b");
+  EXPECT_FALSE(parse_completion_request(R"({"model":"m","prompt":"a","suffix":""})")->suffix);
 }
 
 TEST(CompletionRequest, LogprobsZeroIsNotAbsent) {

@@ -12,6 +12,8 @@ inline constexpr std::int64_t kMaxChoices = 128;
 inline constexpr std::int64_t kMaxTopLogprobs = 20;
 inline constexpr std::size_t kMaxLogitBias = 1024;
 inline constexpr std::size_t kMaxMessages = 4096;
+inline constexpr std::size_t kMaxTools = 128;
+inline constexpr std::size_t kMaxToolNameBytes = 64;
 inline constexpr std::size_t kMaxPrompts = 128;      ///< of one /v1/completions body
 inline constexpr std::int64_t kMaxTokens = 1 << 24;  ///< more than any context; the node checks the model's own
 
