@@ -73,9 +73,8 @@ std::vector<double> rope_frequencies(const RopeConfig& config) {
 double rope_magnitude(const RopeConfig& config) {
   if (config.scaling != RopeConfig::Scaling::yarn) return 1.0;
   if (config.attention_factor) return *config.attention_factor;
-  if (config.mscale > 0.0F && config.mscale_all_dim > 0.0F) {
+  if (config.mscale > 0.0F)  // DeepseekV2YarnRotaryEmbedding; an absent mscale_all_dim divides by 1
     return yarn_mscale(config.factor, config.mscale) / yarn_mscale(config.factor, config.mscale_all_dim);
-  }
   return yarn_mscale(config.factor, 1.0);
 }
 

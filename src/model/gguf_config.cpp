@@ -3,6 +3,8 @@
 #include <cmath>
 #include <utility>
 
+#include "model/hf_deepseek.h"
+
 namespace hp {
 namespace {
 
@@ -44,23 +46,67 @@ class KeyReader {
   std::optional<Error> error_;
 };
 
+constexpr std::int64_t kGatingSoftmax = 1, kGatingSigmoid = 2;
+
 Result<Architecture> architecture_of(const GgufFile& file) {
   const std::string* name = file.get_string("general.architecture");
   if (name == nullptr) return fail(ErrorCode::corrupt_data, "'{}' has no general.architecture", file.name());
   if (*name == "llama") return Architecture::llama;
   if (*name == "qwen2") return Architecture::qwen2;
   if (*name == "qwen3") return Architecture::qwen3;
-  return fail(ErrorCode::unsupported, "'{}' is of architecture '{}'; supported: llama, qwen2, qwen3", file.name(),
-              *name);
+  if (*name == "deepseek") return Architecture::deepseek_moe;
+  if (*name == "deepseek2")  // V2 and V3 alike; the gating function tells them apart
+    return file.get_int("deepseek2.expert_gating_func") == kGatingSigmoid ? Architecture::deepseek_v3
+                                                                          : Architecture::deepseek_v2;
+  return fail(ErrorCode::unsupported,
+              "'{}' is of architecture '{}'; supported: llama, qwen2, qwen3, deepseek, deepseek2", file.name(), *name);
 }
 
-Result<RopeConfig> rope_of(const GgufFile& file, const KeyReader& keys, Architecture architecture,
+// Llama 3's rule as keys; published files bring rope_freqs.weight instead.
+Status read_llama3(const GgufFile& file, const KeyReader& keys, RopeConfig& rope) {
+  rope.scaling = RopeConfig::Scaling::llama3;
+  rope.low_freq_factor = keys.float_or("rope.scaling.low_freq_factor", rope.low_freq_factor);
+  rope.high_freq_factor = keys.float_or("rope.scaling.high_freq_factor", rope.high_freq_factor);
+  if (rope.low_freq_factor > 0.0F && rope.high_freq_factor > rope.low_freq_factor && rope.original_context > 0)
+    return {};
+  return fail(
+      ErrorCode::corrupt_data,
+      "'{}': rope.scaling low_freq_factor {}, high_freq_factor {}, original_context_length {}: expected positive "
+      "numbers, the first below the second",
+      file.name(), rope.low_freq_factor, rope.high_freq_factor, rope.original_context);
+}
+
+Status read_yarn(const GgufFile& file, const KeyReader& keys, Architecture architecture, RopeConfig& rope) {
+  rope.scaling = RopeConfig::Scaling::yarn;
+  if (rope.original_context < 1)
+    return fail(ErrorCode::corrupt_data, "'{}': rope.scaling.original_context_length is {}, expected a positive number",
+                file.name(), rope.original_context);
+  rope.beta_fast = keys.float_or("rope.scaling.yarn_beta_fast", rope.beta_fast);
+  rope.beta_slow = keys.float_or("rope.scaling.yarn_beta_slow", rope.beta_slow);
+  if (architecture == Architecture::deepseek_v2 || architecture == Architecture::deepseek_v3) {
+    // Converters store 0.1 · mscale_all_dim and assume that mscale is the same, as in every published file.
+    rope.mscale_all_dim = 10.0F * keys.float_or("rope.scaling.yarn_log_multiplier", 0.0F);
+    rope.mscale = rope.mscale_all_dim > 0.0F ? rope.mscale_all_dim : 1.0F;
+    return {};
+  }
+  // In GGUF the factor multiplies YaRN's own; ours replaces it.
+  if (keys.has("rope.scaling.attn_factor")) {
+    const float own = rope.factor > 1.0F ? 0.1F * std::log(rope.factor) + 1.0F : 1.0F;
+    rope.attention_factor = keys.float_or("rope.scaling.attn_factor", 1.0F) * own;
+  }
+  return {};
+}
+
+Result<RopeConfig> rope_of(const GgufSet& set, const KeyReader& keys, Architecture architecture,
                            std::int32_t head_dim) {
+  const GgufFile& file = set.first();
   RopeConfig rope;
   rope.theta = keys.float_or("rope.freq_base", 10000.0F);
   rope.dims = keys.int_or("rope.dimension_count", head_dim);
-  // Converters permute the query and key rows of llama so that pairs lie side by side; the Qwen family keeps halves.
-  rope.layout = architecture == Architecture::llama ? RopeLayout::interleaved : RopeLayout::halves;
+  // Converters permute the query and key rows of llama so that pairs lie side by side, DeepSeek's lie so already; the
+  // Qwen family keeps halves.
+  const bool qwen = architecture == Architecture::qwen2 || architecture == Architecture::qwen3;
+  rope.layout = qwen ? RopeLayout::halves : RopeLayout::interleaved;
   rope.factor = keys.float_or("rope.scaling.factor", 1.0F);
   rope.original_context = keys.int_or("rope.scaling.original_context_length", 0);
   const std::string* kind = keys.string("rope.scaling.type");
@@ -69,17 +115,14 @@ Result<RopeConfig> rope_of(const GgufFile& file, const KeyReader& keys, Architec
   } else if (*kind == "linear") {
     rope.scaling = RopeConfig::Scaling::linear;
   } else if (*kind == "yarn") {
-    rope.scaling = RopeConfig::Scaling::yarn;
-    // In GGUF the factor multiplies YaRN's own; ours replaces it.
-    if (keys.has("rope.scaling.attn_factor")) {
-      const float own = rope.factor > 1.0F ? 0.1F * std::log(rope.factor) + 1.0F : 1.0F;
-      rope.attention_factor = keys.float_or("rope.scaling.attn_factor", 1.0F) * own;
-    }
+    HP_TRY_VOID(read_yarn(file, keys, architecture, rope));
+  } else if (*kind == "llama3") {
+    HP_TRY_VOID(read_llama3(file, keys, rope));
   } else {
-    return fail(ErrorCode::unsupported, "'{}': rope.scaling.type is '{}'; supported: none, linear, yarn", file.name(),
-                *kind);
+    return fail(ErrorCode::unsupported, "'{}': rope.scaling.type is '{}'; supported: none, linear, llama3, yarn",
+                file.name(), *kind);
   }
-  if (const GgufTensor* t = file.find("rope_freqs.weight")) {
+  if (const GgufTensor* t = set.find("rope_freqs.weight")) {
     if (t->view.dtype != DType::f32 || t->view.shape.elements() != rope.dims / 2)
       return fail(ErrorCode::corrupt_data, "'{}': rope_freqs.weight is {} {}, expected f32 [{}]", file.name(),
                   traits(t->view.dtype).name, t->view.shape.to_string(), rope.dims / 2);
@@ -89,11 +132,69 @@ Result<RopeConfig> rope_of(const GgufFile& file, const KeyReader& keys, Architec
   return rope;
 }
 
+MlaConfig mla_of(KeyReader& keys, std::int32_t heads_key_length, std::int32_t heads_value_length) {
+  MlaConfig mla;
+  mla.q_lora_rank = keys.int_or("attention.q_lora_rank", 0);
+  mla.kv_lora_rank = keys.required_int("attention.kv_lora_rank");
+  mla.qk_rope_dim = keys.required_int("rope.dimension_count");
+  // Newer files give the latent's widths as key_length and value_length and the heads' own under *_mla.
+  mla.qk_nope_dim = keys.int_or("attention.key_length_mla", heads_key_length) - mla.qk_rope_dim;
+  mla.v_dim = keys.int_or("attention.value_length_mla", heads_value_length);
+  return mla;
+}
+
+Result<MoeConfig> moe_of(const GgufSet& set, KeyReader& keys, Architecture architecture) {
+  MoeConfig moe;
+  moe.experts = keys.required_int("expert_count");
+  moe.experts_per_token = keys.required_int("expert_used_count");
+  moe.shared_experts = keys.int_or("expert_shared_count", 0);
+  moe.expert_ffn = keys.required_int("expert_feed_forward_length");
+  moe.first_dense_layers = keys.int_or("leading_dense_block_count", 0);
+  moe.weight_scale = keys.float_or("expert_weights_scale", 1.0F);
+  if (moe.weight_scale == 0.0F) moe.weight_scale = 1.0F;  // how old converters wrote "none"
+  const std::int32_t gating = keys.int_or("expert_gating_func", static_cast<std::int32_t>(kGatingSoftmax));
+  if (gating != kGatingSoftmax && gating != kGatingSigmoid)
+    return fail(ErrorCode::unsupported, "'{}': expert_gating_func is {}; supported: 1 (softmax), 2 (sigmoid)",
+                set.first().name(), gating);
+  const bool v3 = architecture == Architecture::deepseek_v3;
+  moe.scoring = gating == kGatingSigmoid ? MoeConfig::Scoring::sigmoid : MoeConfig::Scoring::softmax;
+  moe.normalize_weights = keys.bool_or("expert_weights_norm", v3) && moe.experts_per_token > 1;
+  moe.groups = keys.int_or("expert_group_count", 1);
+  moe.groups_per_token = keys.int_or("expert_group_used_count", 1);
+  if (moe.groups > 1) moe.group_score = v3 ? MoeConfig::GroupScore::top2_sum : MoeConfig::GroupScore::max;
+  moe.has_score_bias = set.find(fmt::format("blk.{}.exp_probs_b.bias", moe.first_dense_layers)) != nullptr;
+  return moe;
+}
+
+/// What only DeepSeek's families have; head_dim and v_head_dim hold key_length and value_length so far.
+Status read_deepseek(const GgufSet& set, KeyReader& keys, ModelConfig& c) {
+  if (c.architecture != Architecture::deepseek_moe) {
+    const MlaConfig mla = mla_of(keys, c.head_dim, c.v_head_dim);
+    c.mla = mla;
+    c.kv_heads = 1;  // one latent, shared by every head
+    c.head_dim = mla.qk_nope_dim + mla.qk_rope_dim;
+    c.v_head_dim = mla.v_dim;
+  }
+  if (keys.int_or("expert_count", 0) > 0) {
+    HP_TRY(c.moe, moe_of(set, keys, c.architecture));
+  }
+  // Files that keep the prediction layers count them among the blocks.
+  const std::int32_t nextn = keys.int_or("nextn_predict_layers", 0);
+  const bool kept = nextn > 0 && nextn < c.layers &&
+                    set.find(fmt::format("blk.{}.nextn.eh_proj.weight", c.layers - nextn)) != nullptr;
+  if (kept) {
+    c.layers -= nextn;
+    c.mtp_layers = nextn;
+  }
+  return keys.error() ? fail(*keys.error()) : Status();
+}
+
 }  // namespace
 
-Result<ModelConfig> config_from_gguf(const GgufFile& file) {
+Result<ModelConfig> config_from_gguf(const GgufSet& set) {
+  const GgufFile& file = set.first();
   HP_TRY(const Architecture architecture, architecture_of(file));
-  KeyReader keys(file, std::string(to_string(architecture)));
+  KeyReader keys(file, *file.get_string("general.architecture"));
   ModelConfig c;
   c.architecture = architecture;
   if (const std::string* name = file.get_string("general.name")) c.name = *name;
@@ -108,16 +209,17 @@ Result<ModelConfig> config_from_gguf(const GgufFile& file) {
   c.head_dim = keys.int_or("attention.key_length", c.hidden / c.heads);
   c.v_head_dim = keys.int_or("attention.value_length", c.head_dim);
   c.rms_eps = keys.float_or("attention.layer_norm_rms_epsilon", 1e-6F);
-  const GgufTensor* embedding = file.find("token_embd.weight");
+  const GgufTensor* embedding = set.find("token_embd.weight");
   if (embedding == nullptr || embedding->view.shape.rank() != 2)
     return fail(ErrorCode::corrupt_data, "'{}' has no tensor token_embd.weight of two dimensions", file.name());
   if (!std::in_range<std::int32_t>(embedding->view.shape[0]))
     return fail(ErrorCode::corrupt_data, "'{}': token_embd.weight has {} rows", file.name(), embedding->view.shape[0]);
   c.vocab = static_cast<std::int32_t>(embedding->view.shape[0]);
-  c.tied_embeddings = file.find("output.weight") == nullptr;
-  c.qkv_bias = file.find("blk.0.attn_q.bias") != nullptr;
-  c.qk_norm = file.find("blk.0.attn_q_norm.weight") != nullptr;
-  HP_TRY(c.rope, rope_of(file, keys, architecture, c.head_dim));
+  c.tied_embeddings = set.find("output.weight") == nullptr;
+  c.qkv_bias = set.find("blk.0.attn_q.bias") != nullptr;
+  c.qk_norm = set.find("blk.0.attn_q_norm.weight") != nullptr;
+  if (is_deepseek_moe(architecture)) HP_TRY_VOID(read_deepseek(set, keys, c));
+  HP_TRY(c.rope, rope_of(set, keys, architecture, c.head_dim));
   const auto token = [&file](std::string_view key) -> std::optional<TokenId> {
     const auto v = file.get_int(key);
     return v && std::in_range<TokenId>(*v) ? std::optional(static_cast<TokenId>(*v)) : std::nullopt;

@@ -2,12 +2,12 @@
 #pragma once
 
 #include "base/result.h"
-#include "model/gguf_file.h"
+#include "model/gguf_set.h"
 #include "model/model_config.h"
 
 namespace hp {
 
 /// The validated configuration; an error names the file and the key.
-Result<ModelConfig> config_from_gguf(const GgufFile& file);
+Result<ModelConfig> config_from_gguf(const GgufSet& set);
 
 }  // namespace hp

@@ -1,92 +1,38 @@
 #include "model/hf_config.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
 #include "base/json.h"
+#include "model/hf_deepseek.h"
+#include "model/json_fields.h"
 
 namespace hp {
 namespace {
 
-/// A member that is present and not null.
-const JsonValue* member(const JsonValue& object, std::string_view key) {
-  const JsonValue* v = object.find(key);
-  return v == nullptr || v->is_null() ? nullptr : v;
-}
-
-/// Typed members of one JSON object; remembers the first one that is missing or of another type.
-class Fields {
- public:
-  explicit Fields(const JsonValue& object) : object_(object) {}
-
-  std::int32_t integer(std::string_view key) {
-    if (member(object_, key) == nullptr) note(key, "a number", "nothing");
-    return integer_or(key, 1);
-  }
-  std::int32_t integer_or(std::string_view key, std::int32_t fallback) {
-    const JsonValue* v = member(object_, key);
-    if (v == nullptr) return fallback;
-    const auto n = v->as_int();
-    if (n && std::in_range<std::int32_t>(*n)) return static_cast<std::int32_t>(*n);
-    note(key, "a whole number of 32 bits", v->dump());
-    return fallback;
-  }
-  float number_or(std::string_view key, float fallback) {
-    const JsonValue* v = member(object_, key);
-    if (v == nullptr) return fallback;
-    const auto n = v->as_double();
-    if (n && std::isfinite(static_cast<float>(*n))) return static_cast<float>(*n);
-    note(key, "a number", v->dump());
-    return fallback;
-  }
-  bool flag(std::string_view key) {
-    const JsonValue* v = member(object_, key);
-    if (v == nullptr) return false;
-    if (const auto b = v->as_bool()) return *b;
-    note(key, "true or false", v->dump());
-    return false;
-  }
-  std::string text_or(std::string_view key, std::string_view fallback) {
-    const JsonValue* v = member(object_, key);
-    if (v == nullptr) return std::string(fallback);
-    if (const std::string* s = v->as_string()) return *s;
-    note(key, "a string", v->dump());
-    return std::string(fallback);
-  }
-  [[nodiscard]] bool has(std::string_view key) const { return member(object_, key) != nullptr; }
-  [[nodiscard]] Status status() const {
-    return error_.empty() ? Status() : fail(ErrorCode::corrupt_data, "{}", error_);
-  }
-
- private:
-  void note(std::string_view key, std::string_view expected, std::string_view found) {
-    if (error_.empty()) error_ = fmt::format("'{}' is {}, expected {}", key, found.substr(0, 100), expected);
-  }
-  const JsonValue& object_;
-  std::string error_;
-};
-
 Result<Architecture> architecture_of(const JsonValue& json) {
-  const JsonValue* list = member(json, "architectures");
+  const JsonValue* list = json_member(json, "architectures");
   const JsonValue::Array* names = list != nullptr ? list->as_array() : nullptr;
   const std::string* name = names != nullptr && !names->empty() ? names->front().as_string() : nullptr;
   if (name == nullptr) return fail(ErrorCode::corrupt_data, "'architectures' names no architecture");
   if (*name == "LlamaForCausalLM") return Architecture::llama;
   if (*name == "Qwen2ForCausalLM") return Architecture::qwen2;
   if (*name == "Qwen3ForCausalLM") return Architecture::qwen3;
+  if (*name == "DeepseekForCausalLM") return Architecture::deepseek_moe;
+  if (*name == "DeepseekV2ForCausalLM") return Architecture::deepseek_v2;
+  if (*name == "DeepseekV3ForCausalLM") return Architecture::deepseek_v3;
   return fail(ErrorCode::unsupported,
-              "architecture '{}'; supported: LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM", *name);
+              "architecture '{}'; supported: LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, "
+              "DeepseekForCausalLM, DeepseekV2ForCausalLM, DeepseekV3ForCausalLM",
+              *name);
 }
 
 /// What the file asks for and nobody here computes.
-Status refuse_unsupported(Fields& f, Architecture architecture) {
+Status refuse_unsupported(JsonFields& f, Architecture architecture) {
   const std::string activation = f.text_or("hidden_act", "silu");
   if (activation != "silu") return fail(ErrorCode::unsupported, "hidden_act '{}'; supported: silu", activation);
   if (f.flag("use_sliding_window")) return fail(ErrorCode::unsupported, "use_sliding_window is not supported");
-  if (f.has("quantization_config"))
-    return fail(ErrorCode::unsupported,
-                "quantization_config: quantized Hugging Face weights are not supported; use "
-                "the bf16 checkpoint or a .gguf file");
   // Qwen2 has its biases without the key; elsewhere the key also means an output bias, which is not read.
   if (architecture != Architecture::qwen2 && f.flag("attention_bias"))
     return fail(ErrorCode::unsupported, "attention_bias is not supported for {}", to_string(architecture));
@@ -97,7 +43,7 @@ Status refuse_unsupported(Fields& f, Architecture architecture) {
 Status read_scaling(const JsonValue& object, std::int32_t context, RopeConfig& rope) {
   if (object.as_object() == nullptr)
     return fail(ErrorCode::corrupt_data, "'rope_scaling' is a {}, expected an object", object.type_name());
-  Fields f(object);
+  JsonFields f(object);
   const std::string kind = f.text_or("rope_type", f.text_or("type", "default"));
   rope.theta = f.number_or("rope_theta", rope.theta);
   if (kind == "default") return f.status();
@@ -118,6 +64,9 @@ Status read_scaling(const JsonValue& object, std::int32_t context, RopeConfig& r
     rope.beta_slow = f.number_or("beta_slow", rope.beta_slow);
     rope.mscale = f.number_or("mscale", 0.0F);
     rope.mscale_all_dim = f.number_or("mscale_all_dim", 0.0F);
+    if (!(rope.beta_fast > 0.0F && rope.beta_slow > 0.0F))
+      return fail(ErrorCode::corrupt_data, "beta_fast {} and beta_slow {} must be positive", rope.beta_fast,
+                  rope.beta_slow);
     // attention_factor replaces YaRN's own factor; attn_factor (R1-0528-Qwen3-8B: 0.878 for x4) multiplies it.
     if (f.has("attention_factor")) {
       rope.attention_factor = f.number_or("attention_factor", 1.0F);
@@ -133,22 +82,50 @@ Status read_scaling(const JsonValue& object, std::int32_t context, RopeConfig& r
   return f.status();
 }
 
+Status read_quantization(const JsonValue& object, ModelConfig& c) {
+  if (object.as_object() == nullptr)
+    return fail(ErrorCode::corrupt_data, "'quantization_config' is a {}, expected an object", object.type_name());
+  JsonFields f(object);
+  const std::string method = f.text_or("quant_method", "");
+  HP_TRY_VOID(f.status());
+  if (method == "compressed-tensors") return {};  // the tensors themselves say the rest
+  if (method != "fp8")
+    return fail(ErrorCode::unsupported,
+                "quantization_config: quant_method '{}'; supported: fp8 (blocks), compressed-tensors; or use the bf16 "
+                "checkpoint or a .gguf file",
+                method);
+  const std::string format = f.text_or("fmt", "e4m3");
+  if (format != "e4m3") return fail(ErrorCode::unsupported, "quantization_config: fmt '{}'; supported: e4m3", format);
+  const JsonValue* block = json_member(object, "weight_block_size");
+  const JsonValue::Array* sides = block != nullptr ? block->as_array() : nullptr;
+  if (sides == nullptr || sides->size() != 2)
+    return fail(ErrorCode::unsupported, "quantization_config: fp8 without a weight_block_size of two numbers");
+  for (std::size_t i = 0; i < 2; ++i) {
+    const auto side = (*sides)[i].as_int();
+    if (!side || *side < 1 || *side > 65536)
+      return fail(ErrorCode::corrupt_data, "quantization_config: weight_block_size is {}", block->dump());
+    (i == 0 ? c.fp8_block_rows : c.fp8_block_columns) = static_cast<std::int32_t>(*side);
+  }
+  return f.status();
+}
+
 Status read_eos(const JsonValue& json, ModelConfig& c) {
-  const JsonValue* eos = member(json, "eos_token_id");
+  const JsonValue* eos = json_member(json, "eos_token_id");
   if (eos == nullptr) return {};
   const JsonValue::Array single = {*eos};
   for (const JsonValue& v : eos->as_array() != nullptr ? *eos->as_array() : single) {
     const auto id = v.as_int();
     if (!id || !std::in_range<TokenId>(*id))
       return fail(ErrorCode::corrupt_data, "'eos_token_id' is {}, expected token ids", eos->dump());
-    c.eos.push_back(static_cast<TokenId>(*id));
+    const auto token = static_cast<TokenId>(*id);
+    if (std::find(c.eos.begin(), c.eos.end(), token) == c.eos.end()) c.eos.push_back(token);
   }
   return {};
 }
 
 Status read_config(const JsonValue& json, ModelConfig& c) {
   HP_TRY(c.architecture, architecture_of(json));
-  Fields f(json);
+  JsonFields f(json);
   HP_TRY_VOID(refuse_unsupported(f, c.architecture));
   c.name = f.text_or("_name_or_path", "");
   c.layers = f.integer("num_hidden_layers");
@@ -173,7 +150,13 @@ Status read_config(const JsonValue& json, ModelConfig& c) {
     return fail(ErrorCode::unsupported, "partial_rotary_factor other than 1 is not supported");
   // "rope_parameters" is the newer name and holds rope_theta too.
   for (const char* key : {"rope_scaling", "rope_parameters"})
-    if (const JsonValue* scaling = member(json, key)) HP_TRY_VOID(read_scaling(*scaling, c.context, c.rope));
+    if (const JsonValue* scaling = json_member(json, key)) HP_TRY_VOID(read_scaling(*scaling, c.context, c.rope));
+  if (is_deepseek_moe(c.architecture)) {
+    HP_TRY_VOID(read_deepseek(json, c));
+  } else if (c.rope.mscale_all_dim == 0.0F) {
+    c.rope.mscale = 0.0F;  // elsewhere the two count only together
+  }
+  if (const JsonValue* q = json_member(json, "quantization_config")) HP_TRY_VOID(read_quantization(*q, c));
   if (f.has("bos_token_id")) c.bos = f.integer("bos_token_id");
   HP_TRY_VOID(read_eos(json, c));
   HP_TRY_VOID(f.status());
@@ -188,6 +171,25 @@ Result<ModelConfig> config_from_hf(std::string_view text, std::string_view name)
   ModelConfig c;
   if (Status read = read_config(*json, c); !read) return fail(std::move(read.error()).with_context(name));
   return c;
+}
+
+Status read_generation_config(std::string_view text, std::string_view name, ModelConfig& config) {
+  const auto read = [&](const JsonValue& json) -> Status {
+    if (json.as_object() == nullptr) return fail(ErrorCode::corrupt_data, "expected an object");
+    JsonFields f(json);
+    SamplingDefaults& s = config.sampling;
+    if (f.has("temperature")) s.temperature = f.number_or("temperature", 1.0F);
+    if (f.has("top_p")) s.top_p = f.number_or("top_p", 1.0F);
+    if (f.has("top_k")) s.top_k = f.integer_or("top_k", 0);
+    if (f.has("repetition_penalty")) s.repetition_penalty = f.number_or("repetition_penalty", 1.0F);
+    if (!config.bos && f.has("bos_token_id")) config.bos = f.integer("bos_token_id");
+    HP_TRY_VOID(f.status());
+    return read_eos(json, config);
+  };
+  auto json = JsonValue::parse(text);
+  if (!json) return fail(std::move(json.error()).with_context(name));
+  if (Status done = read(*json); !done) return fail(std::move(done.error()).with_context(name));
+  return {};
 }
 
 }  // namespace hp

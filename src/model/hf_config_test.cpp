@@ -83,7 +83,7 @@ TEST(HfConfig, RefusesWhatItCannotCompute) {
   EXPECT_THAT(llama(R"("attention_bias":true)"), HasSubstr("attention_bias"));
   EXPECT_THAT(llama(R"("mlp_bias":true)"), HasSubstr("mlp_bias"));
   EXPECT_THAT(llama(R"("use_sliding_window":true)"), HasSubstr("use_sliding_window"));
-  EXPECT_THAT(llama(R"("quantization_config":{"quant_method":"fp8"})"), HasSubstr("quantization_config"));
+  EXPECT_THAT(llama(R"("quantization_config":{"quant_method":"gptq"})"), HasSubstr("quantization_config"));
   EXPECT_THAT(llama(R"("rope_scaling":{"type":"dynamic","factor":2})"), HasSubstr("dynamic"));
   EXPECT_THAT(llama(R"("partial_rotary_factor":0.5)"), HasSubstr("partial_rotary_factor"));
 }

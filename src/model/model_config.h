@@ -53,6 +53,12 @@ struct MoeConfig {
   float weight_scale = 1.0F;
 };
 
+/// What generation_config.json recommends; empty where it says nothing.
+struct SamplingDefaults {
+  std::optional<float> temperature, top_p, repetition_penalty;
+  std::optional<std::int32_t> top_k;
+};
+
 struct ModelConfig {
   Architecture architecture = Architecture::llama;
   std::string name;  ///< as the file calls it
@@ -66,9 +72,15 @@ struct ModelConfig {
   std::int32_t mtp_layers = 0;
   std::optional<TokenId> bos;
   std::vector<TokenId> eos;  ///< every token that ends an answer
+  SamplingDefaults sampling;
+  std::int32_t fp8_block_rows = 0, fp8_block_columns = 0;  ///< of weight_scale_inv; 0: no fp8 blocks
 
   [[nodiscard]] bool is_moe_layer(std::int32_t layer) const;
 };
+
+/// The factor on attention scores: (query dimensions)^-0.5, and for latent attention under YaRN the square of
+/// 0.1 · mscale_all_dim · ln(factor) + 1 (DeepSeek-V2, modeling_deepseek.py).
+double attention_scale(const ModelConfig& config);
 
 /// Every size is positive, divides what it must divide, and fits the limits in limits.h; the error names the field.
 Status validate(const ModelConfig& config);

@@ -28,12 +28,13 @@ struct Range {
 }  // namespace
 
 std::optional<DType> dtype_from_safetensors(std::string_view name) {
-  static constexpr std::array<std::pair<std::string_view, DType>, 11> kTypes = {{{"F64", DType::f64},
+  static constexpr std::array<std::pair<std::string_view, DType>, 12> kTypes = {{{"F64", DType::f64},
                                                                                  {"F32", DType::f32},
                                                                                  {"F16", DType::f16},
                                                                                  {"BF16", DType::bf16},
                                                                                  {"F8_E4M3", DType::f8_e4m3},
                                                                                  {"F8_E5M2", DType::f8_e5m2},
+                                                                                 {"F8_E8M0", DType::f8_e8m0},
                                                                                  {"I64", DType::i64},
                                                                                  {"I32", DType::i32},
                                                                                  {"I16", DType::i16},

@@ -1,4 +1,4 @@
-// The one table from Hugging Face tensor names to canonical (GGUF) ones, for dense decoders of the Llama and Qwen
+// The one table from Hugging Face tensor names to canonical (GGUF) ones, for decoders of the Llama, Qwen and DeepSeek
 // families. Names only: shapes are checkpoint.cpp's business.
 #pragma once
 

@@ -22,6 +22,14 @@ class TestGgufWriter {
     entry(key, 4);
     put(meta_, value);
   }
+  void add_u16(std::string_view key, std::uint16_t value) {
+    entry(key, 2);
+    put(meta_, value);
+  }
+  void add_bool(std::string_view key, bool value) {
+    entry(key, 7);
+    put(meta_, static_cast<std::uint8_t>(value ? 1 : 0));
+  }
   void add_f32(std::string_view key, float value) {
     entry(key, 6);
     put(meta_, value);

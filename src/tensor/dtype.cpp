@@ -11,14 +11,14 @@ namespace hp {
 namespace {
 
 constexpr std::array kTraits = {
-    DTypeTraits{"f32", 1, 4, false},     DTypeTraits{"f16", 1, 2, false},       DTypeTraits{"bf16", 1, 2, false},
-    DTypeTraits{"f8_e4m3", 1, 1, false}, DTypeTraits{"f8_e5m2", 1, 1, false},   DTypeTraits{"f64", 1, 8, false},
-    DTypeTraits{"i8", 1, 1, false},      DTypeTraits{"u8", 1, 1, false},        DTypeTraits{"i16", 1, 2, false},
-    DTypeTraits{"i32", 1, 4, false},     DTypeTraits{"i64", 1, 8, false},       DTypeTraits{"q4_0", 32, 18, true},
-    DTypeTraits{"q4_1", 32, 20, true},   DTypeTraits{"q5_0", 32, 22, true},     DTypeTraits{"q5_1", 32, 24, true},
-    DTypeTraits{"q8_0", 32, 34, true},   DTypeTraits{"q2_k", 256, 84, true},    DTypeTraits{"q3_k", 256, 110, true},
-    DTypeTraits{"q4_k", 256, 144, true}, DTypeTraits{"q5_k", 256, 176, true},   DTypeTraits{"q6_k", 256, 210, true},
-    DTypeTraits{"iq4_nl", 32, 18, true}, DTypeTraits{"iq4_xs", 256, 136, true},
+    DTypeTraits{"f32", 1, 4, false},     DTypeTraits{"f16", 1, 2, false},     DTypeTraits{"bf16", 1, 2, false},
+    DTypeTraits{"f8_e4m3", 1, 1, false}, DTypeTraits{"f8_e5m2", 1, 1, false}, DTypeTraits{"f8_e8m0", 1, 1, false},
+    DTypeTraits{"f64", 1, 8, false},     DTypeTraits{"i8", 1, 1, false},      DTypeTraits{"u8", 1, 1, false},
+    DTypeTraits{"i16", 1, 2, false},     DTypeTraits{"i32", 1, 4, false},     DTypeTraits{"i64", 1, 8, false},
+    DTypeTraits{"q4_0", 32, 18, true},   DTypeTraits{"q4_1", 32, 20, true},   DTypeTraits{"q5_0", 32, 22, true},
+    DTypeTraits{"q5_1", 32, 24, true},   DTypeTraits{"q8_0", 32, 34, true},   DTypeTraits{"q2_k", 256, 84, true},
+    DTypeTraits{"q3_k", 256, 110, true}, DTypeTraits{"q4_k", 256, 144, true}, DTypeTraits{"q5_k", 256, 176, true},
+    DTypeTraits{"q6_k", 256, 210, true}, DTypeTraits{"iq4_nl", 32, 18, true}, DTypeTraits{"iq4_xs", 256, 136, true},
 };
 static_assert(kTraits.size() == static_cast<std::size_t>(DType::iq4_xs) + 1);
 
@@ -84,6 +84,11 @@ float f8_e4m3_to_f32(std::uint8_t bits) {
     magnitude = std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
   }
   return (bits & 0x80) != 0 ? -magnitude : magnitude;
+}
+
+float f8_e8m0_to_f32(std::uint8_t bits) {
+  if (bits == 0xFF) return std::bit_cast<float>(0x7FC00000U);
+  return bits == 0 ? 0x1p-127F : std::bit_cast<float>(std::uint32_t{bits} << 23);
 }
 
 std::uint8_t f32_to_f8_e4m3(float v) {

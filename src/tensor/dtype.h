@@ -15,6 +15,7 @@ enum class DType : std::uint8_t {
   bf16,
   f8_e4m3,
   f8_e5m2,
+  f8_e8m0,  ///< powers of two, for scales
   f64,
   i8,
   u8,
@@ -55,5 +56,6 @@ float f16_to_f32(std::uint16_t bits);
 std::uint16_t f32_to_f16(float v);
 float f8_e4m3_to_f32(std::uint8_t bits);  ///< OCP e4m3fn: no infinity, 0x7f is NaN
 std::uint8_t f32_to_f8_e4m3(float v);     ///< saturates at ±448
+float f8_e8m0_to_f32(std::uint8_t bits);  ///< 2^(bits - 127); 0xff is NaN
 
 }  // namespace hp

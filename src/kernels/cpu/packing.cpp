@@ -117,6 +117,7 @@ std::size_t panel_bytes(DType source, std::int32_t k) {
 Result<std::size_t> packed_bytes(DType source, std::int32_t n, std::int32_t k) {
   switch (source) {
     case DType::f8_e5m2:
+    case DType::f8_e8m0:
     case DType::f64:
     case DType::i8:
     case DType::u8:
