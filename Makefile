@@ -1,5 +1,5 @@
 # The front door. Each target installs what it needs and then calls one script or one CMake preset.
-.PHONY: serve test build bench check fmt tidy layout unit e2e fuzz deps test-deps clean
+.PHONY: serve test build bench check fmt tidy layout unit e2e fuzz deps test-deps cuda gpu-test gpu-bench clean
 
 JOBS ?= $(shell nproc)
 
@@ -29,6 +29,15 @@ layout:
 
 fuzz: test-deps   ## every fuzzer for FUZZ_SECONDS each (default 300) under ASan
 	@scripts/fuzz.sh
+
+cuda:             ## the GPU plug-in; needs nvcc 12.8 or newer and nothing else
+	@cmake -S cuda -B build/cuda >/dev/null && cmake --build build/cuda -j $(JOBS)
+
+gpu-test: cuda    ## tests of the plug-in on this machine's GPU
+	@build/cuda/gpu_test
+
+gpu-bench: cuda   ## speed of the plug-in in real shapes with random weights
+	@scripts/gpu_bench.sh
 
 deps:
 	@scripts/install_deps.sh build

@@ -1,0 +1,242 @@
+// Speed of the plug-in on a GPU with random weights in real shapes: first token, prefill, decode over users; and of the
+// products alone, beside the ceilings that the same run measures. One JSON object per line with --json.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "arch/cuda/device_model.h"
+
+using namespace hp::cuda;
+
+namespace {
+
+const std::map<std::string, ModelShape>& shapes() {
+  static const auto make = [](int layers, int hidden, int ffn, int heads, int kv_heads, int vocab, bool bias) {
+    ModelShape s;
+    s.layers = layers, s.hidden = hidden, s.ffn = ffn, s.heads = heads, s.kv_heads = kv_heads,
+    s.head_dim = s.rope_dims = 128;
+    s.vocab = vocab, s.context = 8192, s.eps = 1e-5F, s.attention_scale = 0.08838835F, s.qkv_bias = bias;
+    return s;
+  };
+  static const std::map<std::string, ModelShape> all = {
+      {"deepseek-67b", make(95, 8192, 22016, 64, 8, 102400, false)},
+      {"r1-distill-llama-8b", make(32, 4096, 14336, 32, 8, 128256, false)},
+      {"r1-distill-llama-70b", make(80, 8192, 28672, 64, 8, 128256, false)},
+      {"r1-distill-qwen-1.5b", make(28, 1536, 8960, 12, 2, 151936, true)},
+      {"r1-distill-qwen-7b", make(28, 3584, 18944, 28, 4, 152064, true)},
+      {"r1-distill-qwen-32b", make(64, 5120, 27648, 40, 8, 152064, true)},
+  };
+  return all;
+}
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+double median(std::vector<double> v) {
+  std::sort(v.begin(), v.end());
+  return v[v.size() / 2];
+}
+
+/// Reads of device memory in TB/s, by a copy that counts both ways.
+double bandwidth() {
+  const std::size_t bytes = std::size_t{4} << 30;
+  void *a = nullptr, *b = nullptr;
+  if (cudaMalloc(&a, bytes) != cudaSuccess || cudaMalloc(&b, bytes) != cudaSuccess) return 0;
+  cudaMemset(a, 1, bytes);
+  std::vector<double> times;
+  for (int i = 0; i < 7; ++i) {
+    cudaDeviceSynchronize();
+    const double start = now();
+    cudaMemcpy(b, a, bytes, cudaMemcpyDeviceToDevice);
+    cudaDeviceSynchronize();
+    times.push_back(now() - start);
+  }
+  cudaFree(a), cudaFree(b);
+  return 2.0 * static_cast<double>(bytes) / median(times) * 1e-12;
+}
+
+/// Products alone: every tile shape over token counts, best marked; weights rotate so that L2 does not serve them.
+void bench_products(bool fp8, const std::vector<std::pair<int, int>>& sizes, const std::vector<int>& counts) {
+  for (const auto& [n, k] : sizes) {
+    const std::size_t bytes = static_cast<std::size_t>(n) * static_cast<std::size_t>(k) * (fp8 ? 1U : 2U);
+    const int copies = std::max(1, static_cast<int>((std::size_t{400} << 20) / bytes));
+    std::vector<Matrix> w(static_cast<std::size_t>(copies));
+    for (auto& m : w) {
+      m.fp8 = fp8, m.n = n, m.k = k;
+      cudaMalloc(&m.data, bytes);
+      if (fp8) cudaMalloc(reinterpret_cast<void**>(&m.scale), m.scales() * 4);
+      random_weight(m, 0.02F, 3, nullptr);
+      make_maps(m);
+    }
+    Activations x;
+    x.fp8 = fp8, x.rows = 4096, x.k = k;
+    cudaMalloc(&x.data, static_cast<std::size_t>(x.rows) * static_cast<std::size_t>(k) * 2U);
+    cudaMalloc(reinterpret_cast<void**>(&x.row_scale), static_cast<std::size_t>(x.rows) * 4U);
+    Bf16* source = nullptr;
+    cudaMalloc(reinterpret_cast<void**>(&source), static_cast<std::size_t>(x.rows) * static_cast<std::size_t>(k) * 2U);
+    random_bf16(source, static_cast<std::size_t>(x.rows) * static_cast<std::size_t>(k), 1.0F, 5, nullptr);
+    if (fp8)
+      quantize_rows(source, x.rows, x, nullptr);
+    else
+      cudaMemcpy(x.data, source, static_cast<std::size_t>(x.rows) * static_cast<std::size_t>(k) * 2U,
+                 cudaMemcpyDeviceToDevice);
+    make_maps(x);
+    void* out = nullptr;
+    cudaMalloc(&out, static_cast<std::size_t>(x.rows) * static_cast<std::size_t>(n) * 4U);
+    cudaStream_t stream = nullptr;
+    cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+    cudaDeviceSynchronize();
+    for (int t : counts) {
+      std::printf("%s n=%d k=%d t=%d:", fp8 ? "fp8" : "bf16", n, k, t);
+      for (int tile = 0; tile < kTileChoices; ++tile) {
+        const int tokens[] = {8, 16, 32, 64, 128, 128, 256};
+        if (tokens[tile] > 4 * t && tile > 0) continue;
+        if (t > 16 * tokens[tile]) continue;
+        const int repeats = t > 512 ? 10 : 40;
+        cudaEvent_t begin, end;
+        cudaEventCreate(&begin), cudaEventCreate(&end);
+        std::vector<double> times;
+        for (int round = 0; round < 4; ++round) {
+          cudaEventRecord(begin, stream);
+          for (int i = 0; i < repeats; ++i)
+            matmul(w[static_cast<std::size_t>(i % copies)], x, t, {Epilogue::bf16, out, n, nullptr}, stream, tile);
+          cudaEventRecord(end, stream);
+          cudaEventSynchronize(end);
+          float ms = 0;
+          cudaEventElapsedTime(&ms, begin, end);
+          if (round > 0) times.push_back(static_cast<double>(ms) * 1e-3 / repeats);
+        }
+        const double seconds = median(times);
+        std::printf("  [%d] %.1fus %.2fTB/s %.0fTF%s", tile, seconds * 1e6,
+                    static_cast<double>(bytes) / seconds * 1e-12, 2e-12 * n * static_cast<double>(k) * t / seconds,
+                    tile == choose_tile(fp8, n, k, t, multiprocessor_count()) ? "*" : "");
+      }
+      std::printf("  %s\n", cudaGetErrorString(cudaGetLastError()));
+    }
+    for (auto& m : w) cudaFree(m.data), cudaFree(m.scale);
+    cudaFree(x.data), cudaFree(x.row_scale), cudaFree(source), cudaFree(out);
+    cudaStreamDestroy(stream);
+  }
+}
+
+struct Plan {
+  std::vector<int> users{1, 8, 32, 64, 128, 256}, prompts{512, 2048};
+  int context = 256, steps = 32;
+};
+
+bool bench_model(const std::string& name, WeightType weights, const Plan& plan, double limit) {
+  const ModelShape shape = shapes().at(name);
+  ModelOptions options;
+  options.weights = weights, options.max_step_tokens = 4096, options.max_logit_rows = 256;
+  DeviceModel model(0, shape, options);
+  std::vector<float> table(static_cast<std::size_t>(shape.context) * static_cast<std::size_t>(shape.rope_dims / 2),
+                           0.70710678F);
+  const double start = now();
+  if (!model.create(table.data(), table.data()) || !model.load_random(1) || !model.finish()) {
+    std::printf("%s: %s\n", name.c_str(), model.error().c_str());
+    return false;
+  }
+  DeviceInfo info;
+  model.describe(info);
+  const double per_token = static_cast<double>(info.weight_bytes) -
+                           2.0 * shape.vocab * static_cast<double>(shape.hidden);  // the embedding is looked up
+  std::printf("%s %s on %s: weights %.1f GB, ready in %.1f s, KV %d blocks, bandwidth limit %.0f tok/s\n", name.c_str(),
+              weights == WeightType::fp8 ? "fp8" : "bf16", info.name, static_cast<double>(info.weight_bytes) * 1e-9,
+              now() - start, info.blocks, limit * 1e12 / per_token);
+  std::vector<std::int32_t> tokens(8192);
+  for (std::size_t i = 0; i < tokens.size(); ++i)
+    tokens[i] = static_cast<std::int32_t>((i * 7919 + 13) % static_cast<std::size_t>(shape.vocab));
+  std::vector<std::int32_t> blocks(static_cast<std::size_t>(info.blocks));
+  for (std::size_t i = 0; i < blocks.size(); ++i) blocks[i] = static_cast<std::int32_t>(i);
+  for (int prompt : plan.prompts) {
+    std::vector<double> times;
+    for (int i = 0; i < 6; ++i) {
+      const PluginSequence s{tokens.data(), prompt, 0, 1, blocks.data()};
+      const double begin = now();
+      if (!model.step(&s, 1, false, true)) {
+        std::printf("%s\n", model.error().c_str());
+        return false;
+      }
+      if (i > 0) times.push_back(now() - begin);
+    }
+    const double t = median(times);
+    std::printf("  prefill %5d: %8.2f ms  %8.0f tok/s  %.0f TFLOP/s\n", prompt, t * 1e3, prompt / t,
+                2e-12 * (per_token / (weights == WeightType::fp8 ? 1.0 : 2.0)) * prompt / t);
+  }
+  for (int users : plan.users) {
+    const int span = (plan.context + plan.steps + 8) / kBlockTokens + 1;
+    if (users * span > info.blocks) {
+      std::printf("  decode %d users: KV too small\n", users);
+      continue;
+    }
+    std::vector<PluginSequence> batch;
+    std::vector<std::int32_t> next(static_cast<std::size_t>(users), 17);
+    for (int u = 0; u < users; ++u)
+      batch.push_back({&next[static_cast<std::size_t>(u)], 1, plan.context, 1, blocks.data() + u * span});
+    std::vector<double> times;
+    for (int i = 0; i < plan.steps; ++i) {
+      const double begin = now();
+      if (!model.step(batch.data(), users, false, true)) {
+        std::printf("%s\n", model.error().c_str());
+        return false;
+      }
+      if (i > 3) times.push_back(now() - begin);
+      for (int u = 0; u < users; ++u)
+        next[static_cast<std::size_t>(u)] = model.greedy()[u], ++batch[static_cast<std::size_t>(u)].position;
+    }
+    const double t = median(times);
+    std::printf("  decode %4d users: %7.2f ms  %8.0f tok/s\n", users, t * 1e3, users / t);
+    std::fflush(stdout);
+  }
+  return true;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string what = argc > 1 ? argv[1] : "";
+  const double limit = bandwidth();
+  std::printf("device memory: %.2f TB/s\n", limit);
+  if (what == "products") {
+    bench_products(false, {{6144, 4096}, {4096, 4096}, {28672, 4096}, {4096, 14336}, {128256, 4096}},
+                   {1, 16, 64, 128, 256, 512, 2048});
+    bench_products(true,
+                   {{6144, 4096},
+                    {4096, 4096},
+                    {28672, 4096},
+                    {4096, 14336},
+                    {10240, 8192},
+                    {8192, 8192},
+                    {44032, 8192},
+                    {8192, 22016}},
+                   {1, 16, 64, 128, 256, 512, 2048});
+    return 0;
+  }
+  if (argc < 3) {
+    std::printf("usage: gpu_bench products | gpu_bench SHAPE bf16|fp8 [users,users,...]\nshapes:");
+    for (const auto& [name, shape] : shapes()) std::printf(" %s", name.c_str());
+    std::printf("\n");
+    return 2;
+  }
+  if (shapes().count(what) == 0) {
+    std::printf("no shape named %s\n", what.c_str());
+    return 2;
+  }
+  Plan plan;
+  if (argc > 3) {
+    plan.users.clear();
+    for (const char* p = argv[3]; *p != 0;) {
+      plan.users.push_back(std::atoi(p));
+      p = std::strchr(p, ',');
+      if (p == nullptr) break;
+      ++p;
+    }
+  }
+  return bench_model(what, std::strcmp(argv[2], "fp8") == 0 ? WeightType::fp8 : WeightType::bf16, plan, limit) ? 0 : 1;
+}

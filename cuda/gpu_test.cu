@@ -1,0 +1,402 @@
+// Tests of the plug-in on a GPU, without a framework so that a bare GPU machine builds it: products against a plain
+// kernel, every tile shape bit for bit; a small model against a float forward pass on the host; batch invariance of the
+// model.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "arch/cuda/device_model.h"
+
+using namespace hp::cuda;
+
+namespace {
+
+int passed = 0, failed = 0;
+
+void expect(bool good, const char* what) {
+  ++(good ? passed : failed);
+  if (!good) std::printf("FAILED: %s\n", what);
+}
+template <typename... Args>
+void expect(bool good, const char* format, Args... args) {
+  char what[256];
+  std::snprintf(what, sizeof what, format, args...);
+  expect(good, what);
+}
+
+template <typename T>
+T* device(std::size_t count) {
+  void* out = nullptr;
+  cudaMalloc(&out, count * sizeof(T) + 256);
+  cudaMemset(out, 0, count * sizeof(T) + 256);
+  return static_cast<T*>(out);
+}
+template <typename T>
+std::vector<T> host(const T* in, std::size_t count) {
+  std::vector<T> out(count);
+  cudaMemcpy(out.data(), in, count * sizeof(T), cudaMemcpyDeviceToHost);
+  return out;
+}
+
+double relative_error(const std::vector<float>& a, const std::vector<double>& b) {
+  double difference = 0, norm = 0;
+  for (std::size_t i = 0; i < b.size(); ++i) difference += (a[i] - b[i]) * (a[i] - b[i]), norm += b[i] * b[i];
+  return std::sqrt(difference / (norm + 1e-30));
+}
+
+void test_matmul(bool fp8, int n, int k, int t) {
+  Matrix w;
+  w.fp8 = fp8, w.n = n, w.k = k;
+  w.data = device<std::uint8_t>(w.bytes());
+  if (fp8) w.scale = device<float>(w.scales());
+  auto* source = device<Bf16>(static_cast<std::size_t>(n) * k);
+  random_bf16(source, static_cast<std::size_t>(n) * k, 0.1F, 7, nullptr);
+  place_weight(source, n, w, 0, RowPlace::plain, nullptr);
+  Activations x;
+  x.fp8 = fp8, x.rows = (t + 255) / 256 * 256, x.k = k;
+  auto* rows = device<Bf16>(static_cast<std::size_t>(x.rows) * k);
+  random_bf16(rows, static_cast<std::size_t>(x.rows) * k, 1.0F, 9, nullptr);
+  x.data = fp8 ? static_cast<void*>(device<Fp8>(static_cast<std::size_t>(x.rows) * k)) : rows;
+  if (fp8) {
+    x.row_scale = device<float>(x.rows);
+    quantize_rows(rows, x.rows, x, nullptr);
+  }
+  expect(make_maps(w) && make_maps(x), "maps of [%d, %d]", n, k);
+  // Reference in double on the host, on the values that the product sees.
+  std::vector<float> wf(static_cast<std::size_t>(n) * k), xf(static_cast<std::size_t>(t) * k);
+  if (fp8) {
+    const auto q = host(static_cast<Fp8*>(w.data), wf.size());
+    const auto s = host(w.scale, w.scales());
+    for (int r = 0; r < n; ++r)
+      for (int c = 0; c < k; ++c)
+        wf[static_cast<std::size_t>(r) * k + c] =
+            float(q[static_cast<std::size_t>(r) * k + c]) * s[(r / 64 * 2 + r / 8 % 2) * w.k_blocks() + c / 128];
+    const auto xq = host(static_cast<Fp8*>(x.data), xf.size());
+    const auto xs = host(x.row_scale, t);
+    for (std::size_t i = 0; i < xf.size(); ++i) xf[i] = float(xq[i]) * xs[i / k];
+  } else {
+    const auto q = host(static_cast<Bf16*>(w.data), wf.size());
+    for (std::size_t i = 0; i < wf.size(); ++i) wf[i] = __bfloat162float(q[i]);
+    const auto xq = host(rows, xf.size());
+    for (std::size_t i = 0; i < xf.size(); ++i) xf[i] = __bfloat162float(xq[i]);
+  }
+  std::vector<double> reference(static_cast<std::size_t>(t) * n);
+  for (int i = 0; i < t; ++i)
+    for (int r = 0; r < n; ++r) {
+      double sum = 0;
+      for (int c = 0; c < k; ++c)
+        sum += double(xf[static_cast<std::size_t>(i) * k + c]) * wf[static_cast<std::size_t>(r) * k + c];
+      reference[static_cast<std::size_t>(i) * n + r] = sum;
+    }
+  auto* out = device<float>(static_cast<std::size_t>(t) * n);
+  std::vector<float> first;
+  for (int tile = 0; tile < kTileChoices; ++tile) {
+    cudaMemset(out, 0xFF, static_cast<std::size_t>(t) * n * 4);
+    matmul(w, x, t, {Epilogue::f32, out, n, nullptr}, nullptr, tile);
+    const auto result = host(out, static_cast<std::size_t>(t) * n);
+    const double error = relative_error(result, reference);
+    expect(error < (fp8 ? 2e-3 : 1e-5), "matmul %s n=%d k=%d t=%d tile %d: error %.2e", fp8 ? "fp8" : "bf16", n, k, t,
+           tile, error);
+    if (tile == 0) first = result;
+    expect(std::memcmp(first.data(), result.data(), result.size() * 4) == 0,
+           "matmul %s n=%d k=%d t=%d: tile %d has other bits than tile 0", fp8 ? "fp8" : "bf16", n, k, t, tile);
+  }
+  for (void* p : {static_cast<void*>(out), static_cast<void*>(rows), static_cast<void*>(source), w.data}) cudaFree(p);
+}
+
+// The model on the host, in float over bf16 weights.
+// --------------------------------------------------------------------
+struct HostModel {
+  ModelShape shape;
+  std::vector<float> cos, sin;
+  std::vector<std::vector<Bf16>> matrices;  // per layer q k v o gate up down; then embedding, head
+  std::vector<std::vector<float>> norms;    // per layer attn, ffn, (q_norm, k_norm), (bias); then output
+};
+
+float value(Bf16 v) {
+  return __bfloat162float(v);
+}
+
+std::vector<float> product(const std::vector<Bf16>& w, int n, int k, const std::vector<float>& x) {
+  std::vector<float> out(n);
+  for (int r = 0; r < n; ++r) {
+    double sum = 0;
+    for (int c = 0; c < k; ++c) sum += double(value(w[static_cast<std::size_t>(r) * k + c])) * x[c];
+    out[r] = static_cast<float>(sum);
+  }
+  return out;
+}
+std::vector<float> normed(const float* x, int n, const float* w, float eps) {
+  double sum = 0;
+  for (int i = 0; i < n; ++i) sum += double(x[i]) * x[i];
+  std::vector<float> out(n);
+  for (int i = 0; i < n; ++i) out[i] = static_cast<float>(x[i] / std::sqrt(sum / n + eps) * w[i]);
+  return out;
+}
+
+HostModel make_model(ModelShape shape, unsigned seed) {
+  HostModel m{shape, {}, {}, {}, {}};
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  for (int p = 0; p < shape.context; ++p)
+    for (int i = 0; i < shape.rope_dims / 2; ++i) {
+      const double angle = p * std::pow(10000.0, -2.0 * i / shape.rope_dims);
+      m.cos.push_back(static_cast<float>(std::cos(angle))), m.sin.push_back(static_cast<float>(std::sin(angle)));
+    }
+  const auto matrix = [&](int n, int k, float deviation) {
+    std::vector<Bf16> out(static_cast<std::size_t>(n) * k);
+    for (auto& v : out) v = __float2bfloat16_rn(normal(random) * deviation);
+    return out;
+  };
+  const auto norm = [&](int n) {
+    std::vector<float> out(n);
+    for (auto& v : out) v = 1.0F + 0.1F * normal(random);
+    return out;
+  };
+  const int d = shape.head_dim, h = shape.hidden;
+  for (int l = 0; l < shape.layers; ++l) {
+    const float s = 1.0F / std::sqrt(static_cast<float>(h));
+    m.matrices.push_back(matrix(shape.heads * d, h, s)), m.matrices.push_back(matrix(shape.kv_heads * d, h, s));
+    m.matrices.push_back(matrix(shape.kv_heads * d, h, s)), m.matrices.push_back(matrix(h, shape.heads * d, s));
+    m.matrices.push_back(matrix(shape.ffn, h, s)), m.matrices.push_back(matrix(shape.ffn, h, s));
+    m.matrices.push_back(matrix(h, shape.ffn, s));
+    m.norms.push_back(norm(h)), m.norms.push_back(norm(h)), m.norms.push_back(norm(d)), m.norms.push_back(norm(d));
+    m.norms.push_back(norm((shape.heads + 2 * shape.kv_heads) * d));
+  }
+  m.matrices.push_back(matrix(shape.vocab, h, 1.0F)),
+      m.matrices.push_back(matrix(shape.vocab, h, 2.0F / std::sqrt(static_cast<float>(h))));
+  m.norms.push_back(norm(h));
+  return m;
+}
+
+/// Logits of every position.
+std::vector<std::vector<float>> forward(const HostModel& m, const std::vector<int>& tokens) {
+  const ModelShape& s = m.shape;
+  const int d = s.head_dim, h = s.hidden, t = static_cast<int>(tokens.size());
+  std::vector<std::vector<float>> x(t, std::vector<float>(h)), out;
+  const auto& embedding = m.matrices[m.matrices.size() - 2];
+  for (int i = 0; i < t; ++i)
+    for (int c = 0; c < h; ++c) x[i][c] = value(embedding[static_cast<std::size_t>(tokens[i]) * h + c]);
+  for (int l = 0; l < s.layers; ++l) {
+    const auto* w = &m.matrices[static_cast<std::size_t>(l) * 7];
+    const auto* n = &m.norms[static_cast<std::size_t>(l) * 5];
+    std::vector<std::vector<float>> q(t), k(t), v(t);
+    for (int i = 0; i < t; ++i) {
+      const auto in = normed(x[i].data(), h, n[0].data(), s.eps);
+      q[i] = product(w[0], s.heads * d, h, in), k[i] = product(w[1], s.kv_heads * d, h, in),
+      v[i] = product(w[2], s.kv_heads * d, h, in);
+      if (s.qkv_bias) {
+        for (int c = 0; c < s.heads * d; ++c) q[i][c] += n[4][c];
+        for (int c = 0; c < s.kv_heads * d; ++c)
+          k[i][c] += n[4][s.heads * d + c], v[i][c] += n[4][(s.heads + s.kv_heads) * d + c];
+      }
+      const auto turn = [&](std::vector<float>& row, int heads, const std::vector<float>& weight) {
+        for (int hd = 0; hd < heads; ++hd) {
+          float* p = row.data() + hd * d;
+          if (s.qk_norm) {
+            const auto r = normed(p, d, weight.data(), s.eps);
+            std::copy(r.begin(), r.end(), p);
+          }
+          const int half = s.rope_dims / 2;
+          for (int j = 0; j < half; ++j) {
+            const int a = s.rope_interleaved ? 2 * j : j, b = s.rope_interleaved ? 2 * j + 1 : j + half;
+            const float c = m.cos[static_cast<std::size_t>(i) * half + j],
+                        sn = m.sin[static_cast<std::size_t>(i) * half + j], p0 = p[a], p1 = p[b];
+            p[a] = p0 * c - p1 * sn, p[b] = p0 * sn + p1 * c;
+          }
+        }
+      };
+      turn(q[i], s.heads, n[2]), turn(k[i], s.kv_heads, n[3]);
+    }
+    for (int i = 0; i < t; ++i) {
+      std::vector<float> attended(s.heads * d);
+      for (int hd = 0; hd < s.heads; ++hd) {
+        const int kh = hd / (s.heads / s.kv_heads);
+        std::vector<double> p(i + 1);
+        double peak = -1e30, sum = 0;
+        for (int j = 0; j <= i; ++j) {
+          double dot = 0;
+          for (int c = 0; c < d; ++c) dot += double(q[i][hd * d + c]) * k[j][kh * d + c];
+          p[j] = dot * s.attention_scale;
+          peak = std::max(peak, p[j]);
+        }
+        for (auto& e : p) sum += e = std::exp(e - peak);
+        for (int c = 0; c < d; ++c) {
+          double o = 0;
+          for (int j = 0; j <= i; ++j) o += p[j] * v[j][kh * d + c];
+          attended[hd * d + c] = static_cast<float>(o / sum);
+        }
+      }
+      const auto o = product(w[3], h, s.heads * d, attended);
+      for (int c = 0; c < h; ++c) x[i][c] += o[c];
+    }
+    for (int i = 0; i < t; ++i) {
+      const auto in = normed(x[i].data(), h, n[1].data(), s.eps);
+      auto g = product(w[4], s.ffn, h, in);
+      const auto u = product(w[5], s.ffn, h, in);
+      for (int c = 0; c < s.ffn; ++c) g[c] = g[c] / (1 + std::exp(-g[c])) * u[c];
+      const auto o = product(w[6], h, s.ffn, g);
+      for (int c = 0; c < h; ++c) x[i][c] += o[c];
+    }
+  }
+  for (int i = 0; i < t; ++i)
+    out.push_back(product(m.matrices.back(), s.vocab, h, normed(x[i].data(), h, m.norms.back().data(), s.eps)));
+  return out;
+}
+
+void upload(DeviceModel& model, const HostModel& m) {
+  const ModelShape& s = m.shape;
+  const int d = s.head_dim, h = s.hidden;
+  const WeightRole roles[7] = {WeightRole::q,    WeightRole::k,  WeightRole::v,   WeightRole::o,
+                               WeightRole::gate, WeightRole::up, WeightRole::down};
+  const int rows[7] = {s.heads * d, s.kv_heads * d, s.kv_heads * d, h, s.ffn, s.ffn, h},
+            columns[7] = {h, h, h, s.heads * d, h, h, s.ffn};
+  bool good = true;
+  const auto floats = [&](WeightRole role, int l, const float* p, int n) {
+    good = good && model.load({role, l, 0, n, 0, p});
+  };
+  for (int l = 0; l < s.layers; ++l) {
+    for (int i = 0; i < 7; ++i)
+      good = good &&
+             model.load({roles[i], l, 0, rows[i], columns[i], m.matrices[static_cast<std::size_t>(l) * 7 + i].data()});
+    const auto* n = &m.norms[static_cast<std::size_t>(l) * 5];
+    floats(WeightRole::attn_norm, l, n[0].data(), h), floats(WeightRole::ffn_norm, l, n[1].data(), h);
+    if (s.qk_norm) floats(WeightRole::q_norm, l, n[2].data(), d), floats(WeightRole::k_norm, l, n[3].data(), d);
+    if (s.qkv_bias) {
+      floats(WeightRole::q_bias, l, n[4].data(), s.heads * d),
+          floats(WeightRole::k_bias, l, n[4].data() + s.heads * d, s.kv_heads * d);
+      floats(WeightRole::v_bias, l, n[4].data() + (s.heads + s.kv_heads) * d, s.kv_heads * d);
+    }
+  }
+  good = good && model.load({WeightRole::embedding, 0, 0, s.vocab, h, m.matrices[m.matrices.size() - 2].data()});
+  good = good && model.load({WeightRole::head, 0, 0, s.vocab, h, m.matrices.back().data()});
+  floats(WeightRole::output_norm, 0, m.norms.back().data(), h);
+  expect(good && model.finish(), "loading: %s", model.error().c_str());
+}
+
+struct Runner {
+  DeviceModel& model;
+  int vocab;
+  int next_block = 0;
+  struct Sequence {
+    std::vector<int> tokens, blocks;
+    int done = 0;
+  };
+  Sequence start(std::vector<int> tokens, int capacity) {
+    Sequence s{std::move(tokens), {}, 0};
+    // Blocks out of order, so that the table matters.
+    for (int i = 0; i < (capacity + 15) / 16; ++i) s.blocks.push_back(next_block++);
+    std::reverse(s.blocks.begin(), s.blocks.end());
+    return s;
+  }
+  /// One step over parts {sequence, tokens}; logits of the last of each.
+  std::vector<std::vector<float>> step(const std::vector<std::pair<Sequence*, int>>& parts) {
+    std::vector<PluginSequence> batch;
+    for (auto& [s, count] : parts) batch.push_back({s->tokens.data() + s->done, count, s->done, 1, s->blocks.data()});
+    expect(model.step(batch.data(), static_cast<int>(batch.size()), true, true), "step: %s", model.error().c_str());
+    std::vector<std::vector<float>> out;
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      parts[i].first->done += parts[i].second;
+      out.emplace_back(model.logits() + i * vocab, model.logits() + (i + 1) * vocab);
+    }
+    return out;
+  }
+};
+
+bool same(const std::vector<float>& a, const std::vector<float>& b) {
+  return std::memcmp(a.data(), b.data(), a.size() * 4) == 0;
+}
+
+void test_model(ModelShape shape, WeightType weights, const char* name) {
+  const HostModel reference = make_model(shape, 3);
+  ModelOptions options;
+  options.weights = weights, options.kv_bytes = std::size_t{1} << 30, options.max_step_tokens = 1024,
+  options.max_logit_rows = 256;
+  DeviceModel model(0, shape, options);
+  expect(model.create(reference.cos.data(), reference.sin.data()), "create: %s", model.error().c_str());
+  upload(model, reference);
+  std::mt19937 random(5);
+  const auto tokens = [&](int count) {
+    std::vector<int> out(count);
+    for (auto& t : out) t = static_cast<int>(random() % shape.vocab);
+    return out;
+  };
+  Runner runner{model, shape.vocab};
+  const int length = 300;
+  const auto prompt = tokens(length);
+  // Alone, in one prefill; against the host for the first positions.
+  auto whole = runner.start(prompt, length);
+  const auto last = runner.step({{&whole, length}})[0];
+  const int checked = 40;
+  auto part = runner.start(prompt, length);
+  const auto early = runner.step({{&part, checked}})[0];
+  const auto wanted = forward(reference, std::vector<int>(prompt.begin(), prompt.begin() + checked)).back();
+  const double error = relative_error(early, std::vector<double>(wanted.begin(), wanted.end()));
+  std::printf("%s: relative error of logits against float: %.2e\n", name, error);
+  expect(error < (weights == WeightType::fp8 ? 0.12 : 0.03), "%s: error %.2e against the float forward", name, error);
+  // The same tokens one by one.
+  while (part.done < length) {
+    const auto logits = runner.step({{&part, 1}})[0];
+    if (part.done == length) expect(same(logits, last), "%s: decoded one by one, other bits than in one prefill", name);
+  }
+  for (int chunk : {7, 16, 64, 129, 256}) {
+    auto s = runner.start(prompt, length);
+    std::vector<float> logits;
+    while (s.done < length) logits = runner.step({{&s, std::min(chunk, length - s.done)}})[0];
+    expect(same(logits, last), "%s: chunks of %d, other bits", name, chunk);
+  }
+  // In batches of 1 to 256 decodes with mates of other lengths, and mixed with prefills.
+  for (int mates : {1, 3, 8, 17, 33, 70, 130, 255}) {
+    std::vector<Runner::Sequence> others;
+    for (int i = 0; i < mates; ++i) others.push_back(runner.start(tokens(2 + static_cast<int>(random() % 40)), 48));
+    for (auto& o : others) runner.step({{&o, static_cast<int>(o.tokens.size()) - 1}});
+    auto s = runner.start(prompt, length);
+    runner.step({{&s, length - 1}});
+    std::vector<std::pair<Runner::Sequence*, int>> batch;
+    for (auto& o : others) batch.push_back({&o, 1});
+    batch.insert(batch.begin() + mates / 2, {&s, 1});
+    const auto logits = runner.step(batch);
+    expect(same(logits[static_cast<std::size_t>(mates / 2)], last), "%s: decoded with %d mates, other bits", name,
+           mates);
+    runner.next_block = 200;  // mates' blocks are free again; the prompt's own stay
+  }
+  auto s = runner.start(prompt, length);
+  auto mate = runner.start(tokens(500), 500);
+  runner.step({{&s, 200}, {&mate, 333}});
+  const auto logits = runner.step({{&mate, 100}, {&s, 100}});
+  expect(same(logits[1], last), "%s: mixed with another prefill, other bits", name);
+}
+
+}  // namespace
+
+int main() {
+  int devices = 0;
+  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
+    std::printf("no GPU here\n0 passed, 0 failed, 1 skipped\n");
+    return 0;
+  }
+  for (bool fp8 : {false, true}) {
+    test_matmul(fp8, 64, 128, 5);
+    test_matmul(fp8, 200, 256, 33);
+    test_matmul(fp8, 576, 1536, 130);
+    test_matmul(fp8, 1536, 512, 300);
+  }
+  test_matmul(false, 320, 576, 70);
+  ModelShape shape;
+  shape.layers = 2, shape.hidden = 256, shape.ffn = 512, shape.heads = 4, shape.kv_heads = 2, shape.head_dim = 64,
+  shape.vocab = 512;
+  shape.context = 1024, shape.eps = 1e-5F, shape.attention_scale = 0.125F, shape.rope_dims = 64;
+  test_model(shape, WeightType::bf16, "bf16, head_dim 64");
+  shape.qk_norm = shape.qkv_bias = true;
+  shape.rope_interleaved = true;
+  test_model(shape, WeightType::bf16, "bf16, q/k norm, bias, interleaved");
+  shape.qk_norm = shape.qkv_bias = shape.rope_interleaved = false;
+  shape.heads = 8, shape.kv_heads = 1, shape.head_dim = shape.rope_dims = 128, shape.attention_scale = 0.0884F;
+  test_model(shape, WeightType::bf16, "bf16, head_dim 128, groups of 8");
+  test_model(shape, WeightType::fp8, "fp8, head_dim 128, groups of 8");
+  std::printf("%d passed, %d failed\n", passed, failed);
+  return failed == 0 ? 0 : 1;
+}

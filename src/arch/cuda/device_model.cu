@@ -1,0 +1,506 @@
+#include "arch/cuda/device_model.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace hp::cuda {
+namespace {
+
+inline constexpr std::size_t kStagingBytes = std::size_t{64} << 20;
+inline constexpr std::size_t kReserveBytes = std::size_t{2} << 30;  // left free when KV takes the rest
+inline constexpr int kGraphDecodes = 512;                           // beyond, steps are launched kernel by kernel
+
+int round_up(int value, int step) {
+  return (value + step - 1) / step * step;
+}
+
+/// Sizes that graphs are made for: few enough to keep, close enough to waste little.
+int bucket(int value) {
+  if (value <= 4) return value <= 2 ? value : 4;
+  int step = 4;
+  while (value > 8 * step) step *= 2;
+  return round_up(value, step);
+}
+
+}  // namespace
+
+void StepLayout::place() {
+  int at = 0;
+  const auto take = [&](int count) {
+    const int here = at;
+    at += round_up(count, 4);
+    return here;
+  };
+  at_token = take(tokens), at_position = take(tokens), at_slot = take(tokens), at_logit_row = take(rows);
+  at_decode_row = take(decodes), at_decode_sequence = take(decodes), at_decode_length = take(decodes),
+  at_decode_first = take(decodes);
+  at_work = take(2 * works), at_tile = take(4 * tiles), at_table = take(0);
+  size = at + sequences * table_stride;
+}
+
+DeviceModel::DeviceModel(int device, const ModelShape& shape, const ModelOptions& options)
+    : device_(device), shape_(shape), options_(options), attention_{shape.heads, shape.kv_heads, shape.head_dim} {}
+
+DeviceModel::~DeviceModel() {
+  if (stream_ != nullptr) cudaStreamSynchronize(stream_);
+  for (auto& [key, graph] : graphs_) cudaGraphExecDestroy(graph);
+  for (void* pointer : allocations_) cudaFree(pointer);
+  for (void* pointer :
+       {static_cast<void*>(host_step_), static_cast<void*>(host_logits_), static_cast<void*>(host_greedy_), staging_}) {
+    if (pointer != nullptr) cudaFreeHost(pointer);
+  }
+  if (stream_ != nullptr) cudaStreamDestroy(stream_);
+}
+
+bool DeviceModel::fail(std::string sentence) {
+  error_ = std::move(sentence);
+  return false;
+}
+
+bool DeviceModel::check(const char* what) {
+  const cudaError_t status = cudaGetLastError();
+  if (status == cudaSuccess) return true;
+  return fail(std::string("GPU ") + std::to_string(device_) + ": " + what + " failed: " + cudaGetErrorString(status));
+}
+
+bool DeviceModel::allocate(void** out, std::size_t bytes, const char* what) {
+  if (cudaMalloc(out, std::max<std::size_t>(bytes, 256)) != cudaSuccess) {
+    cudaGetLastError();
+    std::size_t free_bytes = 0, total = 0;
+    cudaMemGetInfo(&free_bytes, &total);
+    return fail("GPU " + std::to_string(device_) + ": no memory for the " + what + ": wants " +
+                std::to_string(bytes >> 20) + " MiB, " + std::to_string(free_bytes >> 20) + " MiB are free");
+  }
+  allocations_.push_back(*out);
+  return true;
+}
+
+bool DeviceModel::allocate_matrix(Matrix& matrix, int n, int k, bool fp8) {
+  matrix.fp8 = fp8, matrix.n = n, matrix.k = k;
+  if (!allocate(&matrix.data, matrix.bytes(), "weights")) return false;
+  if (fp8 && !allocate(reinterpret_cast<void**>(&matrix.scale), matrix.scales() * sizeof(float), "weight scales"))
+    return false;
+  weight_bytes_ += matrix.bytes() + (fp8 ? matrix.scales() * sizeof(float) : 0);
+  return make_maps(matrix) ||
+         fail("the driver refused a tensor map of a [" + std::to_string(n) + ", " + std::to_string(k) + "] weight");
+}
+
+bool DeviceModel::allocate_activations(Activations& out, int rows, int k, bool fp8) {
+  out.fp8 = fp8, out.rows = rows, out.k = k;
+  const std::size_t bytes = static_cast<std::size_t>(rows) * static_cast<std::size_t>(k) * (fp8 ? 1U : 2U);
+  if (!allocate(&out.data, bytes, "activations")) return false;
+  if (fp8 && !allocate(reinterpret_cast<void**>(&out.row_scale), static_cast<std::size_t>(rows) * sizeof(float),
+                       "activation scales"))
+    return false;
+  cudaMemsetAsync(out.data, 0, bytes, stream_);
+  return make_maps(out) || fail("the driver refused a tensor map of [" + std::to_string(rows) + ", " +
+                                std::to_string(k) + "] activations");
+}
+
+bool DeviceModel::create(const float* rope_cos, const float* rope_sin) {
+  const ModelShape& s = shape_;
+  if (s.head_dim != 128 && s.head_dim != 64)
+    return fail("head_dim " + std::to_string(s.head_dim) + ": the GPU's attention knows 64 and 128");
+  if (s.kv_heads <= 0 || s.heads % s.kv_heads != 0 || attention_.group() > 16) {
+    return fail("heads " + std::to_string(s.heads) + " over kv_heads " + std::to_string(s.kv_heads) +
+                ": groups of 1 to 16 are expected");
+  }
+  if (s.hidden % 64 != 0 || s.ffn % 32 != 0 || s.hidden > 16384) {
+    return fail("hidden " + std::to_string(s.hidden) + ", ffn " + std::to_string(s.ffn) +
+                ": multiples of 64 and 32 are expected, hidden up to 16384");
+  }
+  if (options_.weights == WeightType::fp8 &&
+      (s.hidden % kQuantBlock != 0 || s.ffn % kQuantBlock != 0 || s.kv_heads * s.head_dim % 64 != 0)) {
+    return fail("fp8 weights want hidden and ffn in multiples of 128; run this model in bf16");
+  }
+  cudaSetDevice(device_);
+  if (cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking) != cudaSuccess) return check("a stream's creation");
+  const std::size_t rope =
+      static_cast<std::size_t>(s.context) * static_cast<std::size_t>(s.rope_dims / 2) * sizeof(float);
+  if (!allocate(reinterpret_cast<void**>(&rope_cos_), rope, "rope table") ||
+      !allocate(reinterpret_cast<void**>(&rope_sin_), rope, "rope table"))
+    return false;
+  cudaMemcpy(rope_cos_, rope_cos, rope, cudaMemcpyHostToDevice);
+  cudaMemcpy(rope_sin_, rope_sin, rope, cudaMemcpyHostToDevice);
+  if (cudaMallocHost(&staging_, kStagingBytes) != cudaSuccess) return check("pinned memory");
+  return allocate(&device_staging_, kStagingBytes, "load buffer") && allocate_weights() && check("allocation");
+}
+
+bool DeviceModel::allocate_weights() {
+  const ModelShape& s = shape_;
+  const bool fp8 = options_.weights == WeightType::fp8;
+  const auto floats = [&](float*& out, int count) {
+    return allocate(reinterpret_cast<void**>(&out), static_cast<std::size_t>(count) * 4U, "norms");
+  };
+  if (!allocate_matrix(head_, s.vocab, s.hidden, false) || !floats(output_norm_, s.hidden)) return false;
+  if (!allocate(reinterpret_cast<void**>(&embedding_), head_.bytes(), "embedding")) return false;
+  weight_bytes_ += head_.bytes();
+  layers_.resize(static_cast<std::size_t>(s.layers));
+  for (Layer& layer : layers_) {
+    if (!allocate_matrix(layer.qkv, attention_.row(), s.hidden, fp8) ||
+        !allocate_matrix(layer.o, s.hidden, s.heads * s.head_dim, fp8) ||
+        !allocate_matrix(layer.gate_up, 2 * s.ffn, s.hidden, fp8) ||
+        !allocate_matrix(layer.down, s.hidden, s.ffn, fp8) || !floats(layer.attn_norm, s.hidden) ||
+        !floats(layer.ffn_norm, s.hidden)) {
+      return false;
+    }
+    if (s.qkv_bias && !floats(layer.qkv_bias, attention_.row())) return false;
+    if (s.qk_norm && (!floats(layer.q_norm, s.head_dim) || !floats(layer.k_norm, s.head_dim))) return false;
+  }
+  return true;
+}
+
+Matrix* DeviceModel::matrix_of(const WeightRows& rows, int& first, RowPlace& place) {
+  const ModelShape& s = shape_;
+  place = RowPlace::plain;
+  first = rows.first;
+  if (rows.role == WeightRole::head) return &head_;
+  Layer& layer = layers_[static_cast<std::size_t>(rows.layer)];
+  switch (rows.role) {
+    case WeightRole::q:
+      return &layer.qkv;
+    case WeightRole::k:
+      first += s.heads * s.head_dim;
+      return &layer.qkv;
+    case WeightRole::v:
+      first += (s.heads + s.kv_heads) * s.head_dim;
+      return &layer.qkv;
+    case WeightRole::o:
+      return &layer.o;
+    case WeightRole::gate:
+      place = RowPlace::gate;
+      return &layer.gate_up;
+    case WeightRole::up:
+      place = RowPlace::up;
+      return &layer.gate_up;
+    case WeightRole::down:
+      return &layer.down;
+    default:
+      return nullptr;
+  }
+}
+
+float* DeviceModel::floats_of(const WeightRows& rows) {
+  const ModelShape& s = shape_;
+  if (rows.role == WeightRole::output_norm) return output_norm_;
+  Layer& layer = layers_[static_cast<std::size_t>(rows.layer)];
+  switch (rows.role) {
+    case WeightRole::attn_norm:
+      return layer.attn_norm;
+    case WeightRole::ffn_norm:
+      return layer.ffn_norm;
+    case WeightRole::q_norm:
+      return layer.q_norm;
+    case WeightRole::k_norm:
+      return layer.k_norm;
+    case WeightRole::q_bias:
+      return layer.qkv_bias;
+    case WeightRole::k_bias:
+      return layer.qkv_bias == nullptr ? nullptr : layer.qkv_bias + s.heads * s.head_dim;
+    case WeightRole::v_bias:
+      return layer.qkv_bias == nullptr ? nullptr : layer.qkv_bias + (s.heads + s.kv_heads) * s.head_dim;
+    default:
+      return nullptr;
+  }
+}
+
+bool DeviceModel::load(const WeightRows& rows) {
+  cudaSetDevice(device_);
+  if (rows.layer < 0 || rows.layer >= shape_.layers)
+    return fail("layer " + std::to_string(rows.layer) + " of " + std::to_string(shape_.layers));
+  if (rows.columns == 0) {
+    float* out = floats_of(rows);
+    if (out == nullptr)
+      return fail("role " + std::to_string(static_cast<int>(rows.role)) + " is not in this model's shape");
+    cudaMemcpy(out + rows.first, rows.data, static_cast<std::size_t>(rows.rows) * sizeof(float),
+               cudaMemcpyHostToDevice);
+    return check("loading a norm");
+  }
+  const std::size_t row_bytes = static_cast<std::size_t>(rows.columns) * 2U;
+  int step = static_cast<int>(kStagingBytes / row_bytes);
+  step = step / kQuantBlock * kQuantBlock;
+  for (int at = 0; at < rows.rows; at += step) {
+    const int count = std::min(step, rows.rows - at);
+    const auto* in = static_cast<const std::byte*>(rows.data) + static_cast<std::size_t>(at) * row_bytes;
+    const std::size_t bytes = static_cast<std::size_t>(count) * row_bytes;
+    if (rows.role == WeightRole::embedding) {
+      if (rows.columns != shape_.hidden || rows.first + at + count > shape_.vocab)
+        return fail("the embedding's shape is not the model's");
+      cudaMemcpy(embedding_ + static_cast<std::size_t>(rows.first + at) * static_cast<std::size_t>(rows.columns), in,
+                 bytes, cudaMemcpyHostToDevice);
+      continue;
+    }
+    int first = 0;
+    RowPlace place = RowPlace::plain;
+    Matrix* matrix = matrix_of(rows, first, place);
+    if (matrix == nullptr || matrix->k != rows.columns)
+      return fail("a weight of role " + std::to_string(static_cast<int>(rows.role)) + " has " +
+                  std::to_string(rows.columns) + " columns, the model expects another number");
+    cudaStreamSynchronize(stream_);
+    std::memcpy(staging_, in, bytes);
+    cudaMemcpyAsync(device_staging_, staging_, bytes, cudaMemcpyHostToDevice, stream_);
+    place_weight(static_cast<const Bf16*>(device_staging_), count, *matrix, first + at, place, stream_);
+  }
+  return check("loading a weight");
+}
+
+bool DeviceModel::load_random(std::uint64_t seed) {
+  cudaSetDevice(device_);
+  const ModelShape& s = shape_;
+  const auto deviation = [](int k) { return 1.0F / std::sqrt(static_cast<float>(k)); };
+  random_bf16(embedding_, static_cast<std::size_t>(s.vocab) * static_cast<std::size_t>(s.hidden), 1.0F, seed, stream_);
+  random_weight(head_, 4.0F * deviation(s.hidden), seed + 1, stream_);
+  fill_f32(output_norm_, static_cast<std::size_t>(s.hidden), 1.0F, stream_);
+  std::uint64_t next = seed + 2;
+  for (Layer& layer : layers_) {
+    for (Matrix* matrix : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down})
+      random_weight(*matrix, deviation(matrix->k), next++, stream_);
+    fill_f32(layer.attn_norm, static_cast<std::size_t>(s.hidden), 1.0F, stream_);
+    fill_f32(layer.ffn_norm, static_cast<std::size_t>(s.hidden), 1.0F, stream_);
+    if (layer.qkv_bias != nullptr) fill_f32(layer.qkv_bias, static_cast<std::size_t>(attention_.row()), 0.01F, stream_);
+    if (layer.q_norm != nullptr) {
+      fill_f32(layer.q_norm, static_cast<std::size_t>(s.head_dim), 1.0F, stream_);
+      fill_f32(layer.k_norm, static_cast<std::size_t>(s.head_dim), 1.0F, stream_);
+    }
+  }
+  return check("making random weights");
+}
+
+bool DeviceModel::finish() {
+  cudaSetDevice(device_);
+  cudaStreamSynchronize(stream_);
+  if (!check("loading")) return false;
+  const ModelShape& s = shape_;
+  const std::size_t layer_block =
+      static_cast<std::size_t>(s.kv_heads) * kBlockTokens * static_cast<std::size_t>(s.head_dim) * sizeof(Bf16);
+  block_bytes_ = 2 * layer_block * static_cast<std::size_t>(s.layers);
+  if (!allocate_step()) return false;
+  std::size_t free_bytes = 0, total = 0;
+  cudaMemGetInfo(&free_bytes, &total);
+  std::size_t kv = options_.kv_bytes;
+  if (kv == 0) kv = free_bytes > kReserveBytes ? free_bytes - kReserveBytes : 0;
+  blocks_ = static_cast<int>(std::min<std::size_t>(kv / block_bytes_, std::size_t{1} << 26));
+  if (blocks_ < 1)
+    return fail("GPU " + std::to_string(device_) + ": no memory for KV is left: " + std::to_string(free_bytes >> 20) +
+                " MiB are free after the weights");
+  for (Layer& layer : layers_) {
+    const std::size_t bytes = layer_block * static_cast<std::size_t>(blocks_);
+    if (!allocate(reinterpret_cast<void**>(&layer.kv.k), bytes, "KV cache") ||
+        !allocate(reinterpret_cast<void**>(&layer.kv.v), bytes, "KV cache"))
+      return false;
+    cudaMemsetAsync(layer.kv.k, 0, bytes, stream_);
+    cudaMemsetAsync(layer.kv.v, 0, bytes, stream_);
+  }
+  work_capacity_ = bucket(blocks_ / (kUnitKeys / kBlockTokens) + options_.max_logit_rows + 1);
+  if (!allocate(reinterpret_cast<void**>(&scratch_), attention_scratch(attention_, work_capacity_) * sizeof(float),
+                "attention scratch"))
+    return false;
+  cudaStreamSynchronize(stream_);
+  return check("setting up");
+}
+
+bool DeviceModel::allocate_step() {
+  const ModelShape& s = shape_;
+  const int t = round_up(std::max(options_.max_step_tokens, kGraphDecodes), 128), r = options_.max_logit_rows;
+  const bool fp8 = options_.weights == WeightType::fp8;
+  const auto rows = [&](int count, std::size_t element) {
+    return static_cast<std::size_t>(t) * static_cast<std::size_t>(count) * element;
+  };
+  if (!allocate(reinterpret_cast<void**>(&x_), rows(s.hidden, 4), "activations") ||
+      !allocate(reinterpret_cast<void**>(&qkv_), rows(attention_.row(), 2), "activations") ||
+      !allocate_activations(normed_, t, s.hidden, fp8) ||
+      !allocate_activations(attended_, t, s.heads * s.head_dim, false) ||
+      !allocate_activations(act_, t, s.ffn, false) ||
+      !allocate_activations(head_in_, round_up(r, 128), s.hidden, false)) {
+    return false;
+  }
+  if (fp8 && (!allocate_activations(attended8_, t, s.heads * s.head_dim, true) ||
+              !allocate_activations(act8_, t, s.ffn, true)))
+    return false;
+  const std::size_t logits = static_cast<std::size_t>(r) * static_cast<std::size_t>(s.vocab) * sizeof(float);
+  step_ints_ = static_cast<std::size_t>(16 * t + 4 * t) + (std::size_t{4} << 20);
+  if (!allocate(reinterpret_cast<void**>(&logits_), logits, "logits") ||
+      !allocate(reinterpret_cast<void**>(&greedy_), static_cast<std::size_t>(r) * 4U, "logits") ||
+      !allocate(reinterpret_cast<void**>(&step_memory_), step_ints_ * sizeof(int), "step memory")) {
+    return false;
+  }
+  cudaMemsetAsync(qkv_, 0, rows(attention_.row(), 2), stream_);
+  if (cudaMallocHost(reinterpret_cast<void**>(&host_step_), step_ints_ * sizeof(int)) != cudaSuccess ||
+      cudaMallocHost(reinterpret_cast<void**>(&host_logits_), logits) != cudaSuccess ||
+      cudaMallocHost(reinterpret_cast<void**>(&host_greedy_), static_cast<std::size_t>(r) * 4U) != cudaSuccess) {
+    return check("pinned memory");
+  }
+  return true;
+}
+
+/// Fills the host's step memory; `graph`: every sequence decodes one token, so that a recorded graph fits.
+bool DeviceModel::plan(const PluginSequence* batch, int sequences, StepLayout& layout, bool& graph) {
+  const int tile_tokens = prefill_tile_tokens(attention_);
+  int most_blocks = 1;
+  layout = {};
+  for (int i = 0; i < sequences; ++i) {
+    const PluginSequence& s = batch[i];
+    const int length = s.position + s.count;
+    if (length > shape_.context)
+      return fail("a sequence of " + std::to_string(length) + " positions, the context is " +
+                  std::to_string(shape_.context));
+    layout.tokens += s.count;
+    layout.rows += s.logit_rows;
+    most_blocks = std::max(most_blocks, (length + kBlockTokens - 1) / kBlockTokens);
+    if (s.count == 1) {
+      ++layout.decodes;
+      layout.works += (length + kUnitKeys - 1) / kUnitKeys;
+    } else {
+      layout.tiles += (s.count + tile_tokens - 1) / tile_tokens;
+    }
+  }
+  const int tokens = layout.tokens, rows = layout.rows;
+  if (tokens > options_.max_step_tokens || rows > options_.max_logit_rows) {
+    return fail("a step of " + std::to_string(tokens) + " tokens and " + std::to_string(rows) + " logit rows; " +
+                std::to_string(options_.max_step_tokens) + " and " + std::to_string(options_.max_logit_rows) +
+                " at most");
+  }
+  graph = layout.tiles == 0 && layout.decodes == sequences && rows == sequences &&
+          sequences <= std::min(kGraphDecodes, options_.max_logit_rows);
+  layout.sequences = sequences;
+  layout.table_stride = most_blocks;
+  if (graph) {
+    layout.decodes = layout.tokens = layout.rows = layout.sequences =
+        std::min(bucket(sequences), options_.max_logit_rows);
+    layout.works = bucket(layout.works);
+    layout.table_stride = 1;
+    while (layout.table_stride < most_blocks) layout.table_stride *= 2;
+  }
+  layout.works = std::min(layout.works, work_capacity_);
+  layout.place();
+  if (static_cast<std::size_t>(layout.size) > step_ints_)
+    return fail("the block tables of a step are larger than " + std::to_string(step_ints_) + " entries");
+
+  int* m = host_step_;
+  std::memset(m, 0, static_cast<std::size_t>(layout.at_table) * sizeof(int));
+  for (int i = tokens; i < layout.tokens; ++i) m[layout.at_slot + i] = -1;
+  for (int i = 0; i < layout.works; ++i) m[layout.at_work + 2 * i] = -1;
+  int token = 0, row = 0, decode = 0, work = 0, tile = 0;
+  for (int i = 0; i < sequences; ++i) {
+    const PluginSequence& s = batch[i];
+    const int length = s.position + s.count, used = (length + kBlockTokens - 1) / kBlockTokens;
+    for (int b = 0; b < used; ++b) {
+      if (s.blocks[b] < 0 || s.blocks[b] >= blocks_)
+        return fail("KV block " + std::to_string(s.blocks[b]) + " of " + std::to_string(blocks_));
+      m[layout.at_table + i * layout.table_stride + b] = s.blocks[b];
+    }
+    if (s.count == 1) {
+      m[layout.at_decode_row + decode] = token, m[layout.at_decode_sequence + decode] = i;
+      m[layout.at_decode_length + decode] = length, m[layout.at_decode_first + decode] = work;
+      for (int u = 0; u * kUnitKeys < length; ++u, ++work)
+        m[layout.at_work + 2 * work] = decode, m[layout.at_work + 2 * work + 1] = u;
+      ++decode;
+    } else {
+      for (int at = 0; at < s.count; at += tile_tokens, ++tile) {
+        int* out = m + layout.at_tile + 4 * tile;
+        out[0] = token + at, out[1] = i, out[2] = s.position + at, out[3] = std::min(tile_tokens, s.count - at);
+      }
+    }
+    for (int at = 0; at < s.count; ++at) {
+      const int position = s.position + at;
+      if (s.tokens[at] < 0 || s.tokens[at] >= shape_.vocab)
+        return fail("token " + std::to_string(s.tokens[at]) + " is not in the vocabulary of " +
+                    std::to_string(shape_.vocab));
+      m[layout.at_token + token + at] = s.tokens[at], m[layout.at_position + token + at] = position;
+      m[layout.at_slot + token + at] = s.blocks[position / kBlockTokens] * kBlockTokens + position % kBlockTokens;
+    }
+    for (int at = s.count - s.logit_rows; at < s.count; ++at) m[layout.at_logit_row + row++] = token + at;
+    token += s.count;
+  }
+  return true;
+}
+
+void DeviceModel::layer_forward(const Layer& layer, const StepLayout& l, const AttentionBatch& batch) {
+  const bool fp8 = options_.weights == WeightType::fp8;
+  const int t = l.tokens;
+  const RopeArgs rope{rope_cos_,  rope_sin_,        layer.q_norm,           layer.k_norm,
+                      shape_.eps, shape_.rope_dims, shape_.rope_interleaved};
+  rms_norm(x_, nullptr, layer.attn_norm, shape_.eps, t, normed_, stream_);
+  matmul(layer.qkv, normed_, t, {Epilogue::bf16, qkv_, attention_.row(), layer.qkv_bias}, stream_);
+  rope_and_store(qkv_, attention_, rope, step_memory_ + l.at_position, step_memory_ + l.at_slot, t, layer.kv, stream_);
+  attention(qkv_, attention_, layer.kv, batch, shape_.attention_scale, scratch_, static_cast<Bf16*>(attended_.data),
+            stream_);
+  if (fp8) quantize_rows(static_cast<const Bf16*>(attended_.data), t, attended8_, stream_);
+  matmul(layer.o, fp8 ? attended8_ : attended_, t, {Epilogue::add_f32, x_, shape_.hidden, nullptr}, stream_);
+  rms_norm(x_, nullptr, layer.ffn_norm, shape_.eps, t, normed_, stream_);
+  matmul(layer.gate_up, normed_, t, {Epilogue::swiglu, act_.data, shape_.ffn, nullptr}, stream_);
+  if (fp8) quantize_rows(static_cast<const Bf16*>(act_.data), t, act8_, stream_);
+  matmul(layer.down, fp8 ? act8_ : act_, t, {Epilogue::add_f32, x_, shape_.hidden, nullptr}, stream_);
+}
+
+void DeviceModel::forward(const StepLayout& l) {
+  const int* m = step_memory_;
+  AttentionBatch batch;
+  batch.tables = m + l.at_table, batch.table_stride = l.table_stride;
+  batch.decodes = l.decodes, batch.works = l.works;
+  batch.decode_row = m + l.at_decode_row, batch.decode_sequence = m + l.at_decode_sequence;
+  batch.decode_length = m + l.at_decode_length, batch.decode_first = m + l.at_decode_first;
+  batch.work = reinterpret_cast<const int2*>(m + l.at_work);
+  batch.tiles = l.tiles, batch.tile = reinterpret_cast<const int4*>(m + l.at_tile);
+  embed(embedding_, m + l.at_token, l.tokens, shape_.hidden, x_, stream_);
+  for (const Layer& layer : layers_) layer_forward(layer, l, batch);
+  if (l.rows == 0) return;
+  rms_norm(x_, m + l.at_logit_row, output_norm_, shape_.eps, l.rows, head_in_, stream_);
+  matmul(head_, head_in_, l.rows, {Epilogue::f32, logits_, shape_.vocab, nullptr}, stream_);
+  argmax_rows(logits_, l.rows, shape_.vocab, greedy_, stream_);
+}
+
+bool DeviceModel::launch_graph(const StepLayout& layout) {
+  const std::pair<int, int> key{layout.decodes * 65536 + layout.table_stride, layout.works};
+  auto found = graphs_.find(key);
+  if (found == graphs_.end()) {
+    cudaGraph_t graph = nullptr;
+    if (cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal) != cudaSuccess)
+      return check("recording a step");
+    forward(layout);
+    cudaGraphExec_t exec = nullptr;
+    if (cudaStreamEndCapture(stream_, &graph) != cudaSuccess || cudaGraphInstantiate(&exec, graph, 0) != cudaSuccess)
+      return check("recording a step");
+    cudaGraphDestroy(graph);
+    found = graphs_.emplace(key, exec).first;
+  }
+  return cudaGraphLaunch(found->second, stream_) == cudaSuccess || check("a step's launch");
+}
+
+bool DeviceModel::step(const PluginSequence* batch, int sequences, bool want_logits, bool want_greedy) {
+  cudaSetDevice(device_);
+  StepLayout layout;
+  bool graph = false;
+  int rows = 0;
+  for (int i = 0; i < sequences; ++i) rows += batch[i].logit_rows;
+  if (!plan(batch, sequences, layout, graph)) return false;
+  cudaMemcpyAsync(step_memory_, host_step_, static_cast<std::size_t>(layout.size) * sizeof(int), cudaMemcpyHostToDevice,
+                  stream_);
+  if (graph) {
+    if (!launch_graph(layout)) return false;
+  } else {
+    forward(layout);
+  }
+  if (want_logits && rows > 0) {
+    cudaMemcpyAsync(host_logits_, logits_,
+                    static_cast<std::size_t>(rows) * static_cast<std::size_t>(shape_.vocab) * sizeof(float),
+                    cudaMemcpyDeviceToHost, stream_);
+  }
+  if (want_greedy && rows > 0)
+    cudaMemcpyAsync(host_greedy_, greedy_, static_cast<std::size_t>(rows) * sizeof(int), cudaMemcpyDeviceToHost,
+                    stream_);
+  if (cudaStreamSynchronize(stream_) != cudaSuccess) return check("a step");
+  return check("a step");
+}
+
+void DeviceModel::describe(DeviceInfo& info) const {
+  cudaDeviceProp properties = {};
+  cudaGetDeviceProperties(&properties, device_);
+  std::strncpy(info.name, properties.name, sizeof(info.name) - 1);
+  info.blocks = blocks_, info.block_tokens = kBlockTokens, info.block_bytes = block_bytes_,
+  info.weight_bytes = weight_bytes_;
+  std::size_t total = 0;
+  cudaMemGetInfo(&info.free_bytes, &total);
+}
+
+}  // namespace hp::cuda

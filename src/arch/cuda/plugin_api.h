@@ -1,0 +1,89 @@
+// What libhomeport_cuda.so offers: a table of C functions over plain structs, so that the program needs no CUDA and the
+// plug-in needs nothing of the program. Errors are sentences in a caller's buffer; functions return 0 when all went
+// well.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace hp::cuda {
+
+inline constexpr std::uint32_t kPluginVersion = 1;
+inline constexpr char kPluginEntry[] = "homeport_cuda_plugin";
+
+/// A dense grouped-query decoder.
+struct ModelShape {
+  int layers = 0, hidden = 0, ffn = 0, heads = 0, kv_heads = 0, head_dim = 0, vocab = 0;
+  int context = 0;  ///< most positions of a sequence; rows of the rope tables
+  float eps = 0, attention_scale = 0;
+  int rope_dims = 0;
+  bool rope_interleaved = false, qkv_bias = false, qk_norm = false;
+};
+
+enum class WeightType : int { bf16, fp8 };  ///< of the layers' matrices; embedding and head stay bf16
+
+struct ModelOptions {
+  WeightType weights = WeightType::bf16;
+  std::size_t kv_bytes = 0;  ///< 0: what is free after the weights, less a reserve
+  int max_step_tokens = 2048, max_logit_rows = 256;
+};
+
+enum class WeightRole : int {
+  embedding,
+  head,
+  output_norm,
+  attn_norm,
+  ffn_norm,
+  q,
+  k,
+  v,
+  o,
+  gate,
+  up,
+  down,
+  q_bias,
+  k_bias,
+  v_bias,
+  q_norm,
+  k_norm
+};
+
+/// Rows of one weight on the host: matrices as bf16 [rows, columns], norms and biases as f32 [rows].
+struct WeightRows {
+  WeightRole role = WeightRole::embedding;
+  int layer = 0;
+  int first = 0, rows = 0, columns = 0;  ///< a matrix may come in pieces; first is a multiple of 128
+  const void* data = nullptr;
+};
+
+struct DeviceInfo {
+  char name[128] = {};
+  int blocks = 0, block_tokens = 0;
+  std::size_t block_bytes = 0, weight_bytes = 0, free_bytes = 0;
+};
+
+struct PluginSequence {
+  const std::int32_t* tokens = nullptr;
+  int count = 0, position = 0, logit_rows = 0;
+  const std::int32_t* blocks = nullptr;
+};
+
+struct PluginApi {
+  std::uint32_t version = kPluginVersion;
+  /// GPUs that this plug-in can use, with a reason in `error` when there are none.
+  int (*devices)(char* error, std::size_t error_size);
+  /// rope_cos, rope_sin: [context, rope_dims / 2].
+  void* (*create)(int device, const ModelShape* shape, const ModelOptions* options, const float* rope_cos,
+                  const float* rope_sin, char* error, std::size_t error_size);
+  int (*load)(void* model, const WeightRows* rows);
+  int (*load_random)(void* model, std::uint64_t seed);  ///< every weight, for benchmarks of a shape
+  int (*finish)(void* model);                           ///< after the weights: takes the KV memory
+  void (*info)(void* model, DeviceInfo* out);
+  /// One step. logits (host, [rows, vocab], the model's own memory) when asked, and the argmax of every row when asked.
+  int (*step)(void* model, const PluginSequence* batch, int sequences, const float** logits,
+              const std::int32_t** greedy);
+  const char* (*error)(void* model);  ///< of the last function that did not return 0
+  void (*destroy)(void* model);
+};
+
+}  // namespace hp::cuda

@@ -1,0 +1,436 @@
+// Grouped-query attention over paged KV, bf16, on the warp-level tensor instruction. Keys are taken in units of 128: a
+// unit gives a partial result (maximum, sum, output) from nothing, and partial results are folded in the order of the
+// units. A decode computes its units in parallel and folds them afterwards; a prefill tile computes and folds as it
+// goes.
+//
+// Batch invariance: both ways run the same instructions on the same numbers for every (token, head): scores over the
+// head's dimensions in order; the sum of a unit by chunks of 32 keys; the output over a unit's keys in order; the same
+// fold.
+#include "kernels/cuda/kernel_launch.cuh"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/ptx.cuh"
+
+namespace hp::cuda {
+namespace {
+
+inline constexpr int kWarpRows = 16;    // rows of the tensor instruction: (token, head of the group) pairs
+inline constexpr int kChunkKeys = 32;   // of a unit, summed by themselves
+inline constexpr int kDecodeWarps = 4;  // one chunk each, then a share of the output's dimensions each
+inline constexpr int kPrefillWarps = 8;
+inline constexpr int kUnitBlocks = kUnitKeys / kBlockTokens;
+static_assert(kDecodeWarps * kChunkKeys == kUnitKeys);
+
+struct Running {
+  float peak, sum;  // of the scores in powers of two
+};
+
+/// Factors that bring an old and a new partial result to a common maximum; a unit without keys changes nothing.
+__device__ __forceinline__ void fold_factors(Running& row, float peak, float sum, float& keep, float& add) {
+  if (peak == -INFINITY) {
+    keep = 1.0F, add = 0.0F;
+    return;
+  }
+  const float top = fmaxf(row.peak, peak);
+  keep = exp2_fast(row.peak - top);
+  add = exp2_fast(peak - top);
+  row.sum = __fmaf_rn(row.sum, keep, __fmul_rn(sum, add));
+  row.peak = top;
+}
+__device__ __forceinline__ float fold(float old, float keep, float part, float add) {
+  return add == 0.0F && keep == 1.0F ? old : __fmaf_rn(old, keep, __fmul_rn(part, add));
+}
+
+/// Element (row, 8 columns group) of a [128, kDim] bf16 tile in shared memory, swizzled by row.
+template <int kDim>
+__device__ __forceinline__ Bf16* tile_at(Bf16* tile, int row, int chunk) {
+  return tile + row * kDim + ((chunk ^ (row & 7)) * 8);
+}
+
+/// Starts copying a unit's keys or values of one KV head; keys at and beyond `length` become zeros.
+template <int kDim, int kThreads>
+__device__ __forceinline__ void load_unit(Bf16* tile, const Bf16* pool, const int* table, int unit, int length,
+                                          int kv_heads, int kv_head) {
+  constexpr int kChunks = kDim / 8;
+  for (int i = static_cast<int>(threadIdx.x); i < kUnitKeys * kChunks; i += kThreads) {
+    const int key = i / kChunks, chunk = i % kChunks;
+    Bf16* out = tile_at<kDim>(tile, key, chunk);
+    if (unit * kUnitKeys + key < length) {
+      const std::size_t block = static_cast<std::size_t>(table[unit * kUnitBlocks + key / kBlockTokens]);
+      copy_async_16(
+          out, pool +
+                   ((block * static_cast<std::size_t>(kv_heads) + static_cast<std::size_t>(kv_head)) * kBlockTokens +
+                    static_cast<std::size_t>(key % kBlockTokens)) *
+                       kDim +
+                   static_cast<std::size_t>(chunk * 8));
+    } else {
+      *reinterpret_cast<uint4*>(out) = make_uint4(0, 0, 0, 0);
+    }
+  }
+}
+
+/// The 16 query rows of a warp as operands: row r is token first + r / group, head r % group; beyond `tokens` zeros.
+template <int kDim>
+__device__ __forceinline__ void load_queries(std::uint32_t (&q)[kDim / 16][4], const Bf16* qkv,
+                                             const AttentionShape& shape, int row0, int kv_head, int first_index,
+                                             int tokens) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, group = shape.group();
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int index = first_index + lane / 4 + 8 * half;
+    const bool valid = index < tokens * group;
+    const Bf16* in =
+        qkv + static_cast<std::size_t>(row0 + (valid ? index / group : 0)) * static_cast<std::size_t>(shape.row()) +
+        static_cast<std::size_t>((kv_head * group + (valid ? index % group : 0)) * kDim);
+#pragma unroll
+    for (int s = 0; s < kDim / 16; ++s) {
+      const int at = s * 16 + (lane % 4) * 2;
+      q[s][half] = valid ? *reinterpret_cast<const std::uint32_t*>(in + at) : 0U;
+      q[s][2 + half] = valid ? *reinterpret_cast<const std::uint32_t*>(in + at + 8) : 0U;
+    }
+  }
+}
+
+/// Scores of 16 rows against 8 keys from `key0` of the tile.
+template <int kDim>
+__device__ __forceinline__ void score_keys(float (&s)[4], const std::uint32_t (&q)[kDim / 16][4], Bf16* keys,
+                                           int key0) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  s[0] = s[1] = s[2] = s[3] = 0.0F;
+#pragma unroll
+  for (int step = 0; step < kDim / 16; step += 2) {
+    std::uint32_t b[4];
+    load_matrices(b, tile_at<kDim>(keys, key0 + lane % 8, step * 2 + lane / 8));
+    mma_16x8x16(s, q[step], b[0], b[1]);
+    mma_16x8x16(s, q[step + 1], b[2], b[3]);
+  }
+}
+
+/// out[16 rows, 16 dims from dim0] += P[16, 16 keys from key0] · V.
+template <int kDim>
+__device__ __forceinline__ void add_values(float (&low)[4], float (&high)[4], const std::uint32_t (&p)[4], Bf16* values,
+                                           int key0, int dim0) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  std::uint32_t b[4];
+  load_matrices_transposed(b, tile_at<kDim>(values, key0 + lane % 16, dim0 / 8 + lane / 16));
+  mma_16x8x16(low, p, b[0], b[1]);
+  mma_16x8x16(high, p, b[2], b[3]);
+}
+
+__device__ __forceinline__ float quad_max(float v) {
+  v = fmaxf(v, __shfl_xor_sync(0xFFFFFFFFU, v, 1));
+  return fmaxf(v, __shfl_xor_sync(0xFFFFFFFFU, v, 2));
+}
+__device__ __forceinline__ float quad_sum(float v) {
+  v += __shfl_xor_sync(0xFFFFFFFFU, v, 1);
+  return v + __shfl_xor_sync(0xFFFFFFFFU, v, 2);
+}
+
+/// Powers of one chunk's scores and their sum per row, in the order that both kernels share.
+__device__ __forceinline__ void chunk_powers(float (&s)[4][4], const float (&peak)[2], float scale, float (&sum)[2]) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const float shift = peak[half] == -INFINITY ? 0.0F : __fmul_rn(peak[half], scale);
+    float total = 0.0F;
+#pragma unroll
+    for (int n = 0; n < 4; ++n) {
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        float& x = s[n][2 * half + c];
+        x = exp2_fast(__fmaf_rn(x, scale, -shift));
+        total += x;
+      }
+    }
+    sum[half] = quad_sum(total);
+  }
+}
+
+/// A decode's partial result of one unit: {work, kv head}.
+template <int kDim>
+__global__ void __launch_bounds__(kDecodeWarps * 32)
+    decode_kernel(const Bf16* qkv, AttentionShape shape, KvLayer kv, AttentionBatch batch, float scale, float* out,
+                  float* peaks) {
+  launch_dependents();
+  wait_for_previous();
+  const int2 work = batch.work[blockIdx.x];
+  const int entry = work.x, unit = work.y, kv_head = static_cast<int>(blockIdx.y);
+  if (entry < 0) return;
+  const int length = batch.decode_length[entry];
+  extern __shared__ __align__(128) std::uint8_t raw[];
+  Bf16* keys = reinterpret_cast<Bf16*>(raw);
+  Bf16* values = keys + kUnitKeys * kDim;
+  Bf16* powers = values + kUnitKeys * kDim;  // [16, 128 + 8]
+  constexpr int kPowerStride = kUnitKeys + 8;
+  __shared__ float chunk_peak[kDecodeWarps][kWarpRows], chunk_sum[kDecodeWarps][kWarpRows];
+  const int* table = batch.tables + static_cast<std::size_t>(batch.decode_sequence[entry]) *
+                                        static_cast<std::size_t>(batch.table_stride);
+  load_unit<kDim, kDecodeWarps * 32>(keys, kv.k, table, unit, length, shape.kv_heads, kv_head);
+  copy_async_commit();
+  load_unit<kDim, kDecodeWarps * 32>(values, kv.v, table, unit, length, shape.kv_heads, kv_head);
+  copy_async_commit();
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32, group = shape.group();
+  std::uint32_t q[kDim / 16][4];
+  load_queries<kDim>(q, qkv, shape, batch.decode_row[entry], kv_head, 0, 1);
+  copy_async_wait<1>();
+  __syncthreads();
+
+  float s[4][4], peak[2] = {-INFINITY, -INFINITY};
+#pragma unroll
+  for (int n = 0; n < 4; ++n) {
+    score_keys<kDim>(s[n], q, keys, warp * kChunkKeys + n * 8);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int key = unit * kUnitKeys + warp * kChunkKeys + n * 8 + (lane % 4) * 2 + (i & 1);
+      if (key >= length) s[n][i] = -INFINITY;
+      peak[i / 2] = fmaxf(peak[i / 2], s[n][i]);
+    }
+  }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    peak[half] = quad_max(peak[half]);
+    if (lane % 4 == 0) chunk_peak[warp][lane / 4 + 8 * half] = peak[half];
+  }
+  __syncthreads();
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+#pragma unroll
+    for (int w = 0; w < kDecodeWarps; ++w) peak[half] = fmaxf(peak[half], chunk_peak[w][lane / 4 + 8 * half]);
+  }
+  float sum[2];
+  chunk_powers(s, peak, scale, sum);
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int row = lane / 4 + 8 * half;
+    if (lane % 4 == 0) chunk_sum[warp][row] = sum[half];
+#pragma unroll
+    for (int n = 0; n < 4; ++n) {
+      *reinterpret_cast<std::uint32_t*>(powers + row * kPowerStride + warp * kChunkKeys + n * 8 + (lane % 4) * 2) =
+          pack_bf16(s[n][2 * half], s[n][2 * half + 1]);
+    }
+  }
+  copy_async_wait<0>();
+  __syncthreads();
+
+  constexpr int kShare = kDim / kDecodeWarps;
+  float o[kShare / 8][4];
+#pragma unroll
+  for (auto& tile : o) tile[0] = tile[1] = tile[2] = tile[3] = 0.0F;
+#pragma unroll
+  for (int step = 0; step < kUnitKeys / 16; ++step) {
+    std::uint32_t p[4];
+    load_matrices(p, powers + (lane % 16) * kPowerStride + step * 16 + (lane / 16) * 8);
+#pragma unroll
+    for (int pair = 0; pair < kShare / 16; ++pair) {
+      add_values<kDim>(o[2 * pair], o[2 * pair + 1], p, values, step * 16, warp * kShare + pair * 16);
+    }
+  }
+  const std::size_t part = (static_cast<std::size_t>(blockIdx.x) * static_cast<std::size_t>(shape.kv_heads) +
+                            static_cast<std::size_t>(kv_head)) *
+                           static_cast<std::size_t>(group);
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int row = lane / 4 + 8 * half;
+    if (row >= group) continue;
+    float* to =
+        out + (part + static_cast<std::size_t>(row)) * kDim + static_cast<std::size_t>(warp * kShare + (lane % 4) * 2);
+#pragma unroll
+    for (int n = 0; n < kShare / 8; ++n)
+      *reinterpret_cast<float2*>(to + n * 8) = make_float2(o[n][2 * half], o[n][2 * half + 1]);
+    if (warp == 0 && lane % 4 == 0) {
+      float total = 0.0F;
+#pragma unroll
+      for (int w = 0; w < kDecodeWarps; ++w) total += chunk_sum[w][row];
+      peaks[2 * (part + static_cast<std::size_t>(row))] = __fmul_rn(peak[half], scale);
+      peaks[2 * (part + static_cast<std::size_t>(row)) + 1] = total;
+    }
+  }
+}
+
+/// Folds a decode's units in order: {kv head · group + head, decode}.
+template <int kDim>
+__global__ void __launch_bounds__(kDim)
+    fold_kernel(AttentionShape shape, AttentionBatch batch, const float* parts, const float* peaks, Bf16* attended) {
+  launch_dependents();
+  wait_for_previous();
+  const int head = static_cast<int>(blockIdx.x), entry = static_cast<int>(blockIdx.y), group = shape.group();
+  const int length = batch.decode_length[entry];
+  if (length == 0) return;
+  const int units = (length + kUnitKeys - 1) / kUnitKeys;
+  const std::size_t first = static_cast<std::size_t>(batch.decode_first[entry]);
+  Running row{-INFINITY, 0.0F};
+  float total = 0.0F;
+#pragma unroll 4
+  for (int u = 0; u < units; ++u) {
+    const std::size_t part =
+        (first + static_cast<std::size_t>(u)) * static_cast<std::size_t>(shape.heads) + static_cast<std::size_t>(head);
+    float keep, add;
+    fold_factors(row, peaks[2 * part], peaks[2 * part + 1], keep, add);
+    total = fold(total, keep, parts[part * kDim + threadIdx.x], add);
+  }
+  attended[(static_cast<std::size_t>(batch.decode_row[entry]) * static_cast<std::size_t>(shape.heads) +
+            static_cast<std::size_t>(head)) *
+               kDim +
+           threadIdx.x] = __float2bfloat16_rn(__fdiv_rn(total, row.sum));
+}
+
+/// A prefill tile: {tile, kv head}; every warp has 16 (token, head) rows.
+template <int kDim>
+__global__ void __launch_bounds__(kPrefillWarps * 32, 1)
+    prefill_kernel(const Bf16* qkv, AttentionShape shape, KvLayer kv, AttentionBatch batch, float scale,
+                   Bf16* attended) {
+  launch_dependents();
+  wait_for_previous();
+  extern __shared__ __align__(128) std::uint8_t raw[];
+  constexpr int kTile = kUnitKeys * kDim;
+  Bf16* memory = reinterpret_cast<Bf16*>(raw);               // two of {keys, values}
+  const int4 tile = batch.tile[gridDim.x - 1 - blockIdx.x];  // the last, longest tiles start first
+  const int kv_head = static_cast<int>(blockIdx.y), group = shape.group();
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const int length = tile.z + tile.w, units = (length + kUnitKeys - 1) / kUnitKeys;
+  const int* table = batch.tables + static_cast<std::size_t>(tile.y) * static_cast<std::size_t>(batch.table_stride);
+  const auto fetch = [&](int unit) {
+    Bf16* keys = memory + (unit % 2) * 2 * kTile;
+    load_unit<kDim, kPrefillWarps * 32>(keys, kv.k, table, unit, length, shape.kv_heads, kv_head);
+    load_unit<kDim, kPrefillWarps * 32>(keys + kTile, kv.v, table, unit, length, shape.kv_heads, kv_head);
+    copy_async_commit();
+  };
+  fetch(0);
+  const int first_index = warp * kWarpRows;
+  std::uint32_t q[kDim / 16][4];
+  load_queries<kDim>(q, qkv, shape, tile.x, kv_head, first_index, tile.w);
+  int last_key[2];  // of each of the lane's two rows
+#pragma unroll
+  for (int half = 0; half < 2; ++half) last_key[half] = tile.z + (first_index + lane / 4 + 8 * half) / group;
+  const int warp_last = tile.z + (first_index + kWarpRows - 1) / group;
+
+  Running rows[2] = {{-INFINITY, 0.0F}, {-INFINITY, 0.0F}};
+  float total[kDim / 8][4];
+#pragma unroll
+  for (auto& part : total) part[0] = part[1] = part[2] = part[3] = 0.0F;
+  for (int unit = 0; unit < units; ++unit) {
+    if (unit + 1 < units) {
+      fetch(unit + 1);
+      copy_async_wait<1>();
+    } else {
+      copy_async_wait<0>();
+    }
+    __syncthreads();
+    Bf16* keys = memory + (unit % 2) * 2 * kTile;
+    if (unit * kUnitKeys <= warp_last && first_index < tile.w * group) {
+      float s[kDecodeWarps][4][4], peak[2] = {-INFINITY, -INFINITY};
+#pragma unroll
+      for (int c = 0; c < kDecodeWarps; ++c) {
+#pragma unroll
+        for (int n = 0; n < 4; ++n) {
+          score_keys<kDim>(s[c][n], q, keys, c * kChunkKeys + n * 8);
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            const int key = unit * kUnitKeys + c * kChunkKeys + n * 8 + (lane % 4) * 2 + (i & 1);
+            if (key > last_key[i / 2]) s[c][n][i] = -INFINITY;
+            peak[i / 2] = fmaxf(peak[i / 2], s[c][n][i]);
+          }
+        }
+      }
+      peak[0] = quad_max(peak[0]);
+      peak[1] = quad_max(peak[1]);
+      float sum[2] = {0.0F, 0.0F};
+      std::uint32_t p[kUnitKeys / 16][4];
+#pragma unroll
+      for (int c = 0; c < kDecodeWarps; ++c) {
+        float part[2];
+        chunk_powers(s[c], peak, scale, part);
+        sum[0] += part[0];
+        sum[1] += part[1];
+#pragma unroll
+        for (int n = 0; n < 4; n += 2) {
+          std::uint32_t(&to)[4] = p[c * 2 + n / 2];
+          to[0] = pack_bf16(s[c][n][0], s[c][n][1]);
+          to[1] = pack_bf16(s[c][n][2], s[c][n][3]);
+          to[2] = pack_bf16(s[c][n + 1][0], s[c][n + 1][1]);
+          to[3] = pack_bf16(s[c][n + 1][2], s[c][n + 1][3]);
+        }
+      }
+      float keep[2], add[2];
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+        fold_factors(rows[half], __fmul_rn(peak[half], scale), sum[half], keep[half], add[half]);
+#pragma unroll
+      for (int pair = 0; pair < kDim / 16; ++pair) {
+        float low[4] = {0, 0, 0, 0}, high[4] = {0, 0, 0, 0};
+#pragma unroll
+        for (int step = 0; step < kUnitKeys / 16; ++step)
+          add_values<kDim>(low, high, p[step], keys + kTile, step * 16, pair * 16);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          total[2 * pair][i] = fold(total[2 * pair][i], keep[i / 2], low[i], add[i / 2]);
+          total[2 * pair + 1][i] = fold(total[2 * pair + 1][i], keep[i / 2], high[i], add[i / 2]);
+        }
+      }
+    }
+    __syncthreads();
+  }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int index = first_index + lane / 4 + 8 * half;
+    if (index >= tile.w * group) continue;
+    Bf16* out = attended +
+                (static_cast<std::size_t>(tile.x + index / group) * static_cast<std::size_t>(shape.heads) +
+                 static_cast<std::size_t>(kv_head * group + index % group)) *
+                    kDim +
+                static_cast<std::size_t>((lane % 4) * 2);
+#pragma unroll
+    for (int n = 0; n < kDim / 8; ++n) {
+      *reinterpret_cast<std::uint32_t*>(out + n * 8) =
+          pack_bf16(__fdiv_rn(total[n][2 * half], rows[half].sum), __fdiv_rn(total[n][2 * half + 1], rows[half].sum));
+    }
+  }
+}
+
+template <int kDim>
+void run(const Bf16* qkv, const AttentionShape& shape, const KvLayer& kv, const AttentionBatch& batch, float scale,
+         float* scratch, Bf16* attended, cudaStream_t stream) {
+  constexpr std::size_t kDecodeShared = (2 * kUnitKeys * kDim + kWarpRows * (kUnitKeys + 8)) * sizeof(Bf16);
+  constexpr std::size_t kPrefillShared = 4 * kUnitKeys * kDim * sizeof(Bf16);
+  static const int ready = [] {
+    cudaFuncSetAttribute(reinterpret_cast<const void*>(decode_kernel<kDim>),
+                         cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kDecodeShared));
+    cudaFuncSetAttribute(reinterpret_cast<const void*>(prefill_kernel<kDim>),
+                         cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kPrefillShared));
+    return 0;
+  }();
+  (void)ready;
+  const float log2_scale = scale * 1.4426950408889634F;
+  if (batch.tiles > 0) {
+    launch(prefill_kernel<kDim>, dim3(static_cast<unsigned>(batch.tiles), static_cast<unsigned>(shape.kv_heads)),
+           dim3(kPrefillWarps * 32), kPrefillShared, stream, qkv, shape, kv, batch, log2_scale, attended);
+  }
+  if (batch.decodes > 0) {
+    float* peaks = scratch + static_cast<std::size_t>(batch.works) * static_cast<std::size_t>(shape.heads) * kDim;
+    launch(decode_kernel<kDim>, dim3(static_cast<unsigned>(batch.works), static_cast<unsigned>(shape.kv_heads)),
+           dim3(kDecodeWarps * 32), kDecodeShared, stream, qkv, shape, kv, batch, log2_scale, scratch, peaks);
+    launch(fold_kernel<kDim>, dim3(static_cast<unsigned>(shape.heads), static_cast<unsigned>(batch.decodes)),
+           dim3(kDim), 0, stream, shape, batch, static_cast<const float*>(scratch), static_cast<const float*>(peaks),
+           attended);
+  }
+}
+
+}  // namespace
+
+int prefill_tile_tokens(const AttentionShape& shape) {
+  return kPrefillWarps * kWarpRows / shape.group();
+}
+
+std::size_t attention_scratch(const AttentionShape& shape, int works) {
+  return static_cast<std::size_t>(works) * static_cast<std::size_t>(shape.heads) *
+         static_cast<std::size_t>(shape.head_dim + 2);
+}
+
+void attention(const Bf16* qkv, const AttentionShape& shape, const KvLayer& kv, const AttentionBatch& batch,
+               float scale, float* scratch, Bf16* attended, cudaStream_t stream) {
+  if (shape.head_dim == 128) {
+    run<128>(qkv, shape, kv, batch, scale, scratch, attended, stream);
+  } else {
+    run<64>(qkv, shape, kv, batch, scale, scratch, attended, stream);
+  }
+}
+
+}  // namespace hp::cuda

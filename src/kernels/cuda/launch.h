@@ -1,0 +1,148 @@
+// Every GPU operation as a function that puts work on a stream. Shapes in comments; pointers are device memory unless a
+// name says host. Errors of launches are sticky in CUDA: the caller checks once per step.
+//
+// The rule (ARCHITECTURE.md, batch invariance): an output element's sum over K runs in one order, in steps of the
+// tensor instruction, whatever tile shape the batch size picks; so every tile shape gives the same bits.
+#pragma once
+
+#include <cuda.h>
+#include <cuda_bf16.h>
+#include <cuda_fp8.h>
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace hp::cuda {
+
+using Bf16 = __nv_bfloat16;
+using Fp8 = __nv_fp8_e4m3;
+
+inline constexpr int kBlockTokens = 16;  ///< of a KV block
+inline constexpr int kUnitKeys = 128;    ///< keys per partial result of attention; the fold over units is in order
+inline constexpr int kQuantBlock = 128;  ///< fp8 weights: one scale per 128 × 128 block
+inline constexpr int kTileChoices = 7;   ///< tile shapes of matmul, smallest first
+inline constexpr int kOperandRows[] = {8, 16, 32, 64, 128};
+
+/// A weight [n, k] on the device, k in sequence. fp8: scale[((row / 64) · 2 + half) · k_blocks + k / 128], half = row /
+/// 8 % 2.
+struct Matrix {
+  bool fp8 = false;
+  int n = 0, k = 0;
+  void* data = nullptr;
+  float* scale = nullptr;
+  CUtensorMap map[3];  ///< boxes of 64, 128 and 256 rows
+  [[nodiscard]] int k_blocks() const { return (k + kQuantBlock - 1) / kQuantBlock; }
+  [[nodiscard]] std::size_t bytes() const {
+    return static_cast<std::size_t>(n) * static_cast<std::size_t>(k) * (fp8 ? 1U : 2U);
+  }
+  [[nodiscard]] std::size_t scales() const {
+    return static_cast<std::size_t>((n + 63) / 64) * 2U * static_cast<std::size_t>(k_blocks());
+  }
+};
+
+/// Activations [rows, k] as a product reads them: bf16, or fp8 with one scale per row.
+struct Activations {
+  bool fp8 = false;
+  int rows = 0, k = 0;
+  void* data = nullptr;
+  float* row_scale = nullptr;
+  CUtensorMap map[5];  ///< boxes of kOperandRows
+};
+
+/// Fill the maps; data, n (rows) and k are set. False when the driver refuses (the sizes are then wrong).
+bool make_maps(Matrix& matrix);
+bool make_maps(Activations& activations);
+
+enum class Epilogue : int {
+  bf16,     ///< out bf16 [t, n]
+  f32,      ///< out f32 [t, n]
+  add_f32,  ///< out f32 [t, n] += product
+  swiglu,   ///< rows of the weight interleaved: 8 gate, 8 up; out bf16 [t, n / 2] = silu(gate) · up
+};
+
+struct MatmulOut {
+  Epilogue epilogue = Epilogue::bf16;
+  void* data = nullptr;
+  int stride = 0;               ///< elements from one row to the next
+  const float* bias = nullptr;  ///< [n] or null
+};
+
+/// out[t, n] for the first t rows. tile < 0: chosen from the shape.
+void matmul(const Matrix& weight, const Activations& input, int t, const MatmulOut& out, cudaStream_t stream,
+            int tile = -1);
+int choose_tile(bool fp8, int n, int k, int t, int multiprocessors);
+
+// Rows. ---------------------------------------------------------------------------------------------------------------
+/// x f32 [t, hidden] = embedding bf16 [vocab, hidden] at tokens.
+void embed(const Bf16* embedding, const int* tokens, int t, int hidden, float* x, cudaStream_t stream);
+/// out = norm(x[rows[i]]) · weight for i < t; rows null: row i itself. Written as out.fp8 says.
+void rms_norm(const float* x, const int* rows, const float* weight, float eps, int t, const Activations& out,
+              cudaStream_t stream);
+/// bf16 [t, k] to fp8 with a scale per row.
+void quantize_rows(const Bf16* x, int t, const Activations& out, cudaStream_t stream);
+
+/// One layer's KV on the device: [blocks, kv_heads, 16, head_dim] bf16 each.
+struct KvLayer {
+  Bf16 *k = nullptr, *v = nullptr;
+};
+
+struct AttentionShape {
+  int heads = 0, kv_heads = 0, head_dim = 0;
+  [[nodiscard]] constexpr int group() const { return heads / kv_heads; }
+  [[nodiscard]] constexpr int row() const { return (heads + 2 * kv_heads) * head_dim; }
+};
+
+struct RopeArgs {
+  const float *cos = nullptr, *sin = nullptr;        ///< [context, rope_dims / 2]
+  const float *q_norm = nullptr, *k_norm = nullptr;  ///< [head_dim] or null
+  float eps = 0;
+  int rope_dims = 0;
+  bool interleaved = false;  ///< pairs (2i, 2i + 1) rather than (i, i + rope_dims / 2)
+};
+
+/// Normalizes (if asked) and rotates q in place and writes k, v to their slots (block · 16 + offset; < 0: none).
+void rope_and_store(Bf16* qkv, const AttentionShape& shape, const RopeArgs& rope, const int* positions,
+                    const int* slots, int t, const KvLayer& kv, cudaStream_t stream);
+
+/// Sequences that attend with one token (decode) and tiles of sequences that attend with many (prefill). Device arrays.
+struct AttentionBatch {
+  const int* tables = nullptr;  ///< [sequences, table_stride] KV blocks
+  int table_stride = 0;
+  int decodes = 0;                       ///< entries of the arrays below; length 0: an unused entry
+  const int* decode_row = nullptr;       ///< row in the batch
+  const int* decode_sequence = nullptr;  ///< row of tables
+  const int* decode_length = nullptr;    ///< keys to attend to, own one included
+  const int* decode_first = nullptr;     ///< its first piece of work
+  int works = 0;                         ///< units of all decodes together; sizes the grid
+  const int2* work = nullptr;            ///< {entry, unit}; entry < 0: unused
+  int tiles = 0;
+  const int4* tile = nullptr;  ///< {row of the first token, sequence, position of the first token, tokens}
+};
+
+/// Query tokens of a prefill tile.
+int prefill_tile_tokens(const AttentionShape& shape);
+/// Floats of scratch for so many pieces of work.
+std::size_t attention_scratch(const AttentionShape& shape, int works);
+/// attended bf16 [t, heads · head_dim] from rotated qkv rows.
+void attention(const Bf16* qkv, const AttentionShape& shape, const KvLayer& kv, const AttentionBatch& batch,
+               float scale, float* scratch, Bf16* attended, cudaStream_t stream);
+
+// Load and benchmarks.
+// --------------------------------------------------------------------------------------------------
+enum class RowPlace : int { plain, gate, up };  ///< gate and up rows interleave by 8
+/// Rows of a bf16 [rows, k] into `out` from its row `first` (of the plain matrix): copied, or quantized by 128 × 128.
+void place_weight(const Bf16* rows_data, int rows, Matrix& out, int first, RowPlace place, cudaStream_t stream);
+/// The same for rows that are fp8 already, with their scales [rows / 128, k / 128].
+void place_fp8_weight(const Fp8* rows_data, const float* scales, int rows, Matrix& out, int first, RowPlace place,
+                      cudaStream_t stream);
+/// Uniform values of the given deviation; a function of (seed, index).
+void random_bf16(Bf16* out, std::size_t count, float deviation, std::uint64_t seed, cudaStream_t stream);
+void random_weight(Matrix& out, float deviation, std::uint64_t seed, cudaStream_t stream);
+void fill_f32(float* out, std::size_t count, float value, cudaStream_t stream);
+/// tokens[i] = argmax of row i, the lowest index on ties.
+void argmax_rows(const float* logits, int rows, int vocab, int* tokens, cudaStream_t stream);
+
+int multiprocessor_count();
+
+}  // namespace hp::cuda
