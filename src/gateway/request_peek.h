@@ -1,0 +1,47 @@
+// What routing and resuming need to know of a request's body; the rest is the node's business and goes through
+// untouched.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "gateway/limits.h"
+
+namespace hp::gateway {
+
+/// Hashes of a prompt's first bytes, up to growing lengths: two prompts share a prefix of lengths[i] bytes when their
+/// hashes[i] are equal.
+struct PrefixHashes {
+  std::array<std::uint64_t, kPrefixMaxBlocks> hashes{};
+  std::array<std::uint32_t, kPrefixMaxBlocks> lengths{};
+  std::size_t count = 0;
+  void add_text(std::string_view text);
+};
+
+struct RequestPeek {
+  std::string model, user, session;
+  bool stream = false, include_usage = false;
+  bool has_resume = false;      ///< the client sent "homeport_resume", which is between gateway and node only
+  bool deterministic = false;   ///< temperature 0 or a seed: the same request has the same answer
+  std::int64_t max_tokens = 0;  ///< 0: not given
+  std::int64_t choices = 1;
+  std::size_t prompt_bytes = 0;
+  std::size_t splice_at = 0;  ///< offset of the body's last '}'
+  bool empty_object = false;  ///< no member before the splice: no comma either
+  PrefixHashes prefix;
+
+  /// Prompt and reply tokens this request may occupy, for counting load: a quarter of the prompt's bytes plus the
+  /// limit.
+  [[nodiscard]] std::int64_t cost_tokens() const;
+};
+
+/// May grow the body's capacity; leaves its text.
+Result<RequestPeek> peek_request(std::string& body);
+
+std::uint64_t hash_text(std::string_view text, std::uint64_t seed = 0);
+
+}  // namespace hp::gateway

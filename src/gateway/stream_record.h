@@ -1,0 +1,83 @@
+// What the gateway knows of one stream, enough to continue it on any node and to re-attach a client at any event: the
+// request, the generated tokens, and which event carried how many of them. No sockets, no clock.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "gateway/event_cutter.h"
+#include "gateway/limits.h"
+
+namespace hp::gateway {
+
+/// 8 hex digits of the creation time, 24 random ones. The seed follows from it, so that a gateway which never saw the
+/// stream can generate it again from the request alone.
+std::string make_stream_id(std::int64_t created, std::uint64_t random_high, std::uint64_t random_low);
+bool valid_stream_id(std::string_view id);
+std::int64_t stream_created(std::string_view id);
+std::uint64_t stream_seed(std::string_view id);
+
+/// How far a client has read: the position of `id: <stream>:<seq>` (for one choice) or `<stream>:<seq>:<a>.<b>…` (how
+/// many events of each choice are in).
+struct EventPosition {
+  std::string stream;
+  std::uint64_t seq = 0;                  ///< of the last event read
+  std::vector<std::uint64_t> per_choice;  ///< empty for a single choice
+};
+Result<EventPosition> parse_event_id(std::string_view id);
+
+class StreamRecord {
+ public:
+  struct Choice {
+    std::vector<TokenId> tokens;
+    std::vector<std::uint16_t> marks;  ///< per event: tokens it brought, with those of dropped chunks before it
+    std::uint64_t marked = 0;          ///< tokens that the marks cover
+    std::uint64_t to_skip = 0;         ///< events that the client has and that are still to be generated again
+    std::string finish_reason;
+    bool started = false;
+  };
+  enum class Verdict { forward, drop, broken };
+
+  StreamRecord(std::string id, std::size_t choices) : id_(std::move(id)), wanted_(choices) {}
+
+  /// Takes one chunk of the node in. `drop`: already known, or nothing for the client. `broken`: tokens are missing or
+  /// differ from those before, so that this node must not be believed.
+  Verdict take(const CutChunk& chunk);
+  /// "id: …\n" of the event just taken with `forward`.
+  void append_event_id(std::string& out) const;
+
+  /// The body's tail from its last '}' on, with the tokens spliced in; just "}" when nothing was generated yet.
+  [[nodiscard]] std::string resume_tail(bool empty_object) const;
+  /// Forgets what came after the position, so that it is generated again. False: the position is not in this stream.
+  bool rewind(const EventPosition& position);
+  /// For a record without tokens: events up to the position are generated again and dropped.
+  void skip_to(const EventPosition& position);
+
+  [[nodiscard]] const std::string& id() const { return id_; }
+  [[nodiscard]] std::uint64_t tokens() const;
+  [[nodiscard]] std::uint64_t next_seq() const { return next_seq_; }
+  [[nodiscard]] std::uint64_t prompt_tokens() const { return prompt_tokens_; }
+  /// Nothing but the end mark is missing.
+  [[nodiscard]] bool complete(bool with_usage) const;
+  [[nodiscard]] const std::vector<Choice>& choices() const { return choices_; }
+  [[nodiscard]] std::size_t bytes() const;
+
+ private:
+  Verdict take_usage();
+  Verdict pass(std::uint64_t& to_skip);
+  Choice& choice(std::size_t index);
+
+  std::string id_;
+  std::size_t wanted_;
+  std::vector<Choice> choices_;
+  std::uint64_t next_seq_ = 0, prompt_tokens_ = 0;
+  bool usage_sent_ = false, skip_usage_ = false;
+};
+
+}  // namespace hp::gateway
