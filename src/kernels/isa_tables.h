@@ -6,5 +6,5 @@
 namespace hp::kernels {
 const KernelTable& ref_table();
 const KernelTable& avx512_table();
-bool avx512_available();  ///< this machine has AVX-512 F, BW, VL and VNNI
+bool avx512_available();  ///< this machine has AVX-512 F, BW, DQ, VL and VNNI
 }  // namespace hp::kernels

@@ -1,0 +1,319 @@
+// KV writes and attention of the AVX-512 tables, in float arithmetic over f32, f16 or bf16 KV.
+//
+// Up to kMostRows query rows (token, head of the group) go over a split of KV together: scores with tokens across
+// lanes, then weights, then the weighted values with dimensions across lanes. Every row sees the same operations in the
+// same order whichever rows go with it: tokens that it may not see have weight zero, and adding zeros changes nothing.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <limits>
+
+#include "base/check.h"
+#include "kernels/cpu/avx512_kernels.h"
+#include "kernels/cpu/avx512_math.h"
+#include "kernels/isa_tables.h"
+
+namespace hp::kernels::avx512 {
+namespace {
+
+constexpr std::size_t kBlock = 16;  // tokens of a KV block that this file handles; others are ref's
+constexpr std::size_t kMostRows = 6;
+constexpr auto kSplit = static_cast<std::size_t>(kKvSplitTokens);
+constexpr float kMinusInf = -std::numeric_limits<float>::infinity();
+
+std::size_t z(std::int64_t v) {
+  return static_cast<std::size_t>(v);
+}
+
+std::size_t padded(std::int32_t dim) {
+  return (z(dim) + 15) / 16 * 16;
+}
+
+std::size_t split_count(const AttentionArgs& a) {
+  return (z(a.position) + z(a.tokens) + kSplit - 1) / kSplit;
+}
+
+/// One query row: token t, head g of the group, and its softmax-weighted sum before the division.
+struct Row {
+  const float* q = nullptr;
+  float* out = nullptr;
+  float* partial = nullptr;  ///< of split 0; null: merge into `values`
+  float* values = nullptr;   ///< [v_dim] merged over the splits so far
+  float max = kMinusInf, sum = 0.0F;
+  std::size_t visible = 0;
+};
+
+}  // namespace
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")
+
+namespace {
+
+struct LoadF32 {
+  static constexpr std::size_t kBytes = 4;
+  static __m512 all(const std::byte* p) { return _mm512_loadu_ps(p); }
+  static __m512 some(const std::byte* p, __mmask16 m) { return _mm512_maskz_loadu_ps(m, p); }
+  static void store(std::byte* p, __mmask16 m, __m512 v) { _mm512_mask_storeu_ps(p, m, v); }
+};
+struct LoadF16 {
+  static constexpr std::size_t kBytes = 2;
+  static __m512 all(const std::byte* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static __m512 some(const std::byte* p, __mmask16 m) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(m, p)); }
+  static void store(std::byte* p, __mmask16 m, __m512 v) {
+    _mm256_mask_storeu_epi16(p, m, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  }
+};
+struct LoadBf16 {
+  static constexpr std::size_t kBytes = 2;
+  static __m512 all(const std::byte* p) { return bf16_to_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+  static __m512 some(const std::byte* p, __mmask16 m) { return bf16_to_ps(_mm256_maskz_loadu_epi16(m, p)); }
+  static void store(std::byte* p, __mmask16 m, __m512 v) { _mm256_mask_storeu_epi16(p, m, ps_to_bf16(v)); }
+};
+
+/// Byte addresses of one kv head's K [head_dim, kBlock] and V [kBlock, v_dim] in the block of a position.
+template <typename Load>
+struct KvHead {
+  const std::byte* base;
+  std::size_t block_stride, k_offset, v_offset;
+  const std::int32_t* blocks;
+
+  explicit KvHead(const KvView& kv, const std::int32_t* table, std::size_t head)
+      : base(kv.base),
+        block_stride(kv.block_stride),
+        k_offset(head * z(kv.head_dim) * kBlock * Load::kBytes),
+        v_offset((z(kv.kv_heads) * z(kv.head_dim) + head * z(kv.v_dim)) * kBlock * Load::kBytes),
+        blocks(table) {}
+  [[nodiscard]] const std::byte* block(std::size_t position) const {
+    return base + z(blocks[position / kBlock]) * block_stride;
+  }
+};
+
+/// Scores of R rows against the tokens [begin, end) of a split, whole blocks of lanes; -infinity where a row may not
+/// look. scores: [R, kSplit].
+template <typename Load, std::size_t R>
+void score(const KvHead<Load>& kv, const Row* rows, std::size_t head_dim, float scale, std::size_t begin,
+           std::size_t end, float* scores) {
+  for (std::size_t p = begin; p < end; p += kBlock) {
+    const std::byte* k = kv.block(p) + kv.k_offset;
+    __m512 acc[R];
+    for (std::size_t r = 0; r < R; ++r) acc[r] = _mm512_setzero_ps();
+    for (std::size_t d = 0; d < head_dim; ++d) {
+      const __m512 column = Load::all(k + d * kBlock * Load::kBytes);
+#pragma GCC unroll 6
+      for (std::size_t r = 0; r < R; ++r) acc[r] = _mm512_fmadd_ps(_mm512_set1_ps(rows[r].q[d]), column, acc[r]);
+    }
+    for (std::size_t r = 0; r < R; ++r) {
+      const __mmask16 seen = rows[r].visible > p ? lanes(rows[r].visible - p) : static_cast<__mmask16>(0);
+      _mm512_storeu_ps(scores + r * kSplit + (p - begin),
+                       _mm512_mask_mul_ps(_mm512_set1_ps(kMinusInf), seen, acc[r], _mm512_set1_ps(scale)));
+    }
+  }
+}
+
+/// Turns a row's scores into weights e^(score - max); gives the maximum and the sum of weights.
+void weigh(float* scores, std::size_t count, float& max, float& sum) {
+  __m512 top = _mm512_set1_ps(kMinusInf);
+  for (std::size_t i = 0; i < count; i += 16) top = _mm512_max_ps(top, _mm512_loadu_ps(scores + i));
+  max = _mm512_reduce_max_ps(top);
+  __m512 total = _mm512_setzero_ps();
+  const __m512 base = _mm512_set1_ps(max == kMinusInf ? 0.0F : max);
+  for (std::size_t i = 0; i < count; i += 16) {
+    const __m512 w = exp_ps(_mm512_sub_ps(_mm512_loadu_ps(scores + i), base));
+    _mm512_storeu_ps(scores + i, w);
+    total = _mm512_add_ps(total, w);
+  }
+  sum = _mm512_reduce_add_ps(total);
+}
+
+/// values[r][d..] = Σ weight · V over the split, for 16 · C dimensions from d; `last` masks the last 16.
+template <typename Load, std::size_t R, std::size_t C>
+void weigh_values(const KvHead<Load>& kv, std::size_t v_dim, std::size_t d, __mmask16 last, const float* weights,
+                  std::size_t begin, std::size_t end, float* const* values) {
+  __m512 acc[R][C];
+  for (std::size_t r = 0; r < R; ++r) {
+    for (std::size_t c = 0; c < C; ++c) acc[r][c] = _mm512_setzero_ps();
+  }
+  for (std::size_t p = begin; p < end; ++p) {
+    const std::byte* row = kv.block(p) + kv.v_offset + (p % kBlock * v_dim + d) * Load::kBytes;
+    __m512 v[C];
+#pragma GCC unroll 4
+    for (std::size_t c = 0; c + 1 < C; ++c) v[c] = Load::all(row + c * 16 * Load::kBytes);
+    v[C - 1] = Load::some(row + (C - 1) * 16 * Load::kBytes, last);
+#pragma GCC unroll 6
+    for (std::size_t r = 0; r < R; ++r) {
+      const __m512 w = _mm512_set1_ps(weights[r * kSplit + (p - begin)]);
+#pragma GCC unroll 4
+      for (std::size_t c = 0; c < C; ++c) acc[r][c] = _mm512_fmadd_ps(w, v[c], acc[r][c]);
+    }
+  }
+  for (std::size_t r = 0; r < R; ++r) {
+    for (std::size_t c = 0; c < C; ++c) {
+      _mm512_mask_storeu_ps(values[r] + d + c * 16, c + 1 == C ? last : static_cast<__mmask16>(0xFFFFU), acc[r][c]);
+    }
+  }
+}
+
+/// into = into merged with (max, sum, values), for the softmax of both together.
+void merge(Row& into, float max, float sum, const float* values, std::size_t v_dim) {
+  if (max == kMinusInf) return;
+  const float top = std::max(into.max, max);
+  const __m512 a = exp_ps(_mm512_set1_ps(into.max - top));  // 0 while `into` is empty
+  const __m512 b = exp_ps(_mm512_set1_ps(max - top));
+  into.sum = into.sum * _mm512_cvtss_f32(a) + sum * _mm512_cvtss_f32(b);
+  for (std::size_t d = 0; d < v_dim; d += 16) {
+    const __mmask16 m = lanes(v_dim - d);
+    const __m512 scaled = _mm512_mul_ps(_mm512_maskz_loadu_ps(m, into.values + d), a);
+    _mm512_mask_storeu_ps(into.values + d, m, _mm512_fmadd_ps(_mm512_maskz_loadu_ps(m, values + d), b, scaled));
+  }
+  into.max = top;
+}
+
+void finish(const Row& row, std::size_t v_dim) {
+  const __m512 sum = _mm512_set1_ps(row.sum);
+  for (std::size_t d = 0; d < v_dim; d += 16) {
+    const __mmask16 m = lanes(v_dim - d);
+    _mm512_mask_storeu_ps(row.out + d, m, _mm512_div_ps(_mm512_maskz_loadu_ps(m, row.values + d), sum));
+  }
+}
+
+/// Scratch: scores [R, kSplit], then per row the merged values and this split's values.
+template <typename Load, std::size_t R>
+void attend_rows(const AttentionArgs& a, Row* rows) {
+  const KvHead<Load> kv(a.kv, a.blocks, z(a.kv_head));
+  const std::size_t v_dim = z(a.kv.v_dim);
+  const std::size_t width = padded(a.kv.v_dim);
+  float* scores = a.scratch;
+  std::size_t visible = 0;
+  for (std::size_t r = 0; r < R; ++r) {
+    rows[r].values = scores + kMostRows * kSplit + r * 2 * width;
+    std::fill_n(rows[r].values, v_dim, 0.0F);
+    visible = std::max(visible, rows[r].visible);
+  }
+  for (std::size_t s = z(a.split_begin); s < std::min(z(a.split_end), split_count(a)); ++s) {
+    const std::size_t begin = s * kSplit;
+    const std::size_t end = std::max(begin, std::min(begin + kSplit, visible));
+    score<Load, R>(kv, rows, z(a.kv.head_dim), a.scale, begin, end, scores);
+    float* values[R];
+    float max[R], sum[R];
+    for (std::size_t r = 0; r < R; ++r) {
+      float* partial = rows[r].partial == nullptr ? nullptr : rows[r].partial + s * (2 + v_dim);
+      values[r] = partial == nullptr ? rows[r].values + width : partial + 2;
+      weigh(scores + r * kSplit, (end - begin + 15) / 16 * 16, max[r], sum[r]);
+      if (partial != nullptr) {
+        partial[0] = max[r];
+        partial[1] = sum[r];
+      }
+    }
+    std::size_t d = 0;
+    for (; d + 64 <= v_dim; d += 64) weigh_values<Load, R, 4>(kv, v_dim, d, 0xFFFFU, scores, begin, end, values);
+    for (; d < v_dim; d += 16) weigh_values<Load, R, 1>(kv, v_dim, d, lanes(v_dim - d), scores, begin, end, values);
+    for (std::size_t r = 0; r < R; ++r) {
+      if (rows[r].partial == nullptr) merge(rows[r], max[r], sum[r], values[r], v_dim);
+    }
+  }
+  for (std::size_t r = 0; r < R; ++r) {
+    if (rows[r].partial == nullptr) finish(rows[r], v_dim);
+  }
+}
+
+Row row_of(const AttentionArgs& a, std::size_t index) {
+  const std::size_t group = z(a.heads / a.kv.kv_heads);
+  const std::size_t t = index / group;
+  const std::size_t head = z(a.kv_head) * group + index % group;
+  return {.q = a.q + t * a.q_stride + head * z(a.kv.head_dim),
+          .out = a.out == nullptr ? nullptr : a.out + t * a.out_stride + head * z(a.kv.v_dim),
+          .partial = a.partial == nullptr ? nullptr : a.partial + index * split_count(a) * (2 + z(a.kv.v_dim)),
+          .visible = z(a.position) + t + 1};
+}
+
+template <typename Load>
+void attend(const AttentionArgs& a) {
+  using Function = void (*)(const AttentionArgs&, Row*);
+  static constexpr std::array<Function, kMostRows> kByRows = {attend_rows<Load, 1>, attend_rows<Load, 2>,
+                                                              attend_rows<Load, 3>, attend_rows<Load, 4>,
+                                                              attend_rows<Load, 5>, attend_rows<Load, 6>};
+  const std::size_t total = z(a.tokens) * z(a.heads / a.kv.kv_heads);
+  std::array<Row, kMostRows> rows;
+  for (std::size_t first = 0; first < total; first += kMostRows) {
+    const std::size_t count = std::min(kMostRows, total - first);
+    for (std::size_t r = 0; r < count; ++r) rows[r] = row_of(a, first + r);
+    kByRows[count - 1](a, rows.data());
+  }
+}
+
+template <typename Load>
+void write(const KvWriteArgs& a) {
+  const std::size_t head_dim = z(a.kv.head_dim), v_dim = z(a.kv.v_dim), heads = z(a.kv.kv_heads);
+  alignas(64) std::byte column[16 * Load::kBytes];
+  for (std::size_t t = 0; t < z(a.tokens); ++t) {
+    const std::size_t slot = (z(a.position) + t) % kBlock;
+    std::byte* block = a.kv.base + z(a.blocks[(z(a.position) + t) / kBlock]) * a.kv.block_stride;
+    for (std::size_t h = 0; h < heads; ++h) {
+      const float* k = a.k + t * a.k_stride + h * head_dim;
+      std::byte* k_out = block + (h * head_dim * kBlock + slot) * Load::kBytes;
+      for (std::size_t d = 0; d < head_dim; d += 16) {
+        const __mmask16 m = lanes(head_dim - d);
+        Load::store(column, m, _mm512_maskz_loadu_ps(m, k + d));
+        for (std::size_t i = 0; i < std::min<std::size_t>(16, head_dim - d); ++i) {
+          std::memcpy(k_out + (d + i) * kBlock * Load::kBytes, column + i * Load::kBytes, Load::kBytes);
+        }
+      }
+      const float* v = a.v + t * a.v_stride + h * v_dim;
+      std::byte* v_out = block + ((heads * head_dim + h * v_dim) * kBlock + slot * v_dim) * Load::kBytes;
+      for (std::size_t d = 0; d < v_dim; d += 16) {
+        const __mmask16 m = lanes(v_dim - d);
+        Load::store(v_out + d * Load::kBytes, m, _mm512_maskz_loadu_ps(m, v + d));
+      }
+    }
+  }
+}
+
+bool handled(const KvView& kv) {
+  return kv.block_tokens == static_cast<std::int32_t>(kBlock) &&
+         (kv.dtype == DType::f32 || kv.dtype == DType::f16 || kv.dtype == DType::bf16);
+}
+
+}  // namespace
+
+void kv_write(const KvWriteArgs& a) {
+  if (!handled(a.kv)) return ref_table().kv_write(a);
+  if (a.kv.dtype == DType::f32) return write<LoadF32>(a);
+  if (a.kv.dtype == DType::f16) return write<LoadF16>(a);
+  write<LoadBf16>(a);
+}
+
+std::size_t attention_scratch_floats(const AttentionArgs& a) {
+  return std::max(kMostRows * (kSplit + 2 * padded(a.kv.v_dim)), ref_table().attention_scratch_floats(a));
+}
+
+void attention(const AttentionArgs& a) {
+  if (!handled(a.kv)) return ref_table().attention(a);
+  if (a.kv.dtype == DType::f32) return attend<LoadF32>(a);
+  if (a.kv.dtype == DType::f16) return attend<LoadF16>(a);
+  attend<LoadBf16>(a);
+}
+
+void attention_merge(const AttentionArgs& a) {
+  HP_CHECK(a.partial != nullptr && a.scratch != nullptr && a.out != nullptr);
+  const std::size_t v_dim = z(a.kv.v_dim);
+  const std::size_t total = z(a.tokens) * z(a.heads / a.kv.kv_heads);
+  for (std::size_t i = 0; i < total; ++i) {
+    Row row = row_of(a, i);
+    row.values = a.scratch;
+    std::fill_n(row.values, v_dim, 0.0F);
+    for (std::size_t s = 0; s < split_count(a); ++s) {
+      const float* at = row.partial + s * (2 + v_dim);
+      merge(row, at[0], at[1], at + 2, v_dim);
+    }
+    finish(row, v_dim);
+  }
+}
+
+#pragma GCC pop_options
+
+}  // namespace hp::kernels::avx512

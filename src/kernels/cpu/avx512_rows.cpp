@@ -1,0 +1,186 @@
+// Row operations of the AVX-512 tables: preparing operands, norm, activation, rotation, embedding rows. A row's bits
+// depend on its length and values only. to_q8 and to_bf16 give ref's bits.
+// g++ 12 warns about the undefined operand inside its own intrinsics (GCC bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/check.h"
+#include "kernels/cpu/avx512_kernels.h"
+#include "kernels/cpu/avx512_math.h"
+#include "kernels/isa_tables.h"
+#include "kernels/packing.h"
+
+namespace hp::kernels::avx512 {
+namespace {
+
+constexpr auto kGroup = static_cast<std::size_t>(kQuantGroup);
+constexpr auto kCols = static_cast<std::size_t>(kPanelColumns);
+
+std::size_t z(std::int64_t v) {
+  return static_cast<std::size_t>(v);
+}
+
+}  // namespace
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")
+
+void to_q8(const float* x, std::int32_t rows, std::int32_t k, const Q8Rows& out) {
+  HP_CHECK(z(k) % kGroup == 0, "K {}", k);
+  const std::size_t groups = z(rows) * z(k) / kGroup;
+  for (std::size_t g = 0; g < groups; ++g) {
+    const __m512 a = _mm512_loadu_ps(x + g * kGroup);
+    const __m512 b = _mm512_loadu_ps(x + g * kGroup + 16);
+    const float largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
+    const float step = largest / 127.0F;
+    const __m512 inverse = _mm512_set1_ps(step > 0.0F ? 1.0F / step : 0.0F);
+    const __m512i limit = _mm512_set1_epi32(127);
+    const __m512i low = _mm512_set1_epi32(-127);
+    const __m512i qa = _mm512_max_epi32(low, _mm512_min_epi32(limit, _mm512_cvtps_epi32(_mm512_mul_ps(a, inverse))));
+    const __m512i qb = _mm512_max_epi32(low, _mm512_min_epi32(limit, _mm512_cvtps_epi32(_mm512_mul_ps(b, inverse))));
+    const int total = _mm512_reduce_add_epi32(_mm512_add_epi32(qa, qb));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out.q + g * kGroup), _mm512_cvtepi32_epi8(qa));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out.q + g * kGroup + 16), _mm512_cvtepi32_epi8(qb));
+    out.scale[g] = step;
+    out.sum[g] = step * static_cast<float>(total);
+    out.isum[g] = total;
+  }
+}
+
+void to_bf16(const float* x, std::int32_t rows, std::int32_t k, std::uint16_t* out) {
+  const std::size_t count = z(rows) * z(k);
+  for (std::size_t i = 0; i < count; i += 16) {
+    const __mmask16 m = lanes(count - i);
+    _mm256_mask_storeu_epi16(out + i, m, ps_to_bf16(_mm512_maskz_loadu_ps(m, x + i)));
+  }
+}
+
+void rms_norm(const float* x, std::size_t x_stride, const float* weight, float eps, std::int32_t rows, std::int32_t dim,
+              float* out, std::size_t out_stride) {
+  const std::size_t n = z(dim);
+  for (std::size_t r = 0; r < z(rows); ++r) {
+    const float* in = x + r * x_stride;
+    __m512 even = _mm512_setzero_ps();
+    __m512 odd = _mm512_setzero_ps();
+    for (std::size_t i = 0; i < n; i += 32) {
+      const __m512 a = _mm512_maskz_loadu_ps(lanes(n - i), in + i);
+      even = _mm512_fmadd_ps(a, a, even);
+      if (i + 16 >= n) break;
+      const __m512 b = _mm512_maskz_loadu_ps(lanes(n - i - 16), in + i + 16);
+      odd = _mm512_fmadd_ps(b, b, odd);
+    }
+    const float sum = _mm512_reduce_add_ps(_mm512_add_ps(even, odd));
+    const __m512 scale = _mm512_set1_ps(1.0F / std::sqrt(sum / static_cast<float>(dim) + eps));
+    for (std::size_t i = 0; i < n; i += 16) {
+      const __mmask16 m = lanes(n - i);
+      const __m512 scaled = _mm512_mul_ps(_mm512_maskz_loadu_ps(m, in + i), scale);
+      _mm512_mask_storeu_ps(out + r * out_stride + i, m, _mm512_mul_ps(scaled, _mm512_maskz_loadu_ps(m, weight + i)));
+    }
+  }
+}
+
+void add(float* x, const float* y, std::size_t count) {
+  for (std::size_t i = 0; i < count; i += 16) {
+    const __mmask16 m = lanes(count - i);
+    _mm512_mask_storeu_ps(x + i, m, _mm512_add_ps(_mm512_maskz_loadu_ps(m, x + i), _mm512_maskz_loadu_ps(m, y + i)));
+  }
+}
+
+void swiglu(const float* gate, const float* up, std::size_t count, float* out) {
+  const __m512 one = _mm512_set1_ps(1.0F);
+  for (std::size_t i = 0; i < count; i += 16) {
+    const __mmask16 m = lanes(count - i);
+    const __m512 g = _mm512_maskz_loadu_ps(m, gate + i);
+    const __m512 below = _mm512_add_ps(one, exp_ps(_mm512_sub_ps(_mm512_setzero_ps(), g)));
+    const __m512 silu = _mm512_div_ps(g, below);
+    _mm512_mask_storeu_ps(out + i, m, _mm512_mul_ps(silu, _mm512_maskz_loadu_ps(m, up + i)));
+  }
+}
+
+namespace {
+
+void rotate_halves(float* v, std::size_t half, const float* cos, const float* sin) {
+  for (std::size_t i = 0; i < half; i += 16) {
+    const __mmask16 m = lanes(half - i);
+    const __m512 a = _mm512_maskz_loadu_ps(m, v + i);
+    const __m512 b = _mm512_maskz_loadu_ps(m, v + half + i);
+    const __m512 c = _mm512_maskz_loadu_ps(m, cos + i);
+    const __m512 s = _mm512_maskz_loadu_ps(m, sin + i);
+    _mm512_mask_storeu_ps(v + i, m, _mm512_fmsub_ps(a, c, _mm512_mul_ps(b, s)));
+    _mm512_mask_storeu_ps(v + half + i, m, _mm512_fmadd_ps(a, s, _mm512_mul_ps(b, c)));
+  }
+}
+
+void rotate_pairs(float* v, std::size_t half, const float* cos, const float* sin) {
+  const __m512i twice = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
+  for (std::size_t i = 0; i < half; i += 8) {
+    const __mmask16 m = lanes(2 * (half - i));
+    const __mmask16 pairs = lanes(std::min<std::size_t>(half - i, 8));
+    const __m512 x = _mm512_maskz_loadu_ps(m, v + 2 * i);
+    const __m512 c = _mm512_permutexvar_ps(twice, _mm512_maskz_loadu_ps(pairs, cos + i));
+    const __m512 s = _mm512_permutexvar_ps(twice, _mm512_maskz_loadu_ps(pairs, sin + i));
+    // even lanes a·c - b·s, odd lanes b·c + a·s
+    _mm512_mask_storeu_ps(v + 2 * i, m, _mm512_fmaddsub_ps(x, c, _mm512_mul_ps(_mm512_permute_ps(x, 0xB1), s)));
+  }
+}
+
+}  // namespace
+
+void rope(float* x, std::int32_t heads, std::int32_t head_dim, std::int32_t rope_offset, std::int32_t rope_dims,
+          bool interleaved, const float* cos, const float* sin) {
+  const std::size_t half = z(rope_dims) / 2;
+  for (std::size_t h = 0; h < z(heads); ++h) {
+    float* v = x + h * z(head_dim) + z(rope_offset);
+    if (interleaved) {
+      rotate_pairs(v, half, cos, sin);
+    } else {
+      rotate_halves(v, half, cos, sin);
+    }
+  }
+}
+
+#pragma GCC pop_options
+
+namespace {
+
+float load_half(const std::uint8_t* p) {
+  std::uint16_t bits = 0;
+  std::memcpy(&bits, p, 2);
+  return f16_to_f32(bits);
+}
+
+/// One column of one group of 32, as packing.h lays it out.
+void unpack_quants(const PanelLayout& l, const std::uint8_t* group, std::size_t column, float* out) {
+  const float d = load_half(group + l.scale_offset + column * 2);
+  const float m = l.has_min ? load_half(group + l.scale_offset + kCols * 2 + column * 2) : 0.0F;
+  for (std::size_t i = 0; i < kGroup; ++i) {
+    const std::size_t quad = i / 4;
+    unsigned q = 0;
+    if (l.kind == PanelKind::bytes) {
+      q = group[quad * 64 + column * 4 + i % 4];
+    } else {
+      const unsigned both = group[(quad % 4) * 64 + column * 4 + i % 4];
+      q = quad < 4 ? both & 15U : both >> 4U;
+    }
+    out[i] = d * (static_cast<float>(q) - l.zero) + m;
+  }
+}
+
+}  // namespace
+
+void unpack_row(const PackedMatrix& weight, std::int32_t row, float* out) {
+  const PanelLayout l = panel_layout(weight.source);
+  if (l.kind != PanelKind::nibbles && l.kind != PanelKind::bytes) {
+    ref_table().unpack_row(weight, row, out);
+    return;
+  }
+  const auto* panel = reinterpret_cast<const std::uint8_t*>(weight.data) + z(row / kPanelColumns) * weight.panel_bytes;
+  for (std::size_t g = 0; g < z(weight.k) / kGroup; ++g) {
+    unpack_quants(l, panel + g * l.group_bytes, z(row % kPanelColumns), out + g * kGroup);
+  }
+}
+
+}  // namespace hp::kernels::avx512
