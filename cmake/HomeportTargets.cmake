@@ -71,3 +71,20 @@ function(hp_program name)
     install(TARGETS ${name} RUNTIME DESTINATION bin)
   endif()
 endfunction()
+
+# hp_embed(ROOM files...): text files of the room compiled in. src/x/data/some_name.toml becomes
+# `extern const std::string_view some_name_toml;` in namespace hp::x::data (declare it where it is used).
+function(hp_embed room)
+  foreach(file IN LISTS ARGN)
+    get_filename_component(name "${file}" NAME)
+    string(REGEX REPLACE "[^A-Za-z0-9]" "_" symbol "${name}")
+    set(source "${PROJECT_SOURCE_DIR}/${file}")
+    set(output "${CMAKE_CURRENT_BINARY_DIR}/embedded/${room}/${symbol}.cpp")
+    add_custom_command(
+      OUTPUT "${output}"
+      COMMAND ${CMAKE_COMMAND} -DIN=${source} -DOUT=${output} -DROOM=${room} -DSYMBOL=${symbol}
+              -P "${PROJECT_SOURCE_DIR}/cmake/embed.cmake"
+      DEPENDS "${source}" "${PROJECT_SOURCE_DIR}/cmake/embed.cmake" VERBATIM)
+    target_sources(hp_${room} PRIVATE "${output}")
+  endforeach()
+endfunction()
