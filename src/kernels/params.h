@@ -64,12 +64,14 @@ struct MatmulArgs {
 
 /// Where one layer's KV lives: block b of the layer starts at base + b · block_stride. K comes first, then V.
 /// Within a block and kv head: K is [head_dim, block_tokens] (tokens across lanes), V is [block_tokens, v_dim].
+/// Latent attention stores one vector per token (v_in_k): V is the first v_dim rows of K, and no second copy follows.
 struct KvView {
   std::byte* base = nullptr;
   std::size_t block_stride = 0;
   DType dtype = DType::f16;  ///< f32, f16 or bf16
   std::int32_t block_tokens = 16;
   std::int32_t kv_heads = 0, head_dim = 0, v_dim = 0;
+  bool v_in_k = false;
 };
 
 /// Writes the K and V rows of `tokens` consecutive positions of one sequence into its blocks.
@@ -78,12 +80,13 @@ struct KvWriteArgs {
   const std::int32_t* blocks = nullptr;  ///< block table of the sequence
   std::int32_t position = 0, tokens = 0;
   const float* k = nullptr;  // [tokens, k_stride], kv_heads · head_dim used
-  const float* v = nullptr;  // [tokens, v_stride], kv_heads · v_dim used
+  const float* v = nullptr;  // [tokens, v_stride], kv_heads · v_dim used; not read when v_in_k
   std::size_t k_stride = 0, v_stride = 0;
 };
 
 /// Causal attention of `tokens` consecutive queries of one sequence, for one kv head and its group of query heads,
-/// over the splits [split_begin, split_end) of kKvSplitTokens tokens each.
+/// over the splits [split_begin, split_end) of kKvSplitTokens tokens each. Latent attention (kv_heads 1) is called with
+/// ranges of its query heads: a head's bits must not depend on which heads or tokens come along.
 struct AttentionArgs {
   KvView kv;
   const std::int32_t* blocks = nullptr;

@@ -69,7 +69,7 @@ void expert_arrays(const ModelConfig& c, std::int32_t rows, StepArrays& a, Width
   for (std::size_t* array : {&a.gate, &a.up, &a.act}) *array = std::max(*array, wide);
   const std::size_t slots = area(rows, m.experts_per_token);
   a.expert_out = area(rows, std::int64_t{m.experts_per_token} * c.hidden);
-  a.scores = area(rows, m.experts);
+  a.scores = area(rows, std::int64_t{2} * m.experts);
   a.slot_weight = slots;
   a.route += 3 * slots + z(m.experts) + 1;
   widest.cover(m.experts_per_token, m.expert_ffn);
@@ -167,7 +167,8 @@ std::size_t step_bytes(const StepArrays& a) {
   add({a.x, a.normed, a.q, a.k, a.v, a.q_low, a.q_nope, a.q_latent, a.latent, a.attended, a.gate, a.up, a.act,
        a.expert_out, a.scores, a.slot_weight, a.logits, a.scratch},
       sizeof(float));
-  add({a.prepared_groups, a.prepared_groups, a.shared_groups, a.shared_groups}, sizeof(float));
+  for (int scale_sum_isum = 0; scale_sum_isum < 3; ++scale_sum_isum)
+    add({a.prepared_groups, a.shared_groups}, sizeof(float));
   add({a.route}, sizeof(std::int32_t));
   add({a.prepared, a.shared_prepared}, sizeof(std::uint16_t));
   add({a.prepared, a.shared_prepared}, sizeof(std::int8_t));

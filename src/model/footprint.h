@@ -51,11 +51,11 @@ struct StepArrays {
   std::size_t attended = 0;                 // f32 [T, heads · v_dim]
   std::size_t gate = 0, up = 0, act = 0;    // f32 [T, ffn], or [S, expert_ffn] and behind it [T, shared ffn]
   std::size_t expert_out = 0;               // f32 [S, hidden]
-  std::size_t scores = 0, slot_weight = 0;  // f32 [T, experts], [T, experts_per_token]
+  std::size_t scores = 0, slot_weight = 0;  // f32 [T, 2 · experts], [S]
   std::size_t route = 0;    // i32: expert of slot, slot of token, row of slot, first slot of expert, head rows
   std::size_t logits = 0;   // f32 [logit_rows, vocab]
   std::size_t scratch = 0;  // f32, all members
-  std::size_t prepared = 0, prepared_groups = 0;  // bf16 and i8 each; f32 scales and sums each
+  std::size_t prepared = 0, prepared_groups = 0;  // values of bf16 and of i8; groups of scale, sum and integer sum
   std::size_t shared_prepared = 0, shared_groups = 0;
 };
 StepArrays step_arrays(const ModelConfig& config, const StepLimits& limits);

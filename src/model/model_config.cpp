@@ -1,5 +1,6 @@
 #include "model/model_config.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "model/limits.h"
@@ -75,11 +76,11 @@ Status validate_attention(const ModelConfig& c) {
 
 Status validate_moe(const MoeConfig& m, std::int32_t layers) {
   HP_TRY_VOID(in_range("expert count", m.experts, 1, limits::kMaxExperts));
-  HP_TRY_VOID(in_range("experts per token", m.experts_per_token, 1, m.experts));
+  HP_TRY_VOID(in_range("experts per token", m.experts_per_token, 1, std::min(m.experts, limits::kMaxExpertsPerToken)));
   HP_TRY_VOID(in_range("expert feed-forward size", m.expert_ffn, 1, limits::kMaxHidden * 4));
   HP_TRY_VOID(in_range("first dense layers", m.first_dense_layers, 0, layers));
   HP_TRY_VOID(in_range("MoE layer step", m.layer_step, 1, layers));
-  HP_TRY_VOID(in_range("expert groups", m.groups, 1, m.experts));
+  HP_TRY_VOID(in_range("expert groups", m.groups, 1, std::min(m.experts, limits::kMaxExpertGroups)));
   HP_TRY_VOID(in_range("expert groups per token", m.groups_per_token, 1, m.groups));
   HP_TRY_VOID(in_range("shared experts", m.shared_experts, 0, 1024));
   if (!std::isfinite(m.weight_scale) || m.weight_scale == 0.0F)

@@ -19,22 +19,18 @@ class CpuExecutor final : public Executor {
         table_(kernels::kernel_table(options.isa)),
         team_(options.threads),
         rope_(build_rope_table(config_.rope, info_.context)),
-        kv_{.block_stride = info_.block_bytes,
-            .dtype = kv_dtype,
-            .block_tokens = info_.block_tokens,
-            .kv_heads = config_.kv_heads,
-            .head_dim = config_.head_dim,
-            .v_dim = config_.v_head_dim} {}
+        kv_(kv_view(config_, kv_dtype, info_.block_tokens)) {
+    kv_.block_stride = info_.block_bytes;
+  }
 
   Status load(const Checkpoint& checkpoint) {
-    HP_TRY(state_, make_run_state(config_, {.rows = info_.max_step_tokens,
-                                            .logit_rows = info_.max_logit_rows,
+    const std::size_t scratch = table_.attention_scratch_floats(widest_attention(config_, kv_, info_.context));
+    HP_TRY(state_, make_run_state(config_, {.limits = {.rows = info_.max_step_tokens,
+                                                       .logit_rows = info_.max_logit_rows,
+                                                       .members = team_.size(),
+                                                       .scratch_floats = scratch},
                                             .blocks = info_.blocks,
-                                            .block_tokens = info_.block_tokens,
-                                            .kv_dtype = kv_.dtype,
-                                            .members = team_.size(),
-                                            .scratch_floats = table_.attention_scratch_floats(
-                                                widest_attention(config_, kv_, info_.context))}));
+                                            .kv = {.dtype = kv_.dtype, .block_tokens = info_.block_tokens}}));
     kv_.base = state_.kv.data();
     HP_TRY(weights_, load_weights(checkpoint, team_));
     return {};
@@ -94,13 +90,7 @@ class CpuExecutor final : public Executor {
   ModelWeights weights_;
 };
 
-Status check_options(const ModelConfig& c, const CpuExecutorOptions& o, DType kv_dtype) {
-  if (c.mla || c.moe) {
-    return fail(
-        ErrorCode::unsupported,
-        "model '{}' ({}) has latent attention or experts: the CPU executor runs dense grouped-query models only",
-        c.name, to_string(c.architecture));
-  }
+Status check_options(const CpuExecutorOptions& o, DType kv_dtype) {
   if (kv_dtype != DType::f32 && kv_dtype != DType::f16 && kv_dtype != DType::bf16) {
     return fail(ErrorCode::invalid_argument, "KV type: expected f32, f16 or bf16, found {}", traits(kv_dtype).name);
   }
@@ -122,14 +112,14 @@ Status check_options(const ModelConfig& c, const CpuExecutorOptions& o, DType kv
 Result<std::unique_ptr<Executor>> make_cpu_executor(Checkpoint& checkpoint, const CpuExecutorOptions& options) {
   const ModelConfig& c = checkpoint.config();
   const DType kv_dtype = options.kv_dtype.value_or(options.isa == kernels::Isa::ref ? DType::f32 : DType::f16);
-  HP_TRY_VOID(check_options(c, options, kv_dtype));
+  HP_TRY_VOID(check_options(options, kv_dtype));
   ExecutorInfo info;
   info.device = fmt::format("cpu {}, {} threads", kernels::to_string(options.isa), options.threads);
   info.weights = checkpoint.fingerprint();
   info.vocab = c.vocab;
   info.context = options.context == 0 ? c.context : std::min(options.context, c.context);
   info.block_tokens = options.block_tokens;
-  info.block_bytes = dense_kv_layer_bytes(c, kv_dtype, options.block_tokens) * static_cast<std::size_t>(c.layers);
+  info.block_bytes = kv_bytes_per_block(c, {.dtype = kv_dtype, .block_tokens = options.block_tokens});
   constexpr std::size_t kMostBlocks = std::size_t{1} << 30;
   info.blocks = options.blocks > 0
                     ? options.blocks

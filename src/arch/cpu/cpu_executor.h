@@ -1,5 +1,5 @@
 // The executor of the CPU: loads a checkpoint into packed weights and runs steps with a team of threads.
-// Dense grouped-query models only; latent attention and experts are refused with an error.
+// Grouped-query and latent attention, dense layers and experts.
 #pragma once
 
 #include <cstddef>

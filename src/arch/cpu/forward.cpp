@@ -2,6 +2,8 @@
 
 #include "arch/cpu/dense_ffn.h"
 #include "arch/cpu/gqa_attention.h"
+#include "arch/cpu/mla_attention.h"
+#include "arch/cpu/moe_ffn.h"
 
 namespace hp {
 namespace {
@@ -33,12 +35,24 @@ void logits(const StepMember& m) {
   m.multiply(s.prepared, s.normed, m.logit_rows, {{w.head, nullptr, s.logits}});
 }
 
+void layer(const StepMember& m, const LayerWeights& w, std::int32_t index) {
+  if (const auto* latent = std::get_if<MlaWeights>(&w.attention)) {
+    mla_attention(m, w.attn_norm, *latent, index);
+  } else {
+    gqa_attention(m, w.attn_norm, std::get<GqaWeights>(w.attention), index);
+  }
+  if (const auto* experts = std::get_if<MoeWeights>(&w.ffn)) {
+    moe_ffn(m, w.ffn_norm, *experts);
+  } else {
+    dense_ffn(m, w.ffn_norm, std::get<FfnWeights>(w.ffn));
+  }
+}
+
 void run(const StepMember& m) {
   embed(m);
   for (std::int32_t l = 0; l < m.config.layers; ++l) {
     const LayerWeights& w = m.model.weights.layers[m.at(l)];
-    gqa_attention(m, w.attn_norm, w.gqa, l);
-    dense_ffn(m, w.ffn_norm, w.ffn);
+    layer(m, w, l);
   }
   logits(m);
 }
@@ -49,8 +63,17 @@ void forward(const CpuModel& model, std::span<const SequenceStep> batch) {
   model.team.run([&](int member) { run(StepMember(model, batch, member)); });
 }
 
+kernels::KvView kv_view(const ModelConfig& config, DType dtype, std::int32_t block_tokens) {
+  if (config.mla.has_value()) return mla_kv_view(config, dtype, block_tokens);
+  return {.dtype = dtype,
+          .block_tokens = block_tokens,
+          .kv_heads = config.kv_heads,
+          .head_dim = config.head_dim,
+          .v_dim = config.v_head_dim};
+}
+
 kernels::AttentionArgs widest_attention(const ModelConfig& config, const kernels::KvView& kv, std::int32_t context) {
-  return widest_gqa_attention(config, kv, context);
+  return config.mla.has_value() ? widest_mla_attention(config, kv, context) : widest_gqa_attention(config, kv, context);
 }
 
 }  // namespace hp

@@ -1,5 +1,5 @@
-// One step of a decoder on the CPU, straight down: embed, layers, logits. The parts are gqa_attention and dense_ffn;
-// the arithmetic is the kernel table's.
+// One step of a decoder on the CPU, straight down: embed, layers, logits. The parts are gqa_attention or
+// mla_attention, and dense_ffn or moe_ffn; the arithmetic is the kernel table's.
 #pragma once
 
 #include <span>
@@ -10,6 +10,9 @@ namespace hp {
 
 /// Runs every member of the team through the step; logits lie in state.logits in the order of the sequences.
 void forward(const CpuModel& model, std::span<const SequenceStep> batch);
+
+/// How one layer's KV lies in a block; base and stride are the caller's.
+kernels::KvView kv_view(const ModelConfig& config, DType dtype, std::int32_t block_tokens);
 
 /// Arguments of the attention of one tile at its widest, for sizing scratch.
 kernels::AttentionArgs widest_attention(const ModelConfig& config, const kernels::KvView& kv, std::int32_t context);

@@ -1,7 +1,5 @@
 #include "arch/cpu/gqa_attention.h"
 
-#include <cmath>
-
 namespace hp {
 namespace {
 
@@ -83,7 +81,7 @@ kernels::AttentionArgs widest_gqa_attention(const ModelConfig& config, const ker
   args.position = std::max(context - kQueryTile, 0);
   args.tokens = std::min(kQueryTile, context);
   args.heads = config.heads;
-  args.scale = 1.0F / std::sqrt(static_cast<float>(config.head_dim));
+  args.scale = static_cast<float>(attention_scale(config));
   args.q_stride = StepMember::cells(config.heads, config.head_dim);
   args.out_stride = StepMember::cells(config.heads, config.v_head_dim);
   args.split_end = (context + kernels::kKvSplitTokens - 1) / kernels::kKvSplitTokens;

@@ -1,11 +1,11 @@
 #include "arch/cpu/run_state.h"
 
-#include <algorithm>
+#include "base/check.h"
 
 namespace hp {
 namespace {
 
-constexpr std::size_t kAlignment = 64;
+static_assert(kernels::kQuantGroup == 32, "model/footprint sizes scales by groups of 32");
 
 // Hands out aligned pieces of one buffer; with a null base it only counts.
 struct Carver {
@@ -14,58 +14,72 @@ struct Carver {
 
   template <typename T>
   void take(T*& out, std::size_t count) {
-    out = base == nullptr ? nullptr : reinterpret_cast<T*>(base + used);
-    used += (count * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
+    out = base == nullptr || count == 0 ? nullptr : reinterpret_cast<T*>(base + used);
+    used += (count * sizeof(T) + kStepAlignment - 1) / kStepAlignment * kStepAlignment;
+  }
+  void take(PreparedRows& out, std::size_t values, std::size_t groups) {
+    take(out.bf16, values);
+    take(out.q8.q, values);
+    take(out.q8.scale, groups);
+    take(out.q8.sum, groups);
+    take(out.q8.isum, groups);
   }
 };
 
-void carve(const ModelConfig& c, const RunStateSizes& sizes, Carver& carver, RunState& s) {
-  const auto count = [](std::int32_t rows, std::int32_t width) {
-    return static_cast<std::size_t>(rows) * static_cast<std::size_t>(width);
-  };
-  const std::int32_t rows = sizes.rows;
-  const std::int32_t hidden_rows = std::max(rows, sizes.logit_rows);
-  const std::int32_t widest = std::max({c.hidden, c.heads * c.v_head_dim, c.ffn});
-  const std::int32_t groups = (widest + kernels::kQuantGroup - 1) / kernels::kQuantGroup;
-  carver.take(s.x, count(rows, c.hidden));
-  carver.take(s.normed, count(hidden_rows, c.hidden));
-  carver.take(s.q, count(rows, c.heads * c.head_dim));
-  carver.take(s.k, count(rows, c.kv_heads * c.head_dim));
-  carver.take(s.v, count(rows, c.kv_heads * c.v_head_dim));
-  carver.take(s.attended, count(rows, c.heads * c.v_head_dim));
-  carver.take(s.gate, count(rows, c.ffn));
-  carver.take(s.up, count(rows, c.ffn));
-  carver.take(s.act, count(rows, c.ffn));
-  carver.take(s.logits, count(sizes.logit_rows, c.vocab));
-  carver.take(s.scratch, s.scratch_stride * static_cast<std::size_t>(sizes.members));
-  carver.take(s.prepared.bf16, count(hidden_rows, widest));
-  carver.take(s.prepared.q8.q, count(hidden_rows, widest));
-  carver.take(s.prepared.q8.scale, count(hidden_rows, groups));
-  carver.take(s.prepared.q8.sum, count(hidden_rows, groups));
-  carver.take(s.prepared.q8.isum, count(hidden_rows, groups));
+void carve(const StepArrays& a, Carver& carver, RunState& s, std::int32_t*& route) {
+  carver.take(s.x, a.x);
+  carver.take(s.normed, a.normed);
+  carver.take(s.q, a.q);
+  carver.take(s.k, a.k);
+  carver.take(s.v, a.v);
+  carver.take(s.q_low, a.q_low);
+  carver.take(s.q_nope, a.q_nope);
+  carver.take(s.q_latent, a.q_latent);
+  carver.take(s.latent, a.latent);
+  carver.take(s.attended, a.attended);
+  carver.take(s.gate, a.gate);
+  carver.take(s.up, a.up);
+  carver.take(s.act, a.act);
+  carver.take(s.expert_out, a.expert_out);
+  carver.take(s.scores, a.scores);
+  carver.take(s.slot_weight, a.slot_weight);
+  carver.take(s.logits, a.logits);
+  carver.take(s.scratch, a.scratch);
+  carver.take(s.prepared, a.prepared, a.prepared_groups);
+  carver.take(s.prepared_shared, a.shared_prepared, a.shared_groups);
+  carver.take(route, a.route);
+}
+
+// The integer arrays, one after the other: their sum is StepArrays::route.
+void carve_route(const ModelConfig& c, const StepLimits& limits, std::int32_t* at, RunState& s) {
+  const auto rows = static_cast<std::size_t>(limits.rows);
+  if (c.moe.has_value()) {
+    const std::size_t slots = rows * static_cast<std::size_t>(c.moe->experts_per_token);
+    s.route = {.expert = at, .slot = at + slots, .row = at + 2 * slots, .first_slot = at + 3 * slots};
+    at += 3 * slots + static_cast<std::size_t>(c.moe->experts) + 1;
+  }
+  if (!c.mla.has_value()) return;
+  s.head_rows = at;
+  s.head_rows_stride = limits.rows;
+  for (std::int32_t h = 0; h < c.heads; ++h)
+    for (std::int32_t t = 0; t < limits.rows; ++t) *at++ = t * c.heads + h;
 }
 
 }  // namespace
 
-std::size_t dense_kv_layer_bytes(const ModelConfig& config, DType dtype, std::int32_t block_tokens) {
-  const auto elements = static_cast<std::size_t>(config.kv_heads) *
-                        static_cast<std::size_t>(config.head_dim + config.v_head_dim) *
-                        static_cast<std::size_t>(block_tokens);
-  return storage_bytes(dtype, elements);
-}
-
 Result<RunState> make_run_state(const ModelConfig& config, const RunStateSizes& sizes) {
   RunState s;
-  constexpr std::size_t kFloatsPerLine = kAlignment / sizeof(float);
-  s.scratch_stride = (sizes.scratch_floats + kFloatsPerLine - 1) / kFloatsPerLine * kFloatsPerLine;
-  Carver counter;
-  carve(config, sizes, counter, s);
-  HP_TRY(s.memory, Buffer::allocate(counter.used));
+  const StepArrays arrays = step_arrays(config, sizes.limits);
+  s.scratch_stride = arrays.scratch / static_cast<std::size_t>(sizes.limits.members);
+  HP_TRY(s.memory, Buffer::allocate(step_bytes(arrays)));
   Carver carver{.base = s.memory.data()};
-  carve(config, sizes, carver, s);
-  s.layer_kv_bytes = dense_kv_layer_bytes(config, sizes.kv_dtype, sizes.block_tokens);
-  const std::size_t block_bytes = s.layer_kv_bytes * static_cast<std::size_t>(config.layers);
-  HP_TRY(s.kv, Buffer::allocate(block_bytes * static_cast<std::size_t>(sizes.blocks)));
+  std::int32_t* route = nullptr;
+  carve(arrays, carver, s, route);
+  HP_CHECK(carver.used == s.memory.size(), "{} bytes carved of {}", carver.used, s.memory.size());
+  carve_route(config, sizes.limits, route, s);
+  s.layer_kv_bytes = storage_bytes(
+      sizes.kv.dtype, kv_elements_per_token_layer(config) * static_cast<std::size_t>(sizes.kv.block_tokens));
+  HP_TRY(s.kv, Buffer::allocate(kv_bytes_per_block(config, sizes.kv) * static_cast<std::size_t>(sizes.blocks)));
   return s;
 }
 

@@ -1,24 +1,22 @@
 // Everything a step writes: activations, prepared operands, KV cache, logits. Allocated once; a step allocates nothing.
+// The sizes are model/footprint's.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include "base/result.h"
 #include "kernels/params.h"
+#include "model/footprint.h"
 #include "model/model_config.h"
 #include "tensor/buffer.h"
 
 namespace hp {
 
 struct RunStateSizes {
-  std::int32_t rows = 0;        ///< most tokens of a step
-  std::int32_t logit_rows = 0;  ///< most logit rows of a step
-  std::int32_t blocks = 0, block_tokens = 16;
-  DType kv_dtype = DType::f16;
-  int members = 1;
-  std::size_t scratch_floats = 0;  ///< of one member
+  StepLimits limits;
+  std::int32_t blocks = 0;
+  KvLayout kv;
 };
 
 /// Activations prepared as operands of products; an array is written when a weight of the product wants its kind.
@@ -27,22 +25,35 @@ struct PreparedRows {
   kernels::Q8Rows q8;
 };
 
+/// Tokens grouped by expert. A slot is one (token, expert) pair; slots of one expert lie together, tokens ascending.
+struct ExpertRoute {
+  std::int32_t* expert = nullptr;      // [T, experts per token], ascending
+  std::int32_t* slot = nullptr;        // [T, experts per token]
+  std::int32_t* row = nullptr;         // [slots]: token of the slot
+  std::int32_t* first_slot = nullptr;  // [experts + 1]
+};
+
+/// The comment gives the shape with T = rows and S = T · experts per token; an architecture's unused arrays are empty.
 struct RunState {
   Buffer memory, kv;
-  // Activations; the comment gives the shape with T = rows.
-  float *x = nullptr, *normed = nullptr;                 // [T, hidden]
-  float *q = nullptr, *k = nullptr, *v = nullptr;        // [T, heads · head_dim], [T, kv_heads · head_dim or v_dim]
-  float* attended = nullptr;                             // [T, heads · v_dim]
-  float *gate = nullptr, *up = nullptr, *act = nullptr;  // [T, ffn]
+  float *x = nullptr, *normed = nullptr;           // [T, hidden]
+  float *q = nullptr, *k = nullptr, *v = nullptr;  // [T, heads · head_dim], [T, kv_heads · dim]; k: [T, latent] in MLA
+  float *q_low = nullptr, *q_nope = nullptr;       // [T, q_lora_rank], [T, heads · nope]
+  float *q_latent = nullptr, *latent = nullptr;    // [T, heads · (kv_lora_rank + rope)], [T, heads · kv_lora_rank]
+  float* attended = nullptr;                       // [T, heads · v_dim]
+  float *gate = nullptr, *up = nullptr, *act = nullptr;  // [T, ffn], or [S, expert_ffn] and behind it [T, shared ffn]
+  float* expert_out = nullptr;                           // [S, hidden]
+  float *scores = nullptr, *slot_weight = nullptr;       // [T, 2 · experts]: logits, then room to choose in; [S]
   float* logits = nullptr;                               // [logit_rows, vocab]
   float* scratch = nullptr;                              // [members, scratch_stride]
   std::size_t scratch_stride = 0;
-  PreparedRows prepared;           // one operand at a time: [T, widest input]
+  PreparedRows prepared;         // one operand at a time: [T, widest input]
+  PreparedRows prepared_shared;  // [T, shared ffn]
+  ExpertRoute route;
+  std::int32_t* head_rows = nullptr;  // [heads, T]: rows of one head in an operand [T · heads, dim] (MLA)
+  std::int32_t head_rows_stride = 0;
   std::size_t layer_kv_bytes = 0;  ///< of one block; a block holds all layers, one after the other
 };
-
-/// Bytes of one layer's share of a KV block.
-std::size_t dense_kv_layer_bytes(const ModelConfig& config, DType dtype, std::int32_t block_tokens);
 
 Result<RunState> make_run_state(const ModelConfig& config, const RunStateSizes& sizes);
 

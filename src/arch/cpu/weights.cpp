@@ -5,96 +5,107 @@
 namespace hp {
 namespace {
 
-constexpr std::size_t kAlignment = 64;
-
-std::int32_t panels_of(std::int32_t n) {
-  return (n + kernels::kPanelColumns - 1) / kernels::kPanelColumns;
-}
-
-struct PackJob {
-  const NamedTensor* tensor;
-  kernels::PackedMatrix* target;
-  std::int32_t n, k;
-  std::size_t offset;
-};
-
-// Two passes: add() lays out the one buffer, pack_all() fills it. Targets must not move in between.
-class Packing {
- public:
-  explicit Packing(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
-
-  Status add(const std::string& name, std::int32_t n, std::int32_t k, kernels::PackedMatrix& target) {
-    HP_TRY(const NamedTensor* tensor, find(name, Shape{n, k}));
-    auto bytes = kernels::packed_bytes(tensor->view.dtype, n, k);
-    if (!bytes) return fail(std::move(bytes).error().with_context(name + " in " + tensor->source));
-    jobs_.push_back({tensor, &target, n, k, total_});
-    total_ += (*bytes + kAlignment - 1) / kAlignment * kAlignment;
-    return {};
-  }
-
-  Status row(const std::string& name, std::int32_t count, FloatRow& out) const {
-    HP_TRY(const NamedTensor* tensor, find(name, Shape{count}));
-    out.resize(static_cast<std::size_t>(count));
-    kernels::dequantize(tensor->view.dtype, tensor->view.data, out.size(), out.data());
-    return {};
-  }
-
-  Result<Buffer> pack_all(ParallelTeam& team) const {
-    HP_TRY(Buffer buffer, Buffer::allocate(total_));
-    for (const PackJob& job : jobs_) {
-      std::byte* const out = buffer.data() + job.offset;
-      team.run([&](int member) {
-        const Range r = split_range(static_cast<std::size_t>(panels_of(job.n)), member, team.size());
-        kernels::pack_panels(job.tensor->view, static_cast<std::int32_t>(r.begin), static_cast<std::int32_t>(r.end),
-                             out);
-      });
-      *job.target = kernels::packed_view(job.tensor->view.dtype, job.n, job.k, out);
-      checkpoint_.release(*job.tensor);
-    }
-    return buffer;
-  }
-
- private:
-  Result<const NamedTensor*> find(const std::string& name, const Shape& shape) const {
-    const NamedTensor* tensor = checkpoint_.find(name);
-    if (tensor == nullptr) {
-      return fail(ErrorCode::corrupt_data, "the checkpoint has no tensor '{}': expected one of shape {}", name,
-                  shape.to_string());
-    }
-    if (tensor->view.shape != shape) {
-      return fail(ErrorCode::corrupt_data, "tensor '{}' in {}: expected shape {}, found {}", name, tensor->source,
-                  shape.to_string(), tensor->view.shape.to_string());
-    }
-    return tensor;
-  }
-
-  const Checkpoint& checkpoint_;
-  std::vector<PackJob> jobs_;
-  std::size_t total_ = 0;
-};
-
-Status add_layer(const ModelConfig& c, int index, Packing& packing, LayerWeights& layer) {
-  const std::string p = "blk." + std::to_string(index) + ".";
+Status add_gqa(const ModelConfig& c, const std::string& p, WeightPacking& packing, GqaWeights& w) {
   const std::int32_t q_out = c.heads * c.head_dim, k_out = c.kv_heads * c.head_dim, v_out = c.kv_heads * c.v_head_dim;
-  HP_TRY_VOID(packing.row(p + "attn_norm.weight", c.hidden, layer.attn_norm));
-  HP_TRY_VOID(packing.row(p + "ffn_norm.weight", c.hidden, layer.ffn_norm));
   if (c.qk_norm) {
-    HP_TRY_VOID(packing.row(p + "attn_q_norm.weight", c.head_dim, layer.gqa.q_norm));
-    HP_TRY_VOID(packing.row(p + "attn_k_norm.weight", c.head_dim, layer.gqa.k_norm));
+    HP_TRY_VOID(packing.row(p + "attn_q_norm.weight", c.head_dim, w.q_norm));
+    HP_TRY_VOID(packing.row(p + "attn_k_norm.weight", c.head_dim, w.k_norm));
   }
   if (c.qkv_bias) {
-    HP_TRY_VOID(packing.row(p + "attn_q.bias", q_out, layer.gqa.q_bias));
-    HP_TRY_VOID(packing.row(p + "attn_k.bias", k_out, layer.gqa.k_bias));
-    HP_TRY_VOID(packing.row(p + "attn_v.bias", v_out, layer.gqa.v_bias));
+    HP_TRY_VOID(packing.row(p + "attn_q.bias", q_out, w.q_bias));
+    HP_TRY_VOID(packing.row(p + "attn_k.bias", k_out, w.k_bias));
+    HP_TRY_VOID(packing.row(p + "attn_v.bias", v_out, w.v_bias));
   }
-  HP_TRY_VOID(packing.add(p + "attn_q.weight", q_out, c.hidden, layer.gqa.q));
-  HP_TRY_VOID(packing.add(p + "attn_k.weight", k_out, c.hidden, layer.gqa.k));
-  HP_TRY_VOID(packing.add(p + "attn_v.weight", v_out, c.hidden, layer.gqa.v));
-  HP_TRY_VOID(packing.add(p + "attn_output.weight", c.hidden, c.heads * c.v_head_dim, layer.gqa.o));
-  HP_TRY_VOID(packing.add(p + "ffn_gate.weight", c.ffn, c.hidden, layer.ffn.gate));
-  HP_TRY_VOID(packing.add(p + "ffn_up.weight", c.ffn, c.hidden, layer.ffn.up));
-  HP_TRY_VOID(packing.add(p + "ffn_down.weight", c.hidden, c.ffn, layer.ffn.down));
+  HP_TRY_VOID(packing.matrix(p + "attn_q.weight", q_out, c.hidden, w.q));
+  HP_TRY_VOID(packing.matrix(p + "attn_k.weight", k_out, c.hidden, w.k));
+  HP_TRY_VOID(packing.matrix(p + "attn_v.weight", v_out, c.hidden, w.v));
+  return packing.matrix(p + "attn_output.weight", c.hidden, c.heads * c.v_head_dim, w.o);
+}
+
+// One tensor [heads · (nope + v), rank] or two, cut into the matrices of every head.
+Status add_kv_b(const ModelConfig& c, const std::string& p, bool split, WeightPacking& packing, MlaWeights& w) {
+  const MlaConfig& a = *c.mla;
+  w.k_b.resize(static_cast<std::size_t>(c.heads));
+  w.v_b.resize(static_cast<std::size_t>(c.heads));
+  const auto cut = [&](const char* name, std::vector<kernels::PackedMatrix>& heads, std::int32_t stride,
+                       MatrixSlice slice) -> Status {
+    for (kernels::PackedMatrix& head : heads) {
+      HP_TRY_VOID(packing.slice(p + name, slice, head));
+      slice.first_row += stride;
+    }
+    return {};
+  };
+  if (split) {
+    HP_TRY_VOID(cut("attn_k_b.weight", w.k_b, a.kv_lora_rank, {.n = a.kv_lora_rank, .k = a.qk_nope_dim}));
+    return cut("attn_v_b.weight", w.v_b, a.v_dim, {.n = a.v_dim, .k = a.kv_lora_rank});
+  }
+  const std::int32_t stride = a.qk_nope_dim + a.v_dim;
+  HP_TRY_VOID(cut("attn_kv_b.weight", w.k_b, stride, {.n = a.kv_lora_rank, .k = a.qk_nope_dim, .transposed = true}));
+  return cut("attn_kv_b.weight", w.v_b, stride, {.first_row = a.qk_nope_dim, .n = a.v_dim, .k = a.kv_lora_rank});
+}
+
+Status add_mla(const ModelConfig& c, const std::string& p, bool split_kv_b, WeightPacking& packing, MlaWeights& w) {
+  const MlaConfig& a = *c.mla;
+  const std::int32_t q_out = c.heads * (a.qk_nope_dim + a.qk_rope_dim);
+  if (a.q_lora_rank > 0) {
+    HP_TRY_VOID(packing.row(p + "attn_q_a_norm.weight", a.q_lora_rank, w.q_a_norm));
+    HP_TRY_VOID(packing.matrix(p + "attn_q_a.weight", a.q_lora_rank, c.hidden, w.q_a));
+    HP_TRY_VOID(packing.matrix(p + "attn_q_b.weight", q_out, a.q_lora_rank, w.q));
+  } else {
+    HP_TRY_VOID(packing.matrix(p + "attn_q.weight", q_out, c.hidden, w.q));
+  }
+  HP_TRY_VOID(packing.row(p + "attn_kv_a_norm.weight", a.kv_lora_rank, w.kv_a_norm));
+  HP_TRY_VOID(packing.matrix(p + "attn_kv_a_mqa.weight", a.kv_lora_rank + a.qk_rope_dim, c.hidden, w.kv_a));
+  HP_TRY_VOID(add_kv_b(c, p, split_kv_b, packing, w));
+  return packing.matrix(p + "attn_output.weight", c.hidden, c.heads * a.v_dim, w.o);
+}
+
+Status add_ffn(const std::string& p, const std::string& suffix, std::int32_t ffn, std::int32_t hidden,
+               WeightPacking& packing, FfnWeights& w) {
+  HP_TRY_VOID(packing.matrix(p + "ffn_gate" + suffix + ".weight", ffn, hidden, w.gate));
+  HP_TRY_VOID(packing.matrix(p + "ffn_up" + suffix + ".weight", ffn, hidden, w.up));
+  return packing.matrix(p + "ffn_down" + suffix + ".weight", hidden, ffn, w.down);
+}
+
+Status add_experts(const ModelConfig& c, const std::string& name, bool merged, std::int32_t n, std::int32_t k,
+                   WeightPacking& packing, MoeWeights& w, kernels::PackedMatrix FfnWeights::*part) {
+  for (std::int32_t e = 0; e < c.moe->experts; ++e) {
+    kernels::PackedMatrix& target = w.experts[static_cast<std::size_t>(e)].*part;
+    if (merged) {
+      HP_TRY_VOID(packing.slice(name, {.first_row = std::int64_t{e} * n, .n = n, .k = k}, target));
+    } else {
+      HP_TRY_VOID(packing.matrix(expert_tensor_name(name, e), n, k, target));
+    }
+  }
   return {};
+}
+
+Status add_moe(const ModelConfig& c, const std::string& p, bool merged, WeightPacking& packing, MoeWeights& w) {
+  const MoeConfig& m = *c.moe;
+  w.experts.resize(static_cast<std::size_t>(m.experts));
+  HP_TRY_VOID(packing.slice(p + "ffn_gate_inp.weight", {.n = m.experts, .k = c.hidden, .as_floats = true}, w.router));
+  if (m.has_score_bias) HP_TRY_VOID(packing.row(p + "exp_probs_b.bias", m.experts, w.score_bias));
+  HP_TRY_VOID(
+      add_experts(c, p + "ffn_gate_exps.weight", merged, m.expert_ffn, c.hidden, packing, w, &FfnWeights::gate));
+  HP_TRY_VOID(add_experts(c, p + "ffn_up_exps.weight", merged, m.expert_ffn, c.hidden, packing, w, &FfnWeights::up));
+  HP_TRY_VOID(
+      add_experts(c, p + "ffn_down_exps.weight", merged, c.hidden, m.expert_ffn, packing, w, &FfnWeights::down));
+  if (m.shared_experts == 0) return {};
+  return add_ffn(p, "_shexp", m.shared_experts * m.expert_ffn, c.hidden, packing, w.shared.emplace());
+}
+
+Status add_layer(const ModelConfig& c, TensorForms forms, std::int32_t index, WeightPacking& packing,
+                 LayerWeights& layer) {
+  const std::string p = "blk." + std::to_string(index) + ".";
+  HP_TRY_VOID(packing.row(p + "attn_norm.weight", c.hidden, layer.attn_norm));
+  HP_TRY_VOID(packing.row(p + "ffn_norm.weight", c.hidden, layer.ffn_norm));
+  if (c.mla.has_value()) {
+    HP_TRY_VOID(add_mla(c, p, forms.split_kv_b, packing, layer.attention.emplace<MlaWeights>()));
+  } else {
+    HP_TRY_VOID(add_gqa(c, p, packing, layer.attention.emplace<GqaWeights>()));
+  }
+  if (c.is_moe_layer(index)) return add_moe(c, p, forms.merged_experts, packing, layer.ffn.emplace<MoeWeights>());
+  return add_ffn(p, "", c.ffn, c.hidden, packing, layer.ffn.emplace<FfnWeights>());
 }
 
 }  // namespace
@@ -103,21 +114,13 @@ Result<ModelWeights> load_weights(const Checkpoint& checkpoint, ParallelTeam& te
   const ModelConfig& c = checkpoint.config();
   ModelWeights weights;
   weights.layers.resize(static_cast<std::size_t>(c.layers));
-  Packing packing(checkpoint);
-  HP_TRY_VOID(packing.add("token_embd.weight", c.vocab, c.hidden, weights.embedding));
+  WeightPacking packing(checkpoint);
+  HP_TRY_VOID(packing.matrix("token_embd.weight", c.vocab, c.hidden, weights.embedding));
   const bool own_head = checkpoint.find("output.weight") != nullptr;
-  if (!own_head && !c.tied_embeddings) {
-    return fail(
-        ErrorCode::corrupt_data,
-        "the checkpoint has no tensor 'output.weight', and its embeddings are not tied: the file is incomplete");
-  }
-  if (own_head) {
-    HP_TRY_VOID(packing.add("output.weight", c.vocab, c.hidden, weights.head));
-  }
+  if (own_head) HP_TRY_VOID(packing.matrix("output.weight", c.vocab, c.hidden, weights.head));
   HP_TRY_VOID(packing.row("output_norm.weight", c.hidden, weights.output_norm));
-  for (int i = 0; i < c.layers; ++i) {
-    HP_TRY_VOID(add_layer(c, i, packing, weights.layers[static_cast<std::size_t>(i)]));
-  }
+  for (std::int32_t i = 0; i < c.layers; ++i)
+    HP_TRY_VOID(add_layer(c, checkpoint.forms(), i, packing, weights.layers[static_cast<std::size_t>(i)]));
   HP_TRY(weights.packed, packing.pack_all(team));
   if (!own_head) weights.head = weights.embedding;
   return weights;

@@ -1,12 +1,12 @@
-// A decoder's weights in memory: every matrix packed for the kernels, norms and biases as floats. Owns the
-// packed bytes; knows nothing of steps.
+// A decoder's weights in memory: every matrix packed for the kernels, norms and biases as floats. Owns the packed
+// bytes; knows nothing of steps.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
-#include <string_view>
+#include <optional>
+#include <variant>
 #include <vector>
 
+#include "arch/cpu/weight_packing.h"
 #include "base/result.h"
 #include "base/thread_pool.h"
 #include "kernels/kernel_table.h"
@@ -14,9 +14,6 @@
 #include "tensor/buffer.h"
 
 namespace hp {
-
-/// A row of floats; empty when the model does not have it.
-using FloatRow = std::vector<float>;
 
 struct GqaWeights {
   FloatRow q_norm, k_norm;          // [head_dim], empty without q/k norm
@@ -27,15 +24,32 @@ struct GqaWeights {
   kernels::PackedMatrix o;          // [hidden, heads · v_dim]
 };
 
+struct MlaWeights {
+  FloatRow q_a_norm, kv_a_norm;            // [q_lora_rank], [kv_lora_rank]
+  kernels::PackedMatrix q_a;               // [q_lora_rank, hidden]; n is 0 without a low-rank query
+  kernels::PackedMatrix q;                 // [heads · (nope + rope), q_lora_rank or hidden]
+  kernels::PackedMatrix kv_a;              // [kv_lora_rank + rope, hidden]
+  std::vector<kernels::PackedMatrix> k_b;  // per head [kv_lora_rank, nope]: queries into the latent space
+  std::vector<kernels::PackedMatrix> v_b;  // per head [v_dim, kv_lora_rank]: values out of it
+  kernels::PackedMatrix o;                 // [hidden, heads · v_dim]
+};
+
 struct FfnWeights {
   kernels::PackedMatrix gate, up;  // [ffn, hidden]
   kernels::PackedMatrix down;      // [hidden, ffn]
 };
 
+struct MoeWeights {
+  kernels::PackedMatrix router;  // [experts, hidden], f32
+  FloatRow score_bias;           // [experts], empty without
+  std::vector<FfnWeights> experts;
+  std::optional<FfnWeights> shared;
+};
+
 struct LayerWeights {
   FloatRow attn_norm, ffn_norm;  // [hidden]
-  GqaWeights gqa;
-  FfnWeights ffn;
+  std::variant<GqaWeights, MlaWeights> attention;
+  std::variant<FfnWeights, MoeWeights> ffn;
 };
 
 struct ModelWeights {

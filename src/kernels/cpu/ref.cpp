@@ -185,7 +185,7 @@ void kv_write(const KvWriteArgs& a) {
         store(a.kv.dtype, block, k_at(a.kv, h) + d * bt + position % bt,
               a.k[t * a.k_stride + h * z(a.kv.head_dim) + d]);
       }
-      for (std::size_t d = 0; d < z(a.kv.v_dim); ++d) {
+      for (std::size_t d = 0; d < (a.kv.v_in_k ? 0 : z(a.kv.v_dim)); ++d) {
         const std::size_t at = v_at(a.kv, h) + position % bt * z(a.kv.v_dim) + d;
         store(a.kv.dtype, block, at, a.v[t * a.v_stride + h * z(a.kv.v_dim) + d]);
       }
@@ -216,7 +216,9 @@ void attend_split(const AttentionArgs& a, const float* q, std::size_t begin, std
   const std::size_t bt = z(a.kv.block_tokens);
   const std::size_t v_dim = z(a.kv.v_dim);
   const std::size_t k_first = k_at(a.kv, z(a.kv_head));
-  const std::size_t v_first = v_at(a.kv, z(a.kv_head));
+  const std::size_t v_first = a.kv.v_in_k ? k_first : v_at(a.kv, z(a.kv_head));
+  // Elements from one token's or one dimension's value to the next.
+  const std::size_t token_step = a.kv.v_in_k ? 1 : v_dim, dim_step = a.kv.v_in_k ? bt : 1;
   out.max = kMinusInf;
   out.sum = 0.0F;
   std::fill_n(out.values, v_dim, 0.0F);
@@ -231,7 +233,7 @@ void attend_split(const AttentionArgs& a, const float* q, std::size_t begin, std
     const std::byte* block = block_at(a.kv, a.blocks, p);
     const float w = std::exp(scores[p - begin] - out.max);
     out.sum += w;
-    for (std::size_t d = 0; d < v_dim; ++d) out.values[d] += w * load(a.kv.dtype, block, v_first + p % bt * v_dim + d);
+    for (std::size_t d = 0; d < v_dim; ++d) out.values[d] += w * load(a.kv.dtype, block, v_first + p % bt * token_step + d * dim_step);
   }
 }
 
