@@ -38,11 +38,23 @@ struct ChatTool {
 
 struct Conversation {
   std::vector<ChatMessage> messages;
-  std::vector<ChatTool> tools;
-  std::optional<bool> thinking;  ///< empty: the family's default
+  std::vector<ChatTool> tools;   ///< what the template shows the model: leave out for tool_choice none
+  std::optional<bool> thinking;  ///< empty: the family's default; without effect on families that cannot choose
 };
 
-enum class ChatFamily { chatml, llama3, deepseek_llm, deepseek_v2, deepseek_v3, deepseek_r1, deepseek_v31 };
+/// chatml: also Qwen2 and Qwen2.5. deepseek_v3: also V2.5 and V3-0324. deepseek_r1: also the distills of January 2025;
+/// deepseek_r1_0528: also R1-0528-Qwen3-8B.
+enum class ChatFamily {
+  chatml,
+  qwen3,
+  llama3,
+  deepseek_llm,
+  deepseek_v2,
+  deepseek_v3,
+  deepseek_r1,
+  deepseek_r1_0528,
+  deepseek_v31
+};
 std::string_view to_string(ChatFamily family);
 
 /// A prompt in pieces: a literal piece is exactly one special token of the template; all other text, the template's own
@@ -55,11 +67,24 @@ struct PromptPiece {
 /// Which family a chat template or the special tokens of a vocabulary belong to; an error lists the known ones.
 Result<ChatFamily> detect_chat_family(const Tokenizer& tokenizer);
 
-/// The conversation, opened for the assistant's next turn.
+/// How a model of the family writes tool calls; none: it was never taught to.
+enum class ToolSyntax { none, qwen, deepseek_v3, deepseek_v31 };
+ToolSyntax tool_syntax(ChatFamily family);
+/// The answer to `conversation` begins inside of the reasoning: the prompt ends with an open <think>.
+bool opens_in_reasoning(ChatFamily family, const Conversation& conversation);
+/// The family's models may write <think>…</think> before the answer.
+bool may_reason(ChatFamily family);
+
+/// The conversation, opened for the assistant's next turn, or its last message left open for `prefix`. An
+/// invalid_argument error names the message or the parameter that the family has no words for.
 Result<std::vector<PromptPiece>> render_chat(ChatFamily family, const Conversation& conversation);
 
 /// render_chat, then tokens. A default system message that the tokenizer's template has (SmolLM2, Qwen2) is put first.
 Result<std::vector<TokenId>> encode_chat(ChatFamily family, const Conversation& conversation,
                                          const Tokenizer& tokenizer);
+
+/// A fill-in-the-middle prompt: the model writes what belongs between the two.
+Result<std::vector<TokenId>> encode_fill_in(std::string_view prefix, std::string_view suffix,
+                                            const Tokenizer& tokenizer);
 
 }  // namespace hp

@@ -34,11 +34,51 @@ TEST(Chat, Templates) {
             "<｜Assistant｜><think>");
 }
 
-TEST(Chat, RefusesToolsAndEmptyConversations) {
-  EXPECT_EQ(render_chat(ChatFamily::chatml, {}).error().code, ErrorCode::invalid_argument);
+TEST(Chat, RefusesWhatAFamilyHasNoWordsFor) {
+  EXPECT_EQ(render_chat(ChatFamily::chatml, {}).error().where, "messages");
   Conversation conversation = greeting("hi");
-  conversation.tools.push_back({.name = "f"});
-  EXPECT_EQ(render_chat(ChatFamily::chatml, conversation).error().code, ErrorCode::unsupported);
+  conversation.tools.push_back({.name = "f", .raw = "{}"});
+  EXPECT_EQ(render_chat(ChatFamily::llama3, conversation).error().where, "tools");
+  EXPECT_TRUE(render_chat(ChatFamily::chatml, conversation));
+  conversation = greeting("hi");
+  conversation.messages.push_back({.role = ChatRole::tool, .content = "42", .tool_call_id = "1"});
+  EXPECT_EQ(render_chat(ChatFamily::deepseek_v2, conversation).error().where, "messages[1]");
+  conversation.messages[1] = {.role = ChatRole::user, .content = "x", .prefix = true};
+  EXPECT_EQ(render_chat(ChatFamily::deepseek_v2, conversation).error().where, "messages[1].prefix");
+}
+
+TEST(Chat, OpensInReasoningExactlyWhenThePromptDoes) {
+  for (const ChatFamily family : {ChatFamily::chatml, ChatFamily::qwen3, ChatFamily::deepseek_v3,
+                                  ChatFamily::deepseek_r1, ChatFamily::deepseek_r1_0528, ChatFamily::deepseek_v31}) {
+    for (const std::optional<bool> thinking : {std::optional<bool>(), std::optional(false), std::optional(true)}) {
+      for (const int tail : {0, 1, 2}) {  // a question, an answer to continue, a tool's answer
+        Conversation conversation = greeting("hi");
+        conversation.thinking = thinking;
+        if (tail == 1) conversation.messages.push_back({.role = ChatRole::assistant, .content = "x", .prefix = true});
+        if (tail == 2) {
+          conversation.messages.push_back(
+              {.role = ChatRole::assistant, .tool_calls = {{.id = "1", .name = "f", .arguments = "{}"}}});
+          conversation.messages.push_back({.role = ChatRole::tool, .content = "42", .tool_call_id = "1"});
+        }
+        const std::string prompt = joined(family, conversation);
+        const std::size_t open = prompt.rfind("<think>");
+        const bool is_open = open != std::string::npos && prompt.find("</think>", open) == std::string::npos;
+        EXPECT_EQ(opens_in_reasoning(family, conversation), is_open) << to_string(family) << " " << prompt;
+      }
+    }
+  }
+}
+
+TEST(Chat, FillsInWithTheFamilysTokens) {
+  TokenizerSource source;
+  source.pre = PreTokenizer::gpt2;
+  source.tokens = {"a", "b", "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"};
+  source.types = {TokenType::normal, TokenType::normal, TokenType::control, TokenType::control, TokenType::control};
+  const auto tokenizer = Tokenizer::build(source);
+  ASSERT_TRUE(tokenizer);
+  EXPECT_EQ(encode_fill_in("a", "b", *tokenizer).value(), (std::vector<TokenId>{2, 0, 3, 1, 4}));
+  source.types[4] = TokenType::normal;
+  EXPECT_EQ(encode_fill_in("a", "b", Tokenizer::build(source).value()).error().where, "suffix");
 }
 
 TEST(Chat, UserTextIsNeverSpecialAndTheDefaultSystemMessageComesFirst) {
