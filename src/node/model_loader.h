@@ -1,0 +1,50 @@
+// A model path made ready to run: checkpoint, tokenizer, chat family, executor. Knows no server: `homeport run` and
+// `bench` start here too. Reads whole files and takes seconds to minutes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "arch/executor.h"
+#include "base/result.h"
+#include "model/model_config.h"
+#include "text/chat.h"
+#include "text/tokenizer.h"
+
+namespace hp {
+
+struct LoadOptions {
+  std::filesystem::path path;          ///< a .gguf file or a folder with config.json and *.safetensors
+  std::string isa = "auto";            ///< auto, ref, avx2, avx512, amx
+  int threads = 0;                     ///< compute threads; 0: as many as this process may run at once
+  std::string kv_dtype;                ///< f32, f16, bf16; empty: f32 on ref, f16 elsewhere
+  std::size_t kv_bytes = 0;            ///< 0: kDefaultKvBytes
+  std::int32_t context = 0;            ///< most tokens of a sequence; 0: the model's own
+  std::int32_t max_step_tokens = 512;  ///< prompt and answer tokens of one step
+  std::int32_t max_running = 64;       ///< sequences of one step
+};
+
+/// A model that can run. Moves; the tokenizer is shared with everything that reads tokens.
+struct NodeModel {
+  ModelConfig config;
+  std::string name;         ///< what /v1/models shows unless told otherwise: the file's or folder's stem
+  std::string fingerprint;  ///< of the weights
+  std::shared_ptr<const Tokenizer> tokenizer;
+  std::optional<ChatFamily> family;  ///< empty: only plain completions; `no_chat` says why
+  std::string no_chat;
+  std::vector<TokenId> stop_tokens;  ///< every token that ends an answer
+  std::unique_ptr<Executor> executor;
+};
+
+/// An error names the file and what to do.
+Result<NodeModel> load_model(const LoadOptions& options);
+
+/// The tokenizer alone, for tools.
+Result<Tokenizer> load_tokenizer(const std::filesystem::path& path);
+
+}  // namespace hp

@@ -1,0 +1,192 @@
+// The node's life: listen, load, serve, drain, stop. Order of destruction: servers, tasks, engine, loops.
+#include "node/node_server.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <ctime>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "base/log.h"
+#include "net/http_server.h"
+#include "node/limits.h"
+#include "node/node_state.h"
+#include "node/routes.h"
+
+namespace hp {
+namespace {
+
+class LocalNode final : public NodeServer {
+ public:
+  explicit LocalNode(NodeOptions options) : node_(std::move(options)) {}
+  ~LocalNode() override { LocalNode::stop(); }
+  LocalNode(const LocalNode&) = delete;
+  LocalNode& operator=(const LocalNode&) = delete;
+
+  Status listen();
+  Status serve(NodeModel model);
+
+  [[nodiscard]] std::uint16_t port() const override { return port_; }
+  [[nodiscard]] std::uint16_t admin_port() const override { return 0; }
+  [[nodiscard]] const std::string& model_name() const override { return node_.names.front(); }
+  [[nodiscard]] bool ready() const override { return node_.phase == NodePhase::ready; }
+  [[nodiscard]] MetricsRegistry& metrics() override { return node_.metrics; }
+  void begin_drain() override;
+  Status wait() override;
+  void stop() override;
+
+ private:
+  void supervise();
+  void drain_to_end();
+  void end(Status status);
+
+  NodeState node_;
+  std::vector<std::unique_ptr<net::HttpServer>> servers_;
+  std::uint16_t port_ = 0;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool draining_ = false, ended_ = false, stopped_ = false;
+  Status outcome_;
+  std::thread supervisor_;
+};
+
+Status LocalNode::listen() {
+  const NodeOptions& o = node_.options;
+  const bool is_unix = o.address.starts_with("unix:");
+  const int count = is_unix ? 1 : std::clamp(o.http_threads, 1, kMaxHttpThreads);
+  std::vector<net::EventLoop*> loops;
+  for (int i = 0; i < count; ++i) {
+    node_.loops.push_back(net::EventLoop::create());
+    loops.push_back(node_.loops.back().get());
+  }
+  node_.hub = std::make_unique<StreamHub>(loops);
+  node_.tasks = std::make_unique<TaskQueue>(kTaskThreads, kMaxQueuedTasks);
+  net::ServerOptions s{.address = o.address,
+                       .port = o.port,
+                       .reuse_port = count > 1,
+                       .max_connections = std::max<std::size_t>(1, o.max_connections / static_cast<std::size_t>(count)),
+                       .max_body_bytes = o.max_body_bytes,
+                       .header_timeout = o.header_timeout,
+                       .body_timeout = o.body_timeout,
+                       .idle_timeout = o.idle_timeout,
+                       .write_timeout = o.write_timeout};
+  for (std::size_t i = 0; i < loops.size(); ++i) {
+    s.loop = loops[i];
+    HP_TRY(auto server, net::HttpServer::start(
+                            s,
+                            [this, i](net::HttpRequest request, std::shared_ptr<net::ResponseWriter> writer) {
+                              route(node_, i, std::move(request), writer);
+                            },
+                            node_.metrics));
+    s.port = port_ = server->port();
+    servers_.push_back(std::move(server));
+  }
+  return {};
+}
+
+Status LocalNode::serve(NodeModel model) {
+  const NodeOptions& o = node_.options;
+  node_.names = o.served_names.empty() ? std::vector<std::string>{model.name} : o.served_names;
+  node_.created = std::time(nullptr);
+  auto executor = std::move(model.executor);
+  node_.model = std::move(model);
+  node_.engine = std::make_unique<Engine>(std::move(executor), *node_.hub,
+                                          EngineOptions{.max_step_tokens = o.model.max_step_tokens,
+                                                        .max_running = o.model.max_running,
+                                                        .max_waiting = o.max_waiting,
+                                                        .prefix_cache = o.prefix_cache},
+                                          node_.clock);
+  node_.phase.store(NodePhase::ready, std::memory_order_release);
+  supervisor_ = std::thread([this] { supervise(); });
+  return {};
+}
+
+void LocalNode::begin_drain() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (draining_ || ended_) return;
+    draining_ = true;
+    NodePhase expected = NodePhase::ready;
+    node_.phase.compare_exchange_strong(expected, NodePhase::draining);
+  }
+  changed_.notify_all();
+}
+
+/// Waits for a drain, and looks now and then whether the device is still there.
+void LocalNode::supervise() {
+  std::unique_lock lock(mutex_);
+  while (!draining_ && !ended_) {
+    changed_.wait_for(lock, kSupervisePeriod, [this] { return draining_ || ended_; });
+    if (node_.engine->stats().failed_steps == 0) continue;
+    node_.phase = NodePhase::failed;
+    lock.unlock();
+    return end(fail(ErrorCode::unavailable, "the device is lost: restart the node"));
+  }
+  lock.unlock();
+  if (!ended_) drain_to_end();
+}
+
+void LocalNode::drain_to_end() {
+  const NodeOptions& o = node_.options;
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, o.drain_grace, [this] { return ended_; });
+  node_.refuse_new = true;
+  const TimePoint last = node_.clock.now() + o.drain_time;
+  while (!ended_ && node_.active > 0 && node_.clock.now() < last)
+    changed_.wait_for(lock, kDrainPoll, [this] { return ended_; });
+  const std::int32_t left = node_.active;
+  lock.unlock();
+  if (left > 0) log::warn("drain: {} requests did not finish in {} ms and are cut", left, o.drain_time.count());
+  end({});
+}
+
+void LocalNode::end(Status status) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!ended_) outcome_ = std::move(status);
+    ended_ = true;
+  }
+  changed_.notify_all();
+}
+
+Status LocalNode::wait() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return ended_; });
+  return outcome_;
+}
+
+void LocalNode::stop() {
+  end({});
+  {
+    const std::lock_guard lock(mutex_);
+    if (std::exchange(stopped_, true)) return;
+  }
+  if (supervisor_.joinable()) supervisor_.join();
+  servers_.clear();
+  node_.tasks.reset();
+  node_.engine.reset();
+  node_.loops.clear();
+  node_.hub.reset();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<NodeServer>> start_node(const NodeOptions& options,
+                                               const std::function<void(std::uint16_t port)>& on_listening) {
+  auto node = std::make_unique<LocalNode>(options);
+  HP_TRY_VOID(node->listen());
+  if (on_listening) on_listening(node->port());
+  HP_TRY(NodeModel model, load_model(options.model));
+  HP_TRY_VOID(node->serve(std::move(model)));
+  return std::unique_ptr<NodeServer>(std::move(node));
+}
+
+Result<std::unique_ptr<NodeServer>> start_node(const NodeOptions& options, NodeModel model) {
+  auto node = std::make_unique<LocalNode>(options);
+  HP_TRY_VOID(node->listen());
+  HP_TRY_VOID(node->serve(std::move(model)));
+  return std::unique_ptr<NodeServer>(std::move(node));
+}
+
+}  // namespace hp

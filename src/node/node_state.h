@@ -1,0 +1,49 @@
+// What the parts of one node share. Built by node_server.cpp; the model's members are written before `phase` leaves
+// `loading` and only read after.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/metrics.h"
+#include "base/thread_pool.h"
+#include "engine/engine.h"
+#include "net/event_loop.h"
+#include "node/node_server.h"
+#include "node/stream_hub.h"
+
+namespace hp {
+
+enum class NodePhase : std::uint8_t { loading, ready, draining, failed };
+
+struct NodeState {
+  explicit NodeState(NodeOptions o) : options(std::move(o)) {}
+
+  const NodeOptions options;
+  SteadyClock clock;
+  MetricsRegistry metrics;
+  std::vector<std::unique_ptr<net::EventLoop>> loops;  ///< before everything that posts to them
+  std::unique_ptr<StreamHub> hub;
+  std::unique_ptr<TaskQueue> tasks;  ///< parsing and tokenizing of large requests
+
+  NodeModel model;  ///< without its executor, which the engine owns
+  std::vector<std::string> names;
+  std::int64_t created = 0;  ///< when the model was ready, seconds since 1970
+  std::unique_ptr<Engine> engine;
+
+  std::atomic<NodePhase> phase{NodePhase::loading};
+  std::atomic<bool> refuse_new{false};  ///< draining, and the grace for load balancers is over
+  std::atomic<std::int32_t> active{0};  ///< requests being answered
+
+  /// A model is there and answers may be begun or finished.
+  [[nodiscard]] bool has_model() const {
+    const NodePhase p = phase.load(std::memory_order_acquire);
+    return p == NodePhase::ready || p == NodePhase::draining;
+  }
+};
+
+}  // namespace hp
