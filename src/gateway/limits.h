@@ -26,6 +26,8 @@ inline constexpr milliseconds kStallMin{1'000};
 inline constexpr milliseconds kStallMax{20'000};
 inline constexpr milliseconds kStallUnknown{10'000};  ///< until the node's pace is known
 
+inline constexpr milliseconds kHandBackAfter{10'000};  ///< a better group must be usable so long to get the load back
+
 inline constexpr std::size_t kPrefixWays = 4;             ///< nodes remembered for one prefix
 inline constexpr std::size_t kPrefixSets = 1 << 14;       ///< 64 Ki entries of 16 bytes
 inline constexpr std::size_t kPrefixMaxBytes = 64 << 10;  ///< of the prompt's text that are looked at

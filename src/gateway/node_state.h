@@ -1,0 +1,36 @@
+// One node as the table keeps it. Private to node_table*.cpp.
+#pragma once
+
+#include "gateway/node_table.h"
+
+namespace hp::gateway {
+
+struct NodeTable::Node {
+  explicit Node(NodeConfig c, MetricsRegistry& metrics)
+      : config(std::move(c)),
+        name_hash(hash_text(config.name)),
+        dispatched(
+            metrics.counter("homeport_gateway_dispatched_total", "Requests sent to a node", {{"node", config.name}})),
+        load(metrics.gauge("homeport_gateway_node_load_tokens", "Outstanding tokens, counted at dispatch",
+                           {{"node", config.name}})),
+        up(metrics.gauge("homeport_gateway_node_usable", "1: the node gets requests", {{"node", config.name}})),
+        trips(metrics.counter("homeport_gateway_node_trips_total", "Times a node was declared dead",
+                              {{"node", config.name}})) {}
+  NodeConfig config;
+  std::uint64_t name_hash;
+  Breaker breaker;
+  std::vector<std::string> models;
+  std::int64_t load_tokens = 0, requests = 0;
+  bool ready = false, draining = false, removed = false;
+  TimePoint ready_since{}, resting_until{};
+  std::atomic<double> pace_ms{0};  // longest recent pause, halving every kPaceHalfLife from pace_at on
+  std::atomic<std::int64_t> pace_at{0};
+  std::atomic<std::uint32_t> epoch{0};
+  std::atomic<std::int64_t> touched{0};
+  Counter& dispatched;
+  Gauge& load;
+  Gauge& up;
+  Counter& trips;
+};
+
+}  // namespace hp::gateway

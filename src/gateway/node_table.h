@@ -1,0 +1,115 @@
+// Every node behind the gateway: what the configuration says of it, what it is doing, and which one gets the next
+// request. Thread-safe; one short lock per dispatch and report, none per token. Talks to nobody: the prober and the
+// streams report what they see.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/metrics.h"
+#include "gateway/breaker.h"
+#include "gateway/prefix_index.h"
+#include "gateway/route_policy.h"
+
+namespace hp::gateway {
+
+struct NodeConfig {
+  std::string name;                ///< unique; shown in metrics and logs
+  std::string host = "127.0.0.1";  ///< or "unix:/path"
+  std::uint16_t port = 0;
+  int priority = 0;      ///< group: nodes of the lowest number that has a usable one serve; the others stand by
+  double capacity = 1;   ///< share of the load
+  bool homeport = true;  ///< false: an OpenAI-compatible server without a journal; no resume once its stream began
+  std::string api_key = {};
+
+  bool operator==(const NodeConfig&) const = default;
+};
+
+/// "name=host:port", "host:port" or "unix:/path", with ";priority=1;capacity=2;kind=openai;key=…" after it.
+Result<NodeConfig> parse_node(std::string_view text);
+
+using NodeIndex = std::uint32_t;
+
+struct NodeStatus {
+  NodeConfig config;
+  bool ready = false, draining = false, removed = false;
+  BreakerState breaker = BreakerState::closed;
+  std::int64_t load_tokens = 0, requests = 0;
+  double stall_bound_ms = 0;
+};
+
+struct DispatchQuery {
+  std::string_view model;
+  const PrefixHashes* prefix = nullptr;
+  std::uint64_t session_key = 0;
+  std::int64_t cost_tokens = 1;
+  std::uint64_t random = 0;
+  std::optional<NodeIndex> avoid;  ///< only when another node can serve
+  bool need_journal = false;       ///< a started stream goes on at Homeport nodes only
+};
+
+class NodeTable {
+ public:
+  NodeTable(std::unique_ptr<RoutePolicy> policy, const Clock& clock, MetricsRegistry& metrics);
+  ~NodeTable();
+
+  /// Nodes that are new are added, those that are gone get no more requests; streams on them go on until moved.
+  void configure(const std::vector<NodeConfig>& nodes);
+  void set_policy(std::unique_ptr<RoutePolicy> policy);
+
+  /// Counts the cost on the chosen node at once; give it back with release().
+  std::optional<NodeIndex> dispatch(const DispatchQuery& query);
+  void release(NodeIndex node, std::int64_t cost_tokens);
+  void report(NodeIndex node, Outcome outcome);
+  /// 429 or 503: no new requests for so long.
+  void back_off(NodeIndex node, Duration pause);
+
+  /// A silent or broken node: its breaker opens and its streams leave (epoch() changes).
+  void trip(NodeIndex node, std::string_view why);
+  /// Changes whenever the streams on the node should leave it.
+  [[nodiscard]] std::uint32_t epoch(NodeIndex node) const;
+  /// `models` as the node lists them; empty: not known, any request may go there.
+  void set_ready(NodeIndex node, bool ready, bool draining, std::vector<std::string> models = {});
+
+  /// The pace watchdog. note_gap: a pause between two signs of progress. touch: any byte from the node.
+  void note_gap(NodeIndex node, Duration gap);
+  void touch(NodeIndex node, TimePoint now);
+  [[nodiscard]] Duration silence(NodeIndex node, TimePoint now) const;
+  /// How long the node may be silent in a stream before it counts as dead.
+  [[nodiscard]] Duration stall_bound(NodeIndex node) const;
+  /// Another node could take a request of this model now.
+  [[nodiscard]] bool has_other(NodeIndex node, std::string_view model);
+
+  [[nodiscard]] NodeConfig config(NodeIndex node) const;
+  [[nodiscard]] std::vector<NodeStatus> status() const;
+  [[nodiscard]] std::size_t usable() const;
+  [[nodiscard]] std::vector<std::string> models() const;
+
+ private:
+  struct Node;
+  [[nodiscard]] Node& at(NodeIndex node) const;
+  [[nodiscard]] static double decayed_pace_ms(const Node& node, TimePoint now);
+  [[nodiscard]] static bool usable(const Node& node, TimePoint now);
+  std::optional<int> serving_priority(TimePoint now);
+  void collect(const DispatchQuery& query, int priority, TimePoint now, std::vector<NodeView>& views) const;
+
+  mutable std::mutex mutex_;
+  std::unique_ptr<RoutePolicy> policy_;
+  const Clock& clock_;
+  MetricsRegistry& metrics_;
+  std::unique_ptr<std::atomic<Node*>[]> nodes_;  // slots are never reused or freed before the end
+  std::atomic<std::uint32_t> count_{0};
+  std::deque<std::unique_ptr<Node>> owned_;
+  PrefixIndex prefixes_;
+  std::uint64_t sequence_ = 0;
+  std::optional<int> serving_;
+  TimePoint better_since_{};
+};
+
+}  // namespace hp::gateway

@@ -1,0 +1,152 @@
+// The node table's read side and its pace watchdog.
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <set>
+
+#include "gateway/node_state.h"
+
+namespace hp::gateway {
+namespace {
+
+constexpr Duration kPaceHalfLife = std::chrono::seconds(20);
+
+Status set_option(NodeConfig& node, std::string_view key, std::string_view value) {
+  if (key == "kind" && (value == "homeport" || value == "openai")) {
+    node.homeport = value == "homeport";
+  } else if (key == "priority" || key == "capacity") {
+    double number = 0;
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+    const bool ok = error == std::errc() && end == value.data() + value.size() && number >= 0 && number <= 1e6;
+    if (!ok || (key == "capacity" && number == 0))
+      return fail(ErrorCode::invalid_argument, "a node's {} must be a positive number, found '{}'", key, value);
+    if (key == "priority") {
+      node.priority = static_cast<int>(number);
+    } else {
+      node.capacity = number;
+    }
+  } else if (key == "key") {
+    node.api_key = value;
+  } else {
+    return fail(ErrorCode::invalid_argument,
+                "a node's options are priority=, capacity=, kind=homeport|openai and key=; found '{}={}'", key, value);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<NodeConfig> parse_node(std::string_view text) {
+  NodeConfig node;
+  std::string_view address = text.substr(0, text.find(';'));
+  std::string_view options = address.size() < text.size() ? text.substr(address.size() + 1) : std::string_view();
+  if (const auto equals = address.find('='); equals != std::string_view::npos) {
+    node.name = address.substr(0, equals);
+    address.remove_prefix(equals + 1);
+  }
+  if (address.starts_with("http://")) address.remove_prefix(7);
+  while (address.ends_with('/') && !address.starts_with("unix:")) address.remove_suffix(1);
+  if (address.starts_with("unix:")) {
+    node.host = address;
+  } else {
+    const auto colon = address.rfind(':');
+    const std::string_view port = colon == std::string_view::npos ? std::string_view() : address.substr(colon + 1);
+    const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), node.port);
+    if (error != std::errc() || end != port.data() + port.size() || node.port == 0 || colon == 0)
+      return fail(ErrorCode::invalid_argument, "a node is 'host:port' or 'unix:/path', found '{}'", address);
+    node.host = address.substr(0, colon);
+    if (node.host.size() > 2 && node.host.front() == '[') node.host = node.host.substr(1, node.host.size() - 2);
+  }
+  if (node.name.empty()) node.name = address;
+  while (!options.empty()) {
+    const std::string_view option = options.substr(0, options.find(';'));
+    options.remove_prefix(std::min(options.size(), option.size() + 1));
+    const auto equals = option.find('=');
+    HP_TRY_VOID(set_option(node, option.substr(0, equals),
+                           equals == std::string_view::npos ? std::string_view() : option.substr(equals + 1)));
+  }
+  return node;
+}
+
+void NodeTable::note_gap(NodeIndex index, Duration gap) {
+  Node& node = at(index);
+  const double ms = to_seconds(gap) * 1000;
+  const TimePoint now = clock_.now();
+  if (ms <= decayed_pace_ms(node, now)) return;
+  const std::lock_guard lock(mutex_);
+  node.pace_ms.store(ms, std::memory_order_relaxed);
+  node.pace_at.store(now.time_since_epoch().count(), std::memory_order_relaxed);
+}
+
+double NodeTable::decayed_pace_ms(const Node& node, TimePoint now) {
+  const TimePoint since{Duration(node.pace_at.load(std::memory_order_relaxed))};
+  return node.pace_ms.load(std::memory_order_relaxed) * std::exp2(-to_seconds(now - since) / to_seconds(kPaceHalfLife));
+}
+
+std::uint32_t NodeTable::epoch(NodeIndex node) const {
+  return at(node).epoch.load(std::memory_order_relaxed);
+}
+
+void NodeTable::touch(NodeIndex node, TimePoint now) {
+  at(node).touched.store(now.time_since_epoch().count(), std::memory_order_relaxed);
+}
+
+Duration NodeTable::silence(NodeIndex index, TimePoint now) const {
+  return now - TimePoint(Duration(at(index).touched.load(std::memory_order_relaxed)));
+}
+
+Duration NodeTable::stall_bound(NodeIndex index) const {
+  const double pace_ms = decayed_pace_ms(at(index), clock_.now());
+  if (pace_ms == 0) return kStallUnknown;
+  const auto bound = milliseconds(static_cast<std::int64_t>(pace_ms * kStallFactor));
+  return std::clamp<Duration>(bound, kStallMin, kStallMax);
+}
+
+bool NodeTable::has_other(NodeIndex index, std::string_view model) {
+  const std::lock_guard lock(mutex_);
+  const TimePoint now = clock_.now();
+  for (NodeIndex i = 0; i < owned_.size(); ++i) {
+    const Node& node = *owned_[i];
+    const bool may = node.models.empty() || std::ranges::find(node.models, model) != node.models.end();
+    if (i != index && may && node.config.homeport && usable(node, now)) return true;
+  }
+  return false;
+}
+
+NodeConfig NodeTable::config(NodeIndex node) const {
+  return at(node).config;  // never changes once the node is in the table
+}
+
+std::vector<NodeStatus> NodeTable::status() const {
+  const std::lock_guard lock(mutex_);
+  const TimePoint now = clock_.now();
+  std::vector<NodeStatus> all;
+  for (NodeIndex i = 0; i < owned_.size(); ++i) {
+    const Node& node = *owned_[i];
+    all.push_back({.config = node.config,
+                   .ready = node.ready,
+                   .draining = node.draining,
+                   .removed = node.removed,
+                   .breaker = node.breaker.state(now),
+                   .load_tokens = node.load_tokens,
+                   .requests = node.requests,
+                   .stall_bound_ms = to_seconds(stall_bound(i)) * 1000});
+  }
+  return all;
+}
+
+std::size_t NodeTable::usable() const {
+  const std::lock_guard lock(mutex_);
+  const TimePoint now = clock_.now();
+  return static_cast<std::size_t>(std::ranges::count_if(owned_, [&](const auto& n) { return usable(*n, now); }));
+}
+
+std::vector<std::string> NodeTable::models() const {
+  const std::lock_guard lock(mutex_);
+  std::set<std::string> names;
+  for (const auto& node : owned_)
+    if (!node->removed) names.insert(node->models.begin(), node->models.end());
+  return {names.begin(), names.end()};
+}
+
+}  // namespace hp::gateway
