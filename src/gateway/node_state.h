@@ -26,6 +26,7 @@ struct NodeTable::Node {
   std::atomic<double> pace_ms{0};  // longest recent pause, halving every kPaceHalfLife from pace_at on
   std::atomic<std::int64_t> pace_at{0};
   std::atomic<std::uint32_t> epoch{0};
+  std::atomic<bool> leaving{false};
   std::atomic<std::int64_t> touched{0};
   Counter& dispatched;
   Gauge& load;

@@ -28,10 +28,10 @@ void NodeTable::configure(const std::vector<NodeConfig>& nodes) {
     const bool kept = std::ranges::find(nodes, node->config) != nodes.end();
     if (!kept && !node->removed) {
       node->removed = true;
-      node->epoch.fetch_add(1, std::memory_order_relaxed);
       log::info("gateway: node {} left the configuration", node->config.name);
     }
     if (kept) node->removed = false;
+    node->leaving = node->removed || node->draining;
   }
   for (const NodeConfig& config : nodes) {
     if (std::ranges::any_of(owned_, [&](const auto& n) { return n->config == config; })) continue;
@@ -180,9 +180,9 @@ void NodeTable::set_ready(NodeIndex index, bool ready, bool draining, std::vecto
     prefixes_.forget(index);
     log::warn("gateway: node {} is {}", node.config.name, draining ? "draining" : "not ready");
   }
-  if (draining && !node.draining) node.epoch.fetch_add(1, std::memory_order_relaxed);
   node.ready = ready;
   node.draining = draining;
+  node.leaving = node.removed || draining;
   if (!models.empty()) node.models = std::move(models);
   node.up.set(usable(node, clock_.now()) ? 1 : 0);
 }

@@ -72,8 +72,10 @@ class NodeTable {
 
   /// A silent or broken node: its breaker opens and its streams leave (epoch() changes).
   void trip(NodeIndex node, std::string_view why);
-  /// Changes whenever the streams on the node should leave it.
+  /// Changes when the node is declared dead: its streams must leave.
   [[nodiscard]] std::uint32_t epoch(NodeIndex node) const;
+  /// Draining or gone from the configuration: its streams go elsewhere when there is an elsewhere.
+  [[nodiscard]] bool leaving(NodeIndex node) const;
   /// `models` as the node lists them; empty: not known, any request may go there.
   void set_ready(NodeIndex node, bool ready, bool draining, std::vector<std::string> models = {});
 

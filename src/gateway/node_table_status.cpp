@@ -87,6 +87,10 @@ std::uint32_t NodeTable::epoch(NodeIndex node) const {
   return at(node).epoch.load(std::memory_order_relaxed);
 }
 
+bool NodeTable::leaving(NodeIndex node) const {
+  return at(node).leaving.load(std::memory_order_relaxed);
+}
+
 void NodeTable::touch(NodeIndex node, TimePoint now) {
   at(node).touched.store(now.time_since_epoch().count(), std::memory_order_relaxed);
 }

@@ -166,6 +166,12 @@ bool StreamRecord::rewind(const EventPosition& position) {
   return true;
 }
 
+void StreamRecord::restart() {
+  choices_.clear();
+  next_seq_ = 0;
+  usage_sent_ = skip_usage_ = false;
+}
+
 void StreamRecord::skip_to(const EventPosition& position) {
   choices_.clear();
   next_seq_ = position.seq + 1;

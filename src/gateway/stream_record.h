@@ -56,6 +56,8 @@ class StreamRecord {
   [[nodiscard]] std::string resume_tail(bool empty_object) const;
   /// Forgets what came after the position, so that it is generated again. False: the position is not in this stream.
   bool rewind(const EventPosition& position);
+  /// Back before the first event: everything is generated again.
+  void restart();
   /// For a record without tokens: events up to the position are generated again and dropped.
   void skip_to(const EventPosition& position);
 

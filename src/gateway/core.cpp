@@ -1,0 +1,39 @@
+#include "gateway/core.h"
+
+#include <array>
+
+namespace hp::gateway {
+namespace {
+constexpr std::array kFirstToken{.005, .01, .025, .05, .1, .25, .5, 1., 2.5, 5., 10., 30., 60., 120.};
+constexpr std::array kGap{.005, .01, .025, .05, .1, .25, .5, 1., 2., 3., 5., 10.};
+}  // namespace
+
+GatewayMetrics::GatewayMetrics(MetricsRegistry& r)
+    : requests(r.counter("homeport_gateway_requests_total", "Requests that were taken in")),
+      streams(r.counter("homeport_gateway_streams_total", "Streams that began")),
+      resumes(r.counter("homeport_gateway_resumes_total", "Started streams that went on at another node")),
+      stalls(r.counter("homeport_gateway_stalls_total", "Streams that the pace watchdog took from a node")),
+      retries(r.counter("homeport_gateway_retries_total", "Requests sent again before their first token")),
+      retries_refused(r.counter("homeport_gateway_retries_refused_total", "Retries that the budget did not allow")),
+      given_up(r.counter("homeport_gateway_given_up_total", "Requests that ended in an error of the gateway's own")),
+      client_gone(r.counter("homeport_gateway_client_gone_total", "Requests whose client left before the end")),
+      reattached(r.counter("homeport_gateway_reattached_total", "Streams taken up again by Last-Event-ID")),
+      prompt_tokens(r.counter("homeport_gateway_prompt_tokens_total", "Prompt tokens, each request once")),
+      completion_tokens(r.counter("homeport_gateway_completion_tokens_total", "Reply tokens, each token once")),
+      open(r.gauge("homeport_gateway_open_requests", "Requests being served")),
+      waiting(r.gauge("homeport_gateway_waiting_requests", "Requests waiting for a node")),
+      first_token(
+          r.histogram("homeport_gateway_time_to_first_token_seconds", "Request in to first event out", kFirstToken)),
+      gap(r.histogram("homeport_gateway_event_gap_seconds", "Pause between two events of a stream", kGap)),
+      resume_gap(r.histogram("homeport_gateway_resume_gap_seconds", "Pause that a resumed stream's client saw", kGap)) {
+}
+
+Core::Core(GatewayOptions o, std::unique_ptr<RoutePolicy> policy, MetricsRegistry& r)
+    : options(std::move(o)),
+      registry(r),
+      metrics(r),
+      nodes(std::move(policy), clock, r),
+      streams(options.reattach_ttl, options.reattach_bytes),
+      retry_budget(options.retry_ratio) {}
+
+}  // namespace hp::gateway

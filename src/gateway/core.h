@@ -1,0 +1,60 @@
+// What all loops of one gateway share, and what one loop has for itself.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <unordered_set>
+
+#include "base/clock.h"
+#include "base/metrics.h"
+#include "gateway/node_table.h"
+#include "gateway/options.h"
+#include "gateway/retry_budget.h"
+#include "gateway/stream_store.h"
+#include "net/http_client.h"
+
+namespace hp::gateway {
+
+class Relay;
+
+struct GatewayMetrics {
+  explicit GatewayMetrics(MetricsRegistry& registry);
+  Counter &requests, &streams, &resumes, &stalls, &retries, &retries_refused, &given_up, &client_gone, &reattached;
+  Counter &prompt_tokens, &completion_tokens;
+  Gauge &open, &waiting;
+  Histogram &first_token, &gap, &resume_gap;
+};
+
+struct Core {
+  Core(GatewayOptions o, std::unique_ptr<RoutePolicy> policy, MetricsRegistry& registry);
+
+  bool take_retry() {
+    const std::lock_guard lock(retry_mutex);
+    return retry_budget.take();
+  }
+  void earn_retry() {
+    const std::lock_guard lock(retry_mutex);
+    retry_budget.on_request();
+  }
+
+  const GatewayOptions options;
+  SteadyClock clock;
+  MetricsRegistry& registry;
+  GatewayMetrics metrics;
+  NodeTable nodes;
+  StreamStore streams;
+  std::mutex retry_mutex;
+  RetryBudget retry_budget;
+  std::atomic<bool> draining{false};
+};
+
+/// One event loop with its server, its client and the requests it serves.
+struct Shard {
+  Core& core;
+  std::unique_ptr<net::EventLoop> loop;
+  std::unique_ptr<net::HttpClient> client;
+  std::unique_ptr<net::HttpServer> server;
+  std::unordered_set<std::shared_ptr<Relay>> relays;  // loop only
+};
+
+}  // namespace hp::gateway

@@ -1,0 +1,114 @@
+#include "gateway/gateway.h"
+
+#include <future>
+
+#include "base/log.h"
+#include "gateway/core.h"
+#include "gateway/prober.h"
+#include "gateway/relay.h"
+#include "gateway/routes.h"
+
+namespace hp::gateway {
+namespace {
+
+void sweep_later(Shard& shard) {
+  shard.loop->after(kSweepInterval, [&shard] {
+    const TimePoint now = shard.core.clock.now();
+    const std::vector<std::shared_ptr<Relay>> relays(shard.relays.begin(), shard.relays.end());
+    for (const auto& relay : relays) relay->sweep(now);
+    sweep_later(shard);
+  });
+}
+
+// Runs on the loop and returns when done.
+void run_on(Shard& shard, const std::function<void()>& task) {
+  std::promise<void> done;
+  shard.loop->post([&] {
+    task();
+    done.set_value();
+  });
+  done.get_future().get();
+}
+
+}  // namespace
+
+Gateway::Gateway(std::unique_ptr<Core> core) : core_(std::move(core)) {}
+
+Result<std::unique_ptr<Gateway>> Gateway::start(GatewayOptions options, MetricsRegistry& metrics) {
+  HP_TRY(auto policy, make_policy(options.policy));
+  const net::ServerOptions server = options.server;
+  std::unique_ptr<Gateway> gateway(new Gateway(std::make_unique<Core>(std::move(options), std::move(policy), metrics)));
+  gateway->core_->nodes.configure(gateway->core_->options.nodes);
+  HP_TRY_VOID(gateway->start_shards(server));
+  return gateway;
+}
+
+Status Gateway::start_shards(net::ServerOptions server) {
+  const int loops = std::max(1, server.threads);
+  for (int i = 0; i < loops; ++i) {
+    auto shard = std::make_unique<Shard>(Shard{*core_, net::EventLoop::create(), nullptr, nullptr, {}});
+    shard->client = net::HttpClient::create(*shard->loop);
+    server.loop = shard->loop.get();
+    server.reuse_port = server.reuse_port || loops > 1;
+    auto listening = net::HttpServer::start(
+        server,
+        [shard = shard.get()](net::HttpRequest request, std::shared_ptr<net::ResponseWriter> writer) {
+          handle_request(*shard, std::move(request), std::move(writer));
+        },
+        core_->registry);
+    if (!listening) return fail(std::move(listening).error());
+    shard->server = *std::move(listening);
+    server.port = shard->server->port();  // port 0: the others share what the first one got
+    run_on(*shard, [&] { sweep_later(*shard); });
+    shards_.push_back(std::move(shard));
+  }
+  prober_ = std::make_shared<Prober>(*shards_.front());
+  run_on(*shards_.front(), [&] { prober_->start(); });
+  return {};
+}
+
+Gateway::~Gateway() {
+  for (const auto& shard : shards_) {
+    run_on(*shard, [&] {
+      if (prober_ && shard == shards_.front()) prober_->stop();
+    });
+    shard->server.reset();
+    shard->client.reset();
+    run_on(*shard, [&] { shard->relays.clear(); });
+  }
+  prober_.reset();
+  for (const auto& shard : shards_) shard->loop.reset();
+}
+
+std::uint16_t Gateway::port() const {
+  return shards_.front()->server->port();
+}
+
+std::size_t Gateway::open_requests() const {
+  return static_cast<std::size_t>(core_->metrics.open.value());
+}
+
+std::vector<NodeStatus> Gateway::nodes() const {
+  return core_->nodes.status();
+}
+
+std::size_t Gateway::usable_nodes() const {
+  return core_->nodes.usable();
+}
+
+void Gateway::set_nodes(const std::vector<NodeConfig>& nodes) {
+  core_->nodes.configure(nodes);
+}
+
+Status Gateway::set_policy(std::string_view name) {
+  HP_TRY(auto policy, make_policy(name));
+  core_->nodes.set_policy(std::move(policy));
+  return {};
+}
+
+void Gateway::begin_drain() {
+  core_->draining = true;
+  for (const auto& shard : shards_) shard->server->begin_drain();
+}
+
+}  // namespace hp::gateway

@@ -1,0 +1,45 @@
+// The gateway as a whole: its loops and servers, the routes, draining. What happens to one request is Relay's.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/metrics.h"
+#include "base/result.h"
+#include "gateway/options.h"
+
+namespace hp::gateway {
+
+struct Core;
+struct Shard;
+class Prober;
+
+class Gateway {
+ public:
+  static Result<std::unique_ptr<Gateway>> start(GatewayOptions options, MetricsRegistry& metrics);
+  ~Gateway();
+  Gateway(const Gateway&) = delete;
+  Gateway& operator=(const Gateway&) = delete;
+
+  [[nodiscard]] std::uint16_t port() const;
+  [[nodiscard]] std::size_t open_requests() const;
+  [[nodiscard]] std::vector<NodeStatus> nodes() const;
+  [[nodiscard]] std::size_t usable_nodes() const;
+
+  /// Nodes and policy, changed without touching streams.
+  void set_nodes(const std::vector<NodeConfig>& nodes);
+  Status set_policy(std::string_view name);
+
+  /// Not ready any more, and no new connections; what is open goes on.
+  void begin_drain();
+
+ private:
+  explicit Gateway(std::unique_ptr<Core> core);
+  Status start_shards(net::ServerOptions server);
+
+  std::unique_ptr<Core> core_;
+  std::vector<std::unique_ptr<Shard>> shards_;
+  std::shared_ptr<Prober> prober_;
+};
+
+}  // namespace hp::gateway

@@ -1,0 +1,28 @@
+// What the gateway is told, by configuration or by the program that contains it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "gateway/limits.h"
+#include "gateway/node_table.h"
+#include "net/http_server.h"
+
+namespace hp::gateway {
+
+struct GatewayOptions {
+  net::ServerOptions server;  ///< threads: event loops, each with its own share of the connections
+  std::vector<NodeConfig> nodes;
+  std::string policy = "prefix";
+  milliseconds queue_timeout{10'000};         ///< a request waits so long for a usable node, then 503
+  milliseconds resume_timeout{120'000};       ///< a started stream waits so long for one
+  milliseconds first_token_timeout{600'000};  ///< no byte of an answer for so long: another node
+  milliseconds probe_interval{500};
+  milliseconds probe_timeout{2'000};
+  milliseconds reattach_ttl{300'000};     ///< a closed stream can be taken up again for so long
+  std::size_t reattach_bytes = 64 << 20;  ///< and all closed streams together may take so much memory
+  double retry_ratio = 0.1;
+  bool access_log = true;
+};
+
+}  // namespace hp::gateway

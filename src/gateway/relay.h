@@ -1,0 +1,92 @@
+// One client's request on its way: picks a node, forwards, records, and when the node fails, stalls or leaves, goes on
+// at another one. Lives on one loop; every call comes from it. The states are: waiting for a node, attempt open, done.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "gateway/core.h"
+#include "gateway/event_cutter.h"
+#include "net/http.h"
+
+namespace hp::gateway {
+
+/// What a relay starts from.
+struct RelayStart {
+  std::shared_ptr<StoredStream> stream;
+  std::shared_ptr<net::ResponseWriter> writer;
+  std::string trace_id;  ///< 32 hex digits of the W3C trace context
+  std::string method = "POST";
+  bool reattached = false;  ///< the client has a part already: answer with a stream at once
+};
+
+class Relay final : public std::enable_shared_from_this<Relay> {
+ public:
+  Relay(Shard& shard, RelayStart start);
+  ~Relay();
+  Relay(const Relay&) = delete;
+  Relay& operator=(const Relay&) = delete;
+
+  void start();
+  /// The watchdog's look, every kSweepInterval.
+  void sweep(TimePoint now);
+
+ private:
+  // relay.cpp: nodes and attempts
+  void dispatch();
+  void wait_for_node();
+  void open_attempt(NodeIndex node);
+  net::ClientRequest encode(const NodeConfig& node);
+  void close_attempt();
+  void on_headers(int status, const net::Headers& headers);
+  void on_data(std::string_view bytes);
+  void on_done(Status outcome);
+  void on_refusal();
+  enum class Fault { node_died, node_answered };
+  void fail_attempt(Fault fault, std::string_view why);
+  void try_again();
+  void give_up(int status, std::string_view message);
+  void leave_node(std::string_view why);
+  void on_client_gone();
+  // relay_stream.cpp: what flows
+  bool on_event(std::string_view data);
+  bool on_comment(std::string_view comment);
+  void on_progress();
+  void begin_answer();
+  void forward(std::string_view bytes);
+  void finish_stream();
+  void answer_whole();
+  void close(std::string_view outcome);
+  void count_usage();
+  [[nodiscard]] bool complete();
+  [[nodiscard]] bool owns() const { return stream_->lease.load() == lease_; }
+  [[nodiscard]] const RequestPeek& peek() const { return stream_->peek; }
+
+  Shard& shard_;
+  Core& core_;
+  std::shared_ptr<StoredStream> stream_;
+  std::shared_ptr<net::ResponseWriter> writer_;
+  const std::string trace_id_, method_;
+  std::uint64_t lease_ = 0;
+  EventCutter cutter_;
+  std::string body_;  // of an answer that is no stream
+  std::string content_type_, last_error_;
+  std::optional<NodeIndex> node_, avoid_;
+  net::HttpClient::Handle handle_ = 0;
+  net::EventLoop::Timer timer_ = 0;
+  TimePoint started_, waiting_since_{}, attempt_since_{}, progress_at_{}, last_forward_{};
+  std::int64_t cost_ = 0;
+  std::uint64_t heartbeat_ = 0;
+  std::uint32_t attempt_ = 0, node_epoch_ = 0;
+  int status_ = 0, fruitless_ = 0, refusals_ = 0, resumes_ = 0;
+  std::int64_t retry_after_s_ = 0;
+  bool journalled_ = false;  // the node of this attempt keeps a journal
+  bool streaming_ = false;   // its answer is an event stream
+  bool heard_ = false;       // it has shown progress
+  bool begun_ = false;       // the client has our status line
+  bool resuming_ = false;    // the next forwarded event ends a pause
+  bool done_ = false;
+};
+
+}  // namespace hp::gateway

@@ -1,0 +1,145 @@
+// What flows through a relay: events, comments, whole answers, and the end.
+#include <charconv>
+
+#include "base/log.h"
+#include "gateway/answers.h"
+#include "gateway/relay.h"
+
+namespace hp::gateway {
+
+void Relay::begin_answer() {
+  if (begun_ || !writer_) return;
+  begun_ = true;
+  core_.metrics.streams.add();
+  writer_->begin_stream(
+      200, {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}, {"Homeport-Stream", stream_->record.id()}},
+      "text/event-stream");
+}
+
+void Relay::forward(std::string_view bytes) {
+  begin_answer();
+  if (writer_) writer_->write(std::string(bytes));
+}
+
+// A sign that the engine works: tokens, or a heartbeat whose count has moved.
+void Relay::on_progress() {
+  const TimePoint now = core_.clock.now();
+  if (heard_) core_.nodes.note_gap(*node_, now - progress_at_);
+  core_.nodes.touch(*node_, now);
+  progress_at_ = now;
+  heard_ = true;
+}
+
+// ": progress 1234": the node's count of processed tokens.
+bool Relay::on_comment(std::string_view comment) {
+  static constexpr std::string_view kProgress = "progress ";
+  core_.nodes.touch(*node_, core_.clock.now());
+  if (!comment.starts_with(kProgress)) return true;
+  comment.remove_prefix(kProgress.size());
+  std::uint64_t count = 0;
+  std::from_chars(comment.data(), comment.data() + comment.size(), count);
+  if (std::exchange(heartbeat_, count) != count) on_progress();
+  return true;
+}
+
+// False ends the reading of this attempt.
+bool Relay::on_event(std::string_view data) {
+  const auto self = shared_from_this();
+  if (!journalled_) {
+    on_progress();
+    if (!begun_) core_.metrics.first_token.observe(to_seconds(progress_at_ - started_));
+    std::string out = "data: ";
+    forward(out.append(data).append("\n\n"));
+    if (data != "[DONE]") return true;
+    finish_stream();
+    return false;
+  }
+  if (data == "[DONE]") {
+    on_progress();
+    finish_stream();
+    return false;
+  }
+  const auto chunk = cut_chunk(data);
+  if (!chunk || chunk->error) {
+    fail_attempt(Fault::node_answered, chunk ? data : std::string_view(chunk.error().message));
+    return false;
+  }
+  std::string out;
+  StreamRecord::Verdict verdict{};
+  {
+    const std::lock_guard lock(stream_->mutex);
+    verdict = stream_->record.take(*chunk);
+    if (verdict == StreamRecord::Verdict::forward) stream_->record.append_event_id(out);
+  }
+  if (verdict == StreamRecord::Verdict::broken) {
+    fail_attempt(Fault::node_answered, "its tokens do not continue this stream");
+    return false;
+  }
+  on_progress();
+  if (chunk->entry && !chunk->entry->tokens.empty()) fruitless_ = refusals_ = 0;
+  if (verdict == StreamRecord::Verdict::drop) return true;
+  const double pause = to_seconds(progress_at_ - last_forward_);
+  last_forward_ = progress_at_;
+  if (!begun_)
+    core_.metrics.first_token.observe(pause);
+  else if (std::exchange(resuming_, false))
+    core_.metrics.resume_gap.observe(pause);
+  else
+    core_.metrics.gap.observe(pause);
+  resuming_ = false;
+  forward(out.append("data: ").append(chunk->body).append("}\n\n"));
+  return !done_;
+}
+
+void Relay::finish_stream() {
+  if (node_) core_.nodes.report(*node_, Outcome::success);
+  if (journalled_ || !node_) forward("data: [DONE]\n\n");
+  if (writer_) writer_->end();
+  close("finished");
+}
+
+void Relay::answer_whole() {
+  if (writer_) {
+    net::HttpResponse answer{.status = status_, .headers = {}, .body = std::move(body_)};
+    if (!content_type_.empty()) answer.content_type = content_type_;
+    if (retry_after_s_ > 0) answer.headers.emplace_back("Retry-After", std::to_string(retry_after_s_));
+    answer.headers.emplace_back("Homeport-Stream", stream_->record.id());
+    writer_->send(std::move(answer));
+  }
+  close("answered");
+}
+
+void Relay::count_usage() {
+  const std::lock_guard lock(stream_->mutex);
+  const std::uint64_t tokens = stream_->record.tokens();
+  if (tokens > stream_->counted_tokens) {
+    core_.metrics.completion_tokens.add(static_cast<double>(tokens - stream_->counted_tokens));
+    stream_->counted_tokens = tokens;
+  }
+  if (!std::exchange(stream_->prompt_counted, true))
+    core_.metrics.prompt_tokens.add(static_cast<double>(stream_->record.prompt_tokens()));
+}
+
+void Relay::close(std::string_view outcome) {
+  if (done_) return;
+  const auto self = shared_from_this();
+  done_ = true;
+  close_attempt();
+  shard_.loop->cancel(timer_);
+  shard_.relays.erase(self);
+  if (owns()) {
+    if (peek().stream) {
+      count_usage();
+      core_.streams.close(stream_, core_.clock.now());
+    }
+  } else if (writer_ && begun_) {
+    writer_->end();  // another connection carries the stream on; this one must not say a word more
+  }
+  if (core_.options.access_log)
+    log::info("gateway: {} {} {} status={} outcome=\"{}\" tokens={} resumes={} ms={:.0f} trace={}", method_,
+              stream_->target, stream_->record.id(), begun_ ? 200 : status_, outcome, stream_->counted_tokens, resumes_,
+              to_seconds(core_.clock.now() - started_) * 1000, trace_id_);
+  writer_.reset();
+}
+
+}  // namespace hp::gateway

@@ -1,0 +1,159 @@
+#include "gateway/routes.h"
+
+#include <charconv>
+#include <chrono>
+#include <random>
+
+#include "api/chunk_writer.h"
+#include "base/json.h"
+#include "gateway/answers.h"
+#include "gateway/relay.h"
+
+namespace hp::gateway {
+namespace {
+using net::HttpRequest;
+using Writer = std::shared_ptr<net::ResponseWriter>;
+
+std::int64_t unix_seconds() {
+  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+std::uint64_t random_word() {
+  static thread_local std::random_device device;  // ids must not be guessable
+  return (std::uint64_t{device()} << 32) | device();
+}
+
+// The trace id of a valid traceparent header (W3C Trace Context, 3.2), or a new one.
+std::string trace_id_of(const HttpRequest& request) {
+  const std::string_view header = request.header("traceparent");
+  if (header.size() >= 55 && header.starts_with("00-") && header[35] == '-') {
+    const std::string_view id = header.substr(3, 32);
+    if (valid_stream_id(id) && id.find_first_not_of('0') != std::string_view::npos) return std::string(id);
+  }
+  return fmt::format("{:016x}{:016x}", random_word(), random_word());
+}
+
+void send_json(const Writer& writer, int status, std::string body) {
+  writer->send({.status = status, .headers = {}, .body = std::move(body)});
+}
+
+void answer_ready(Core& core, const Writer& writer) {
+  const std::size_t usable = core.nodes.usable();
+  const bool draining = core.draining;
+  std::string body;
+  JsonWriter json(body);
+  json.begin_object();
+  json.member("status", draining ? "draining" : usable > 0 ? "ready" : "no node is ready");
+  json.member("usable_nodes", static_cast<std::int64_t>(usable));
+  json.end_object();
+  send_json(writer, draining || usable == 0 ? 503 : 200, std::move(body));
+}
+
+std::shared_ptr<Relay> make_relay(Shard& shard, const HttpRequest& request, std::shared_ptr<StoredStream> stream,
+                                  Writer writer, bool reattached) {
+  if (reattached) shard.core.metrics.reattached.add();
+  return std::make_shared<Relay>(shard, RelayStart{.stream = std::move(stream),
+                                                   .writer = std::move(writer),
+                                                   .trace_id = trace_id_of(request),
+                                                   .reattached = reattached});
+}
+
+// A client that was cut off: from our record if we have it, else generated again from the request and dropped up to
+// where the client is.
+void reattach(Shard& shard, HttpRequest request, const EventPosition& position, RequestPeek peek, Writer writer) {
+  Core& core = shard.core;
+  if (auto stream = core.streams.find("", position.stream, core.clock.now()); stream && *stream->body == request.body) {
+    ++stream->lease;  // whoever still serves it falls silent before we touch the record
+    bool known = false;
+    {
+      const std::lock_guard lock(stream->mutex);
+      known = stream->record.rewind(position);
+    }
+    if (known) return make_relay(shard, request, std::move(stream), std::move(writer), true)->start();
+  }
+  auto stream = std::make_shared<StoredStream>(position.stream, std::move(peek));
+  stream->target = request.target;
+  stream->body = std::make_shared<const std::string>(std::move(request.body));
+  stream->record.skip_to(position);
+  core.streams.add(stream);
+  make_relay(shard, request, std::move(stream), std::move(writer), true)->start();
+}
+
+void handle_generation(Shard& shard, HttpRequest request, Writer writer) {
+  Core& core = shard.core;
+  auto peek = peek_request(request.body);
+  if (!peek) return writer->send(error_answer(400, peek.error().message));
+  if (peek->has_resume)
+    return writer->send(error_answer(400, "'homeport_resume' is not a client's parameter; leave it out."));
+  const std::string_view last_event = request.header("last-event-id");
+  if (peek->stream && !last_event.empty()) {
+    const auto position = parse_event_id(last_event);
+    if (!position) return writer->send(error_answer(400, position.error().message));
+    return reattach(shard, std::move(request), *position, *std::move(peek), std::move(writer));
+  }
+  auto stream =
+      std::make_shared<StoredStream>(make_stream_id(unix_seconds(), random_word(), random_word()), *std::move(peek));
+  stream->target = request.target;
+  stream->body = std::make_shared<const std::string>(std::move(request.body));
+  if (stream->peek.stream) core.streams.add(stream);
+  make_relay(shard, request, std::move(stream), std::move(writer), false)->start();
+}
+
+// GET /v1/streams/<id>: for clients that cannot send the body again, such as a browser's EventSource.
+void handle_stream_get(Shard& shard, const HttpRequest& request, const Writer& writer) {
+  Core& core = shard.core;
+  const std::string id = request.path.substr(std::string_view("/v1/streams/").size());
+  auto stream = valid_stream_id(id) ? core.streams.find("", id, core.clock.now()) : nullptr;
+  if (!stream) return writer->send(error_answer(404, "No such stream here; it may have been closed too long ago."));
+  ++stream->lease;
+  bool known = false;
+  {
+    const std::lock_guard lock(stream->mutex);
+    if (const std::string_view header = request.header("last-event-id"); !header.empty()) {
+      const auto position = parse_event_id(header);
+      known = position && position->stream == id && stream->record.rewind(*position);
+    } else {
+      stream->record.restart();
+      known = true;
+    }
+  }
+  if (!known) return writer->send(error_answer(400, "Last-Event-ID names no event of this stream."));
+  make_relay(shard, request, std::move(stream), writer, true)->start();
+}
+
+// Anything else under /v1/ with a body: forwarded whole, repeated on failure.
+void handle_other(Shard& shard, HttpRequest request, Writer writer) {
+  RequestPeek peek;
+  if (auto seen = peek_request(request.body)) peek = *std::move(seen);
+  peek.stream = false;
+  auto stream =
+      std::make_shared<StoredStream>(make_stream_id(unix_seconds(), random_word(), random_word()), std::move(peek));
+  stream->target = request.target;
+  stream->body = std::make_shared<const std::string>(std::move(request.body));
+  make_relay(shard, request, std::move(stream), std::move(writer), false)->start();
+}
+
+}  // namespace
+
+void handle_request(Shard& shard, HttpRequest request, std::shared_ptr<net::ResponseWriter> writer) {
+  Core& core = shard.core;
+  const std::string& path = request.path;
+  const bool get = request.method == "GET" || request.method == "HEAD";
+  if (request.method == "POST") {
+    if (path == "/v1/chat/completions" || path == "/v1/completions")
+      return handle_generation(shard, std::move(request), std::move(writer));
+    if (path.starts_with("/v1/") && path.find("..") == std::string::npos)
+      return handle_other(shard, std::move(request), std::move(writer));
+  }
+  if (get) {
+    if (path == "/health" || path == "/live") return send_json(writer, 200, R"({"status":"ok"})");
+    if (path == "/ready") return answer_ready(core, writer);
+    if (path == "/metrics")
+      return writer->send({.headers = {}, .body = core.registry.render(), .content_type = "text/plain; version=0.0.4"});
+    if (path == "/v1/models") return send_json(writer, 200, api::models_list(core.nodes.models(), unix_seconds()));
+    if (path.starts_with("/v1/streams/")) return handle_stream_get(shard, request, writer);
+  }
+  writer->send(error_answer(404, fmt::format("There is no {} {} here.", request.method, path)));
+}
+
+}  // namespace hp::gateway

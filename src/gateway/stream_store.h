@@ -1,0 +1,64 @@
+// The streams of this gateway by id: open ones, and closed ones that a client may still take up again, bounded by age
+// and bytes. Thread-safe.
+#pragma once
+
+#include <atomic>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+
+#include "base/clock.h"
+#include "gateway/request_peek.h"
+#include "gateway/stream_record.h"
+
+namespace hp::gateway {
+
+/// One stream with all that continuing it needs.
+struct StoredStream {
+  StoredStream(std::string id, RequestPeek p)
+      : peek(std::move(p)), record(std::move(id), static_cast<std::size_t>(peek.choices)) {}
+  std::string target;  ///< of the request line
+  std::string tenant;
+  RequestPeek peek;
+  std::shared_ptr<const std::string> body;
+  std::atomic<std::uint64_t> lease{0};  ///< who took the stream last owns it; others fall silent
+
+  std::mutex mutex;  // record and counted
+  StreamRecord record;
+  std::uint64_t counted_tokens = 0;  ///< already in the usage: a stream that is taken up again counts once
+  bool prompt_counted = false;
+};
+
+class StreamStore {
+ public:
+  StreamStore(Duration ttl, std::size_t max_closed_bytes) : ttl_(ttl), max_closed_bytes_(max_closed_bytes) {}
+  void add(const std::shared_ptr<StoredStream>& stream);
+  /// Another tenant's stream is not found.
+  std::shared_ptr<StoredStream> find(std::string_view tenant, std::string_view id, TimePoint now);
+  void close(const std::shared_ptr<StoredStream>& stream, TimePoint now);
+  [[nodiscard]] std::size_t size() const;
+
+ private:
+  struct Closed {
+    std::string key;
+    TimePoint at;
+    std::size_t bytes;
+  };
+  struct Entry {
+    std::shared_ptr<StoredStream> stream;
+    std::list<Closed>::iterator closed;  // end(): open
+  };
+  void evict_locked(TimePoint now);
+  void reopen_locked(Entry& entry);
+
+  const Duration ttl_;
+  const std::size_t max_closed_bytes_;
+  mutable std::mutex mutex_;
+  std::unordered_map<std::string, Entry> streams_;
+  std::list<Closed> closed_;  // oldest first
+  std::size_t closed_bytes_ = 0;
+};
+
+}  // namespace hp::gateway
