@@ -39,9 +39,15 @@ struct Operand {
   const std::int8_t* q8 = nullptr;        // [rows, k], per group of 32: x ≈ q · scale
   const float* q8_scale = nullptr;        // [rows, k / 32]
   const float* q8_sum = nullptr;          // [rows, k / 32]: scale · Σq, for weights with an offset
-  const std::int32_t* q8_isum = nullptr;  // [rows, k / 32]: Σq, for weights stored with a zero point
+  const std::int32_t* q8_isum = nullptr;  // [rows, k / 32]: pack_half_sums, for weights stored with a zero point
   const std::int32_t* row_ids = nullptr;  ///< when set, row i of the product is row row_ids[i] (expert grouping)
 };
+
+/// Σq of a group's first and last 16 in one word (low half, high half): what one multiply-add of 16-bit pairs needs.
+constexpr std::int32_t pack_half_sums(std::int32_t first, std::int32_t last) {
+  return static_cast<std::int32_t>((static_cast<std::uint32_t>(last) << 16U) |
+                                   (static_cast<std::uint32_t>(first) & 0xFFFFU));
+}
 
 /// Where to_q8 writes rows of activations; the shapes are Operand's.
 struct Q8Rows {

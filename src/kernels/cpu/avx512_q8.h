@@ -77,7 +77,10 @@ inline __m512 add_group(__m512 acc, __m512i dot, __m512 d, __m512 min, const flo
 /// Σ (q - zero) · x over one group by VNNI.
 template <typename L>
 inline __m512i dot_group(const __m512i (&quads)[8], const std::int8_t* x, const std::int32_t* x_isum) {
-  __m512i sum = L::kZero == 0 ? _mm512_setzero_si512() : _mm512_set1_epi32(-L::kZero * *x_isum);
+  __m512i sum = _mm512_setzero_si512();
+  if constexpr (L::kZero != 0) {
+    sum = _mm512_dpwssd_epi32(sum, _mm512_set1_epi32(*x_isum), _mm512_set1_epi16(-L::kZero));
+  }
   for (int j = 0; j < 8; ++j) {
     int quad = 0;
     std::memcpy(&quad, x + j * 4, 4);

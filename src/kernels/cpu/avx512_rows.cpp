@@ -41,12 +41,13 @@ void to_q8(const float* x, std::int32_t rows, std::int32_t k, const Q8Rows& out)
     const __m512i low = _mm512_set1_epi32(-127);
     const __m512i qa = _mm512_max_epi32(low, _mm512_min_epi32(limit, _mm512_cvtps_epi32(_mm512_mul_ps(a, inverse))));
     const __m512i qb = _mm512_max_epi32(low, _mm512_min_epi32(limit, _mm512_cvtps_epi32(_mm512_mul_ps(b, inverse))));
-    const int total = _mm512_reduce_add_epi32(_mm512_add_epi32(qa, qb));
+    const int first = _mm512_reduce_add_epi32(qa);
+    const int last = _mm512_reduce_add_epi32(qb);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out.q + g * kGroup), _mm512_cvtepi32_epi8(qa));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out.q + g * kGroup + 16), _mm512_cvtepi32_epi8(qb));
     out.scale[g] = step;
-    out.sum[g] = step * static_cast<float>(total);
-    out.isum[g] = total;
+    out.sum[g] = step * static_cast<float>(first + last);
+    out.isum[g] = pack_half_sums(first, last);
   }
 }
 

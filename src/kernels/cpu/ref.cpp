@@ -39,15 +39,15 @@ void to_q8(const float* x, std::int32_t rows, std::int32_t k, const Q8Rows& out)
     for (std::size_t i = 0; i < kGroup; ++i) largest = std::max(largest, std::fabs(x[g * kGroup + i]));
     const float step = largest / 127.0F;
     const float inverse = step > 0.0F ? 1.0F / step : 0.0F;
-    int total = 0;
+    std::array<int, 2> half{};
     for (std::size_t i = 0; i < kGroup; ++i) {
       const float v = std::clamp(std::nearbyint(x[g * kGroup + i] * inverse), -127.0F, 127.0F);
       out.q[g * kGroup + i] = static_cast<std::int8_t>(v);
-      total += static_cast<int>(v);
+      half[i / 16] += static_cast<int>(v);
     }
     out.scale[g] = step;
-    out.sum[g] = step * static_cast<float>(total);
-    out.isum[g] = total;
+    out.sum[g] = step * static_cast<float>(half[0] + half[1]);
+    out.isum[g] = pack_half_sums(half[0], half[1]);
   }
 }
 
