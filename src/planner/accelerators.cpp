@@ -42,9 +42,11 @@ Result<Accelerator> accelerator_of(const JsonValue& entry, std::string_view sour
   if (kind != "gpu" && kind != "npu" && kind != "cpu")
     return fail(ErrorCode::invalid_argument, "{}: kind: expected gpu, npu or cpu, found '{}'", where, kind);
   out.kind = kind == "gpu" ? A::Kind::gpu : kind == "npu" ? A::Kind::npu : A::Kind::cpu;
+  if (const JsonValue* runs = entry.find("homeport")) out.homeport = runs->as_bool().value_or(false);
   JsonValue::Object figures;
   for (const auto& [key, value] : *entry.as_object()) {
-    if (key != "id" && key != "name" && key != "source" && key != "kind") figures.emplace_back(key, value);
+    if (key != "id" && key != "name" && key != "source" && key != "kind" && key != "homeport")
+      figures.emplace_back(key, value);
   }
   HP_TRY_VOID(set_inputs<Accelerator>(kFields, out, JsonValue(std::move(figures)), where));
   HP_TRY_VOID(check_inputs<Accelerator>(kFields, out));

@@ -14,6 +14,7 @@ struct Accelerator {
   enum class Kind { gpu, npu, cpu };
   std::string id, name, source;
   Kind kind = Kind::gpu;
+  bool homeport = false;  ///< Homeport's own kernels run on it
   // units of the catalog file: GB (10^9), GB/s, TFLOP/s, W, CNY
   double memory = 0, bandwidth = 0, bf16 = 0, fp8 = 0, int8 = 0, fp4 = 0, fp32 = 0;
   double link = 0, power = 0, price = 0, per_server = 1;
