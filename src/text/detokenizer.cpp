@@ -1,5 +1,7 @@
 #include "text/detokenizer.h"
 
+#include <algorithm>
+
 #include "base/utf8.h"
 
 namespace hp {
@@ -15,8 +17,16 @@ void append_step(std::string& out, std::string_view text, const Utf8Step& step) 
 
 }  // namespace
 
+Detokenizer::Detokenizer(const Tokenizer& tokenizer, std::span<const std::string_view> visible)
+    : tokenizer_(&tokenizer) {
+  for (const std::string_view spelling : visible) {
+    if (const auto id = tokenizer.special(spelling)) visible_.push_back(*id);
+  }
+}
+
 void Detokenizer::push(TokenId id, std::string& out) {
-  held_ += tokenizer_->token_bytes(id);
+  const bool spelled = std::find(visible_.begin(), visible_.end(), id) != visible_.end();
+  held_ += spelled ? tokenizer_->token_text(id) : tokenizer_->token_bytes(id);
   std::string_view rest = held_;
   while (!rest.empty()) {
     const Utf8Step step = utf8_step(rest);

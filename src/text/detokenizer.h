@@ -2,8 +2,10 @@
 // bytes that cannot become U+FFFD. Feeding the same tokens in any grouping gives the same text.
 #pragma once
 
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/ids.h"
 #include "text/tokenizer.h"
@@ -13,6 +15,8 @@ namespace hp {
 class Detokenizer {
  public:
   explicit Detokenizer(const Tokenizer& tokenizer) : tokenizer_(&tokenizer) {}
+  /// Control tokens among `visible` come out as they are spelled (ReplyParser::markers()); others stay silent.
+  Detokenizer(const Tokenizer& tokenizer, std::span<const std::string_view> visible);
 
   /// Appends the text that became certain with `id` to `out`; always valid UTF-8.
   void push(TokenId id, std::string& out);
@@ -22,6 +26,7 @@ class Detokenizer {
 
  private:
   const Tokenizer* tokenizer_;
+  std::vector<TokenId> visible_;
   std::string held_;  ///< at most 3 bytes: the beginning of a character
 };
 
