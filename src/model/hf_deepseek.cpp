@@ -75,7 +75,7 @@ Status read_deepseek(const JsonValue& json, ModelConfig& c) {
     HP_TRY_VOID(read_routing(f, c.architecture, moe));
     c.moe = moe;
   }
-  c.mtp_layers = f.integer_or("num_nextn_predict_layers", 0);
+  c.mtp_layers = f.integer_or("num_nextn_predict_layers", f.integer_or("num_mtp_layers", 0));
   return f.status();
 }
 

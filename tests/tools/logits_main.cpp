@@ -1,6 +1,8 @@
 // Test program: runs token ids through the CPU executor, one sequence per line of standard input.
 //   logits_tool MODEL ISA THREADS greedy N   prints the N greedy tokens that follow each line
 //   logits_tool MODEL ISA THREADS score      prints, per position, "argmax:logprob of the line's next token"
+//   logits_tool MODEL ISA THREADS dump P     prefills the first P tokens of each line, then feeds the rest one by one;
+//                                            writes the logits after each of these steps as raw floats
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -69,8 +71,26 @@ hp::Status score(hp::Executor& executor, const std::vector<Sequence>& all) {
   return {};
 }
 
+hp::Status dump(hp::Executor& executor, const std::vector<Sequence>& all, std::size_t prefill) {
+  for (const Sequence& s : all) {
+    for (std::size_t at = 0; at < s.tokens.size();) {
+      const std::size_t count = at == 0 ? std::clamp<std::size_t>(prefill, 1, s.tokens.size()) : 1;
+      const hp::SequenceStep step{.tokens = std::span(s.tokens).subspan(at, count),
+                                  .position = static_cast<std::int32_t>(at),
+                                  .blocks = s.blocks,
+                                  .logit_rows = 1};
+      HP_TRY(const hp::StepLogits logits, executor.step(std::span(&step, 1)));
+      if (std::fwrite(logits.values.data(), sizeof(float), logits.values.size(), stdout) != logits.values.size())
+        return hp::fail(hp::ErrorCode::io_error, "standard output is closed");
+      at += count;
+    }
+  }
+  return {};
+}
+
 hp::Status run(int argc, char** argv) {
-  if (argc < 5) return hp::fail(hp::ErrorCode::invalid_argument, "expected: MODEL ISA THREADS greedy N | score");
+  if (argc < 5)
+    return hp::fail(hp::ErrorCode::invalid_argument, "expected: MODEL ISA THREADS greedy N | score | dump P");
   HP_TRY(hp::Checkpoint checkpoint, hp::Checkpoint::open(argv[1]));
   HP_TRY(const hp::kernels::Isa isa, hp::kernels::choose_isa(argv[2]));
   std::vector<Sequence> all;
@@ -87,6 +107,8 @@ hp::Status run(int argc, char** argv) {
                                                                  .max_logit_rows = 128,
                                                                  .context = kContext}));
   if (std::string_view(argv[4]) == "score") return score(*executor, all);
+  if (std::string_view(argv[4]) == "dump")
+    return dump(*executor, all, argc > 5 ? static_cast<std::size_t>(std::max(std::atoi(argv[5]), 1)) : 1);
   return greedy(*executor, all, argc > 5 ? std::atoi(argv[5]) : 1);
 }
 
