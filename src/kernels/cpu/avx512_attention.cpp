@@ -274,7 +274,7 @@ void write(const KvWriteArgs& a) {
 }
 
 bool handled(const KvView& kv) {
-  return kv.block_tokens == static_cast<std::int32_t>(kBlock) &&
+  return !kv.v_in_k && kv.block_tokens == static_cast<std::int32_t>(kBlock) &&
          (kv.dtype == DType::f32 || kv.dtype == DType::f16 || kv.dtype == DType::bf16);
 }
 
