@@ -95,9 +95,9 @@ void bench_products(bool fp8, const std::vector<std::pair<int, int>>& sizes, con
     for (int t : counts) {
       std::printf("%s n=%d k=%d t=%d:", fp8 ? "fp8" : "bf16", n, k, t);
       for (int tile = 0; tile < kTileChoices; ++tile) {
-        const int tokens[] = {8, 16, 32, 64, 128, 128, 256};
-        if (tokens[tile] > 4 * t && tile > 0) continue;
-        if (t > 16 * tokens[tile]) continue;
+        const int tokens[] = {8, 16, 32, 64, 128, 128};
+        if (tokens[tile] > 2 * t && tile > 0) continue;
+        if (t > 4 * tokens[tile] && tokens[tile] < 128) continue;
         const int repeats = t > 512 ? 10 : 40;
         cudaEvent_t begin, end;
         cudaEventCreate(&begin), cudaEventCreate(&end);
@@ -122,6 +122,108 @@ void bench_products(bool fp8, const std::vector<std::pair<int, int>>& sizes, con
     for (auto& m : w) cudaFree(m.data), cudaFree(m.scale);
     cudaFree(x.data), cudaFree(x.row_scale), cudaFree(source), cudaFree(out);
     cudaStreamDestroy(stream);
+  }
+}
+
+/// Median seconds of one call among `repeats` on a stream.
+template <typename F>
+double seconds_of(cudaStream_t stream, int repeats, F&& call) {
+  cudaEvent_t begin, end;
+  cudaEventCreate(&begin), cudaEventCreate(&end);
+  std::vector<double> times;
+  for (int round = 0; round < 4; ++round) {
+    cudaEventRecord(begin, stream);
+    for (int i = 0; i < repeats; ++i) call();
+    cudaEventRecord(end, stream);
+    cudaEventSynchronize(end);
+    float ms = 0;
+    cudaEventElapsedTime(&ms, begin, end);
+    if (round > 0) times.push_back(static_cast<double>(ms) * 1e-3 / repeats);
+  }
+  return median(times);
+}
+
+template <typename T>
+T* memory(std::size_t count) {
+  void* out = nullptr;
+  cudaMalloc(&out, count * sizeof(T));
+  cudaMemset(out, 0, count * sizeof(T));
+  return static_cast<T*>(out);
+}
+
+/// Everything of a layer that is not a product, alone: microseconds per call.
+void bench_operations(const ModelShape& shape, bool fp8) {
+  const AttentionShape attention_shape{shape.heads, shape.kv_heads, shape.head_dim};
+  cudaStream_t stream = nullptr;
+  cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+  constexpr int kMost = 2048, kBlocks = 256 * 24;
+  const auto size = [](int a, int b) { return static_cast<std::size_t>(a) * static_cast<std::size_t>(b); };
+  auto* x = memory<float>(size(kMost, shape.hidden));
+  auto* norm = memory<float>(static_cast<std::size_t>(shape.hidden));
+  auto* qkv = memory<Bf16>(size(kMost, attention_shape.row()));
+  random_bf16(qkv, size(kMost, attention_shape.row()), 1.0F, 3, stream);
+  auto* act = memory<Bf16>(size(kMost, shape.ffn));
+  Activations normed, act8, attended8;
+  normed.fp8 = fp8, normed.k = shape.hidden, act8.fp8 = attended8.fp8 = true, act8.k = shape.ffn,
+  attended8.k = shape.heads * shape.head_dim;
+  for (Activations* a : {&normed, &act8, &attended8})
+    a->rows = kMost, a->data = memory<Bf16>(size(kMost, a->k)), a->row_scale = memory<float>(kMost);
+  auto* rope = memory<float>(size(shape.context, shape.rope_dims));
+  const RopeArgs rope_args{rope, rope, nullptr, nullptr, shape.eps, shape.rope_dims, false};
+  const std::size_t kv_count = size(kBlocks, shape.kv_heads * kBlockTokens * shape.head_dim);
+  const KvLayer kv{memory<Bf16>(kv_count), memory<Bf16>(kv_count)};
+  random_bf16(kv.k, kv_count, 1.0F, 4, stream), random_bf16(kv.v, kv_count, 1.0F, 5, stream);
+  auto* attended = memory<Bf16>(size(kMost, shape.heads * shape.head_dim));
+  auto* scratch = memory<float>(attention_scratch(attention_shape, 2048));
+  auto* ints = memory<int>(1 << 20);
+  for (int t : {1, 64, 256, 512, 2048}) {
+    std::printf("t=%-5d norm %.1f", t,
+                1e6 * seconds_of(stream, 50, [&] { rms_norm(x, nullptr, norm, 1e-5F, t, normed, stream); }));
+    std::vector<int> slots(static_cast<std::size_t>(t));
+    for (int i = 0; i < t; ++i) slots[static_cast<std::size_t>(i)] = i;
+    cudaMemcpy(ints, slots.data(), slots.size() * 4, cudaMemcpyHostToDevice);
+    std::printf("  rope %.1f", 1e6 * seconds_of(stream, 50, [&] {
+                                 rope_and_store(qkv, attention_shape, rope_args, ints, ints, t, kv, stream);
+                               }));
+    std::printf("  quantize heads %.1f ffn %.1f",
+                1e6 * seconds_of(stream, 50, [&] { quantize_rows(attended, t, attended8, stream); }),
+                1e6 * seconds_of(stream, 50, [&] { quantize_rows(act, t, act8, stream); }));
+    AttentionBatch batch;
+    std::vector<int> m;
+    std::size_t bytes = 0;
+    double flops = 0;
+    if (t <= 256) {  // decodes of 384 keys
+      constexpr int kKeys = 384, kUnits = 3;
+      const int stride = 24;
+      for (int i = 0; i < t * stride; ++i) m.push_back(i);
+      for (int i = 0; i < t; ++i) m.push_back(i);
+      for (int i = 0; i < t; ++i) m.push_back(kKeys);
+      for (int i = 0; i < t; ++i) m.push_back(i * kUnits);
+      if (m.size() % 2 != 0) m.push_back(0);
+      const int work_at = static_cast<int>(m.size());
+      for (int i = 0; i < t * kUnits; ++i) m.push_back(i / kUnits), m.push_back(i % kUnits);
+      cudaMemcpy(ints, m.data(), m.size() * 4, cudaMemcpyHostToDevice);
+      batch.tables = ints, batch.table_stride = stride, batch.decodes = t, batch.works = t * kUnits;
+      batch.decode_row = batch.decode_sequence = ints + t * stride, batch.decode_length = ints + t * stride + t;
+      batch.decode_first = ints + t * stride + 2 * t, batch.work = reinterpret_cast<const int2*>(ints + work_at);
+      bytes = size(t, kKeys * shape.kv_heads * shape.head_dim * 4);
+    } else {
+      const int tokens = prefill_tile_tokens(attention_shape);
+      for (int i = 0; i < t; i += tokens) m.insert(m.end(), {i, 0, i, std::min(tokens, t - i)});
+      const int tiles = static_cast<int>(m.size()) / 4;
+      for (int i = 0; i < t / kBlockTokens; ++i) m.push_back(i);
+      cudaMemcpy(ints, m.data(), m.size() * 4, cudaMemcpyHostToDevice);
+      batch.tiles = tiles, batch.tile = reinterpret_cast<const int4*>(ints), batch.tables = ints + 4 * tiles;
+      batch.table_stride = t / kBlockTokens;
+      flops = 2.0 * t * t * shape.heads * shape.head_dim;
+    }
+    const double seconds = seconds_of(stream, 20, [&] {
+      attention(qkv, attention_shape, kv, batch, 0.088F, t <= 256 ? &rope_args : nullptr, scratch, attended, stream);
+    });
+    std::printf("  attention %.1f us", seconds * 1e6);
+    if (bytes > 0) std::printf(" (%.2f TB/s)", static_cast<double>(bytes) / seconds * 1e-12);
+    if (flops > 0) std::printf(" (%.0f TFLOP/s)", flops / seconds * 1e-12);
+    std::printf("  %s\n", cudaGetErrorString(cudaGetLastError()));
   }
 }
 
@@ -218,8 +320,14 @@ int main(int argc, char** argv) {
                    {1, 16, 64, 128, 256, 512, 2048});
     return 0;
   }
+  if (what == "operations") {
+    bench_operations(shapes().at("r1-distill-llama-8b"), true);
+    bench_operations(shapes().at("deepseek-67b"), true);
+    return 0;
+  }
   if (argc < 3) {
-    std::printf("usage: gpu_bench products | gpu_bench SHAPE bf16|fp8 [users,users,...]\nshapes:");
+    std::printf(
+        "usage: gpu_bench products | gpu_bench operations | gpu_bench SHAPE bf16|fp8 [users,users,...]\nshapes:");
     for (const auto& [name, shape] : shapes()) std::printf(" %s", name.c_str());
     std::printf("\n");
     return 2;

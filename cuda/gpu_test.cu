@@ -379,10 +379,12 @@ int main() {
     return 0;
   }
   for (bool fp8 : {false, true}) {
-    test_matmul(fp8, 64, 128, 5);
+    test_matmul(fp8, 64, 384, 5);
     test_matmul(fp8, 200, 256, 33);
     test_matmul(fp8, 576, 1536, 130);
     test_matmul(fp8, 1536, 512, 300);
+    test_matmul(fp8, 512, 8192, 40);
+    test_matmul(fp8, 20000, 4096, 3);
   }
   test_matmul(false, 320, 576, 70);
   ModelShape shape;

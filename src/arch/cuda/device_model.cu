@@ -422,9 +422,13 @@ void DeviceModel::layer_forward(const Layer& layer, const StepLayout& l, const A
                       shape_.eps, shape_.rope_dims, shape_.rope_interleaved};
   rms_norm(x_, nullptr, layer.attn_norm, shape_.eps, t, normed_, stream_);
   matmul(layer.qkv, normed_, t, {Epilogue::bf16, qkv_, attention_.row(), layer.qkv_bias}, stream_);
-  rope_and_store(qkv_, attention_, rope, step_memory_ + l.at_position, step_memory_ + l.at_slot, t, layer.kv, stream_);
-  attention(qkv_, attention_, layer.kv, batch, shape_.attention_scale, scratch_, static_cast<Bf16*>(attended_.data),
-            stream_);
+  const bool rotates = l.tiles == 0 && attention_rotates(attention_, rope);
+  if (!rotates) {
+    rope_and_store(qkv_, attention_, rope, step_memory_ + l.at_position, step_memory_ + l.at_slot, t, layer.kv,
+                   stream_);
+  }
+  attention(qkv_, attention_, layer.kv, batch, shape_.attention_scale, rotates ? &rope : nullptr, scratch_,
+            static_cast<Bf16*>(attended_.data), stream_);
   if (fp8) quantize_rows(static_cast<const Bf16*>(attended_.data), t, attended8_, stream_);
   matmul(layer.o, fp8 ? attended8_ : attended_, t, {Epilogue::add_f32, x_, shape_.hidden, nullptr}, stream_);
   rms_norm(x_, nullptr, layer.ffn_norm, shape_.eps, t, normed_, stream_);

@@ -90,6 +90,69 @@ __device__ __forceinline__ void load_queries(std::uint32_t (&q)[kDim / 16][4], c
   }
 }
 
+/// Rotates a query that lies in operand registers; every lane holds both dimensions of its pairs.
+template <int kDim>
+__device__ __forceinline__ void rotate_queries(std::uint32_t (&q)[kDim / 16][4], const RopeArgs& rope, int position) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const float* cos = rope.cos + static_cast<std::size_t>(position) * (kDim / 2);
+  const float* sin = rope.sin + static_cast<std::size_t>(position) * (kDim / 2);
+#pragma unroll
+  for (int part = 0; part < 4; ++part) {
+    const int within = (lane % 4) * 2 + (part >= 2 ? 8 : 0);
+    if (rope.interleaved) {
+#pragma unroll
+      for (int s = 0; s < kDim / 16; ++s) {
+        const int pair = (s * 16 + within) / 2;
+        const float2 v = __bfloat1622float2(*reinterpret_cast<__nv_bfloat162*>(&q[s][part]));
+        const float2 r = rotated(v.x, v.y, cos[pair], sin[pair]);
+        q[s][part] = pack_bf16(r.x, r.y);
+      }
+    } else {
+#pragma unroll
+      for (int s = 0; s < kDim / 32; ++s) {
+        const int pair = s * 16 + within;
+        const float2 a = __bfloat1622float2(*reinterpret_cast<__nv_bfloat162*>(&q[s][part]));
+        const float2 b = __bfloat1622float2(*reinterpret_cast<__nv_bfloat162*>(&q[s + kDim / 32][part]));
+        const float2 x = rotated(a.x, b.x, cos[pair], sin[pair]), y = rotated(a.y, b.y, cos[pair + 1], sin[pair + 1]);
+        q[s][part] = pack_bf16(x.x, y.x);
+        q[s + kDim / 32][part] = pack_bf16(x.y, y.y);
+      }
+    }
+  }
+}
+
+/// The decode's own token: rotates its key and puts key and value into the unit's tiles and the cache. One warp.
+template <int kDim>
+__device__ __forceinline__ void store_own_token(const Bf16* qkv, const AttentionShape& shape, const KvLayer& kv,
+                                                const RopeArgs& rope, const int* table, int row, int kv_head,
+                                                int position, Bf16* keys, Bf16* values) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, key = position % kUnitKeys;
+  const Bf16* k = qkv + static_cast<std::size_t>(row) * static_cast<std::size_t>(shape.row()) +
+                  static_cast<std::size_t>((shape.heads + kv_head) * kDim);
+  const Bf16* v = k + static_cast<std::size_t>(shape.kv_heads * kDim);
+  const std::size_t slot =
+      (static_cast<std::size_t>(table[position / kBlockTokens]) * static_cast<std::size_t>(shape.kv_heads) +
+       static_cast<std::size_t>(kv_head)) *
+          kBlockTokens +
+      static_cast<std::size_t>(position % kBlockTokens);
+  const std::size_t at = slot * kDim;
+  const float* cos = rope.cos + static_cast<std::size_t>(position) * (kDim / 2);
+  const float* sin = rope.sin + static_cast<std::size_t>(position) * (kDim / 2);
+  for (int pair = lane; pair < kDim / 2; pair += 32) {
+    const int a = rope.interleaved ? 2 * pair : pair, b = rope.interleaved ? 2 * pair + 1 : pair + kDim / 2;
+    const float2 r = rotated(__bfloat162float(k[a]), __bfloat162float(k[b]), cos[pair], sin[pair]);
+    const Bf16 ra = __float2bfloat16_rn(r.x), rb = __float2bfloat16_rn(r.y);
+    kv.k[at + static_cast<std::size_t>(a)] = ra;
+    kv.k[at + static_cast<std::size_t>(b)] = rb;
+    tile_at<kDim>(keys, key, a / 8)[a % 8] = ra;
+    tile_at<kDim>(keys, key, b / 8)[b % 8] = rb;
+  }
+  for (int i = lane; i < kDim; i += 32) {
+    kv.v[at + static_cast<std::size_t>(i)] = v[i];
+    tile_at<kDim>(values, key, i / 8)[i % 8] = v[i];
+  }
+}
+
 /// Scores of 16 rows against 8 keys from `key0` of the tile.
 template <int kDim>
 __device__ __forceinline__ void score_keys(float (&s)[4], const std::uint32_t (&q)[kDim / 16][4], Bf16* keys,
@@ -144,17 +207,20 @@ __device__ __forceinline__ void chunk_powers(float (&s)[4][4], const float (&pea
   }
 }
 
-/// A decode's partial result of one unit: {work, kv head}.
+/// A decode's partial result of one unit: {work, kv head}. With `rope` (not null) the rows of qkv are raw, and the unit
+/// that holds the decode's own token rotates and stores it.
 template <int kDim>
 __global__ void __launch_bounds__(kDecodeWarps * 32)
-    decode_kernel(const Bf16* qkv, AttentionShape shape, KvLayer kv, AttentionBatch batch, float scale, float* out,
-                  float* peaks) {
+    decode_kernel(const Bf16* qkv, AttentionShape shape, KvLayer kv, AttentionBatch batch, float scale, RopeArgs rope,
+                  float* out, float* peaks) {
   launch_dependents();
-  wait_for_previous();
+  // Work lists and what earlier steps cached do not depend on the kernel before: their loads start at once.
   const int2 work = batch.work[blockIdx.x];
   const int entry = work.x, unit = work.y, kv_head = static_cast<int>(blockIdx.y);
   if (entry < 0) return;
-  const int length = batch.decode_length[entry];
+  const int length = batch.decode_length[entry], row_of_batch = batch.decode_row[entry];
+  const bool rotates = rope.cos != nullptr;
+  const int cached = rotates ? length - 1 : length;
   extern __shared__ __align__(128) std::uint8_t raw[];
   Bf16* keys = reinterpret_cast<Bf16*>(raw);
   Bf16* values = keys + kUnitKeys * kDim;
@@ -163,13 +229,24 @@ __global__ void __launch_bounds__(kDecodeWarps * 32)
   __shared__ float chunk_peak[kDecodeWarps][kWarpRows], chunk_sum[kDecodeWarps][kWarpRows];
   const int* table = batch.tables + static_cast<std::size_t>(batch.decode_sequence[entry]) *
                                         static_cast<std::size_t>(batch.table_stride);
-  load_unit<kDim, kDecodeWarps * 32>(keys, kv.k, table, unit, length, shape.kv_heads, kv_head);
+  if (!rotates) wait_for_previous();
+  load_unit<kDim, kDecodeWarps * 32>(keys, kv.k, table, unit, cached, shape.kv_heads, kv_head);
   copy_async_commit();
-  load_unit<kDim, kDecodeWarps * 32>(values, kv.v, table, unit, length, shape.kv_heads, kv_head);
+  load_unit<kDim, kDecodeWarps * 32>(values, kv.v, table, unit, cached, shape.kv_heads, kv_head);
   copy_async_commit();
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32, group = shape.group();
+  if (rotates) wait_for_previous();
   std::uint32_t q[kDim / 16][4];
-  load_queries<kDim>(q, qkv, shape, batch.decode_row[entry], kv_head, 0, 1);
+  load_queries<kDim>(q, qkv, shape, row_of_batch, kv_head, 0, 1);
+  if (rotates) {
+    rotate_queries<kDim>(q, rope, length - 1);
+    if (unit == (length - 1) / kUnitKeys) {
+      __syncthreads();  // the zeros of keys beyond the cached ones are written
+      if (warp == 0) {
+        store_own_token<kDim>(qkv, shape, kv, rope, table, row_of_batch, kv_head, length - 1, keys, values);
+      }
+    }
+  }
   copy_async_wait<1>();
   __syncthreads();
 
@@ -250,12 +327,13 @@ template <int kDim>
 __global__ void __launch_bounds__(kDim)
     fold_kernel(AttentionShape shape, AttentionBatch batch, const float* parts, const float* peaks, Bf16* attended) {
   launch_dependents();
-  wait_for_previous();
   const int head = static_cast<int>(blockIdx.x), entry = static_cast<int>(blockIdx.y), group = shape.group();
   const int length = batch.decode_length[entry];
   if (length == 0) return;
   const int units = (length + kUnitKeys - 1) / kUnitKeys;
   const std::size_t first = static_cast<std::size_t>(batch.decode_first[entry]);
+  const int to = batch.decode_row[entry];
+  wait_for_previous();
   Running row{-INFINITY, 0.0F};
   float total = 0.0F;
 #pragma unroll 4
@@ -266,8 +344,7 @@ __global__ void __launch_bounds__(kDim)
     fold_factors(row, peaks[2 * part], peaks[2 * part + 1], keep, add);
     total = fold(total, keep, parts[part * kDim + threadIdx.x], add);
   }
-  attended[(static_cast<std::size_t>(batch.decode_row[entry]) * static_cast<std::size_t>(shape.heads) +
-            static_cast<std::size_t>(head)) *
+  attended[(static_cast<std::size_t>(to) * static_cast<std::size_t>(shape.heads) + static_cast<std::size_t>(head)) *
                kDim +
            threadIdx.x] = __float2bfloat16_rn(__fdiv_rn(total, row.sum));
 }
@@ -387,7 +464,7 @@ __global__ void __launch_bounds__(kPrefillWarps * 32, 1)
 
 template <int kDim>
 void run(const Bf16* qkv, const AttentionShape& shape, const KvLayer& kv, const AttentionBatch& batch, float scale,
-         float* scratch, Bf16* attended, cudaStream_t stream) {
+         const RopeArgs* rope, float* scratch, Bf16* attended, cudaStream_t stream) {
   constexpr std::size_t kDecodeShared = (2 * kUnitKeys * kDim + kWarpRows * (kUnitKeys + 8)) * sizeof(Bf16);
   constexpr std::size_t kPrefillShared = 4 * kUnitKeys * kDim * sizeof(Bf16);
   static const int ready = [] {
@@ -406,7 +483,8 @@ void run(const Bf16* qkv, const AttentionShape& shape, const KvLayer& kv, const 
   if (batch.decodes > 0) {
     float* peaks = scratch + static_cast<std::size_t>(batch.works) * static_cast<std::size_t>(shape.heads) * kDim;
     launch(decode_kernel<kDim>, dim3(static_cast<unsigned>(batch.works), static_cast<unsigned>(shape.kv_heads)),
-           dim3(kDecodeWarps * 32), kDecodeShared, stream, qkv, shape, kv, batch, log2_scale, scratch, peaks);
+           dim3(kDecodeWarps * 32), kDecodeShared, stream, qkv, shape, kv, batch, log2_scale,
+           rope != nullptr ? *rope : RopeArgs{}, scratch, peaks);
     launch(fold_kernel<kDim>, dim3(static_cast<unsigned>(shape.heads), static_cast<unsigned>(batch.decodes)),
            dim3(kDim), 0, stream, shape, batch, static_cast<const float*>(scratch), static_cast<const float*>(peaks),
            attended);
@@ -419,17 +497,21 @@ int prefill_tile_tokens(const AttentionShape& shape) {
   return kPrefillWarps * kWarpRows / shape.group();
 }
 
+bool attention_rotates(const AttentionShape& shape, const RopeArgs& rope) {
+  return rope.q_norm == nullptr && rope.k_norm == nullptr && rope.rope_dims == shape.head_dim;
+}
+
 std::size_t attention_scratch(const AttentionShape& shape, int works) {
   return static_cast<std::size_t>(works) * static_cast<std::size_t>(shape.heads) *
          static_cast<std::size_t>(shape.head_dim + 2);
 }
 
 void attention(const Bf16* qkv, const AttentionShape& shape, const KvLayer& kv, const AttentionBatch& batch,
-               float scale, float* scratch, Bf16* attended, cudaStream_t stream) {
+               float scale, const RopeArgs* rope, float* scratch, Bf16* attended, cudaStream_t stream) {
   if (shape.head_dim == 128) {
-    run<128>(qkv, shape, kv, batch, scale, scratch, attended, stream);
+    run<128>(qkv, shape, kv, batch, scale, rope, scratch, attended, stream);
   } else {
-    run<64>(qkv, shape, kv, batch, scale, scratch, attended, stream);
+    run<64>(qkv, shape, kv, batch, scale, rope, scratch, attended, stream);
   }
 }
 

@@ -21,7 +21,7 @@ using Fp8 = __nv_fp8_e4m3;
 inline constexpr int kBlockTokens = 16;  ///< of a KV block
 inline constexpr int kUnitKeys = 128;    ///< keys per partial result of attention; the fold over units is in order
 inline constexpr int kQuantBlock = 128;  ///< fp8 weights: one scale per 128 × 128 block
-inline constexpr int kTileChoices = 7;   ///< tile shapes of matmul, smallest first
+inline constexpr int kTileChoices = 6;   ///< tile shapes of matmul, smallest first
 inline constexpr int kOperandRows[] = {8, 16, 32, 64, 128};
 
 /// A weight [n, k] on the device, k in sequence. fp8: scale[((row / 64) · 2 + half) · k_blocks + k / 128], half = row /
@@ -31,7 +31,7 @@ struct Matrix {
   int n = 0, k = 0;
   void* data = nullptr;
   float* scale = nullptr;
-  CUtensorMap map[3];  ///< boxes of 64, 128 and 256 rows
+  CUtensorMap map[2];  ///< boxes of 64 and 128 rows
   [[nodiscard]] int k_blocks() const { return (k + kQuantBlock - 1) / kQuantBlock; }
   [[nodiscard]] std::size_t bytes() const {
     return static_cast<std::size_t>(n) * static_cast<std::size_t>(k) * (fp8 ? 1U : 2U);
@@ -50,7 +50,8 @@ struct Activations {
   CUtensorMap map[5];  ///< boxes of kOperandRows
 };
 
-/// Fill the maps; data, n (rows) and k are set. False when the driver refuses (the sizes are then wrong).
+/// Fill the maps; data, n (rows, a multiple of 4) and k (beyond one step of 64, fp8 128) are set. False when the driver
+/// refuses (the sizes are then wrong).
 bool make_maps(Matrix& matrix);
 bool make_maps(Activations& activations);
 
@@ -124,9 +125,12 @@ struct AttentionBatch {
 int prefill_tile_tokens(const AttentionShape& shape);
 /// Floats of scratch for so many pieces of work.
 std::size_t attention_scratch(const AttentionShape& shape, int works);
-/// attended bf16 [t, heads · head_dim] from rotated qkv rows.
+/// Whether a decode can rotate and store its own token inside attention (`rope` below).
+bool attention_rotates(const AttentionShape& shape, const RopeArgs& rope);
+/// attended bf16 [t, heads · head_dim] from qkv rows: rotated ones, or, with `rope` and decodes only, raw ones, whose
+/// keys and values are then stored here.
 void attention(const Bf16* qkv, const AttentionShape& shape, const KvLayer& kv, const AttentionBatch& batch,
-               float scale, float* scratch, Bf16* attended, cudaStream_t stream);
+               float scale, const RopeArgs* rope, float* scratch, Bf16* attended, cudaStream_t stream);
 
 // Load and benchmarks.
 // --------------------------------------------------------------------------------------------------

@@ -41,6 +41,11 @@ __device__ __forceinline__ void barrier_wait(std::uint64_t* barrier, std::uint32
       : "memory");
 }
 
+template <int kId, int kCount>
+__device__ __forceinline__ void named_barrier() {
+  asm volatile("bar.sync %0, %1;" ::"n"(kId), "n"(kCount) : "memory");
+}
+
 // Bulk tensor copies: a box of a row-major matrix into shared memory.
 // --------------------------------------------------
 __device__ __forceinline__ void copy_box(void* out, const CUtensorMap* map, int column, int row, std::uint64_t* barrier,
@@ -116,6 +121,10 @@ __device__ __forceinline__ float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
+}
+/// A pair of dimensions turned by an angle.
+__device__ __forceinline__ float2 rotated(float x, float y, float cos, float sin) {
+  return make_float2(__fmaf_rn(x, cos, -__fmul_rn(y, sin)), __fmaf_rn(x, sin, __fmul_rn(y, cos)));
 }
 __device__ __forceinline__ std::uint32_t pack_bf16(float low, float high) {
   const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);

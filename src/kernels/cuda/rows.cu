@@ -200,19 +200,18 @@ __global__ void rope_kernel(Bf16* qkv, AttentionShape shape, RopeArgs rope, cons
   }
   const int half = rope.rope_dims / 2;
   for (int pair = lane; pair < d / 2; pair += 32) {
-    const bool rotated = pair < half;
+    const bool turns = pair < half;
     // Pairs beyond the rotated dimensions are the remaining dimensions, two by two.
-    const int a = !rotated || rope.interleaved ? 2 * pair : pair,
-              b = !rotated || rope.interleaved ? 2 * pair + 1 : pair + half;
+    const int a = !turns || rope.interleaved ? 2 * pair : pair,
+              b = !turns || rope.interleaved ? 2 * pair + 1 : pair + half;
     float x = __bfloat162float(in[a]), y = __bfloat162float(in[b]);
     if (norm != nullptr) x = x * factor * norm[a], y = y * factor * norm[b];
     float rx = x, ry = y;
-    if (rotated) {
+    if (turns) {
       const std::size_t at =
           static_cast<std::size_t>(position) * static_cast<std::size_t>(half) + static_cast<std::size_t>(pair);
-      const float c = rope.cos[at], s = rope.sin[at];
-      rx = __fmaf_rn(x, c, -__fmul_rn(y, s));
-      ry = __fmaf_rn(x, s, __fmul_rn(y, c));
+      const float2 r = rotated(x, y, rope.cos[at], rope.sin[at]);
+      rx = r.x, ry = r.y;
     }
     out[a] = __float2bfloat16_rn(rx);
     out[b] = __float2bfloat16_rn(ry);
