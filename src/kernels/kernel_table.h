@@ -62,9 +62,16 @@ struct KernelTable {
 
 /// Bytes of a packed [n, k] weight of this type, all panels (n padded to 16).
 Result<std::size_t> packed_bytes(DType source, std::int32_t n, std::int32_t k);
+/// Scales that a checkpoint keeps beside a weight's values: one for each block of rows × columns.
+struct BlockScales {
+  const float* data = nullptr;  // [n / rows, k / columns], both rounded up; null: all 1
+  std::int32_t rows = 128, columns = 128;
+};
 /// Packs panels [panel_begin, panel_end) of a [n, k] weight into `out` (the start of the whole packed matrix).
-/// Threads may pack disjoint panels of one matrix at once.
-void pack_panels(const TensorView& weight, std::int32_t panel_begin, std::int32_t panel_end, std::byte* out);
+/// Threads may pack disjoint panels of one matrix at once. `scales` go with f8_e4m3 only; columns is a multiple of 128,
+/// or the whole row.
+void pack_panels(const TensorView& weight, std::int32_t panel_begin, std::int32_t panel_end, std::byte* out,
+                 const BlockScales& scales = {});
 PackedMatrix packed_view(DType source, std::int32_t n, std::int32_t k, const std::byte* data);
 
 /// Dequantizes `count` elements of any dtype to float; count is a multiple of the block size. The definition of every

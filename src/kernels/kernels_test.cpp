@@ -35,24 +35,29 @@ std::vector<std::byte> weight_bytes(DType type, std::size_t elements, unsigned s
     std::memcpy(v.data(), f.data(), v.size());
     return v;
   }
+  const bool f32_scale = type >= DType::i4_32;
   for (std::size_t i = 0; i < v.size(); ++i) {
     const auto byte = static_cast<std::uint8_t>(rng());
     v[i] = std::byte{byte};
     const std::size_t at = i % block;
+    if (f32_scale && at == 3) v[i] = std::byte{0x3D};  // a twentieth or so
+    if (f32_scale && at == 4 && type != DType::i8_32) v[i] &= std::byte{15};
+    if (f32_scale) continue;
     if (type == DType::f8_e4m3) v[i] &= std::byte{0xBF};  // no NaN
     const bool top_of_half =                              // the high byte of any f16/bf16 field
         at == 1 ||
         (at == 3 && (type == DType::q4_1 || type == DType::q5_1 || type == DType::q4_k || type == DType::q5_k)) ||
         (type == DType::q2_k && (at == 81 || at == 83)) || (type == DType::q3_k && at == 109) ||
-        (type == DType::q6_k && at == 209);
+        (type == DType::q6_k && at == 209);  // iq4 has its d first
     if (top_of_half) v[i] = std::byte{static_cast<std::uint8_t>(byte & 0xB0U)};
   }
   return v;
 }
 
-constexpr DType kTypes[] = {DType::f32,  DType::f16,  DType::bf16,   DType::f8_e4m3, DType::q4_0, DType::q4_1,
-                            DType::q5_0, DType::q5_1, DType::q8_0,   DType::q2_k,    DType::q3_k, DType::q4_k,
-                            DType::q5_k, DType::q6_k, DType::iq4_nl, DType::iq4_xs};
+constexpr DType kTypes[] = {DType::f32,    DType::f16,   DType::bf16,  DType::f8_e4m3, DType::q4_0,
+                            DType::q4_1,   DType::q5_0,  DType::q5_1,  DType::q8_0,    DType::q2_k,
+                            DType::q3_k,   DType::q4_k,  DType::q5_k,  DType::q6_k,    DType::iq4_nl,
+                            DType::iq4_xs, DType::i4_32, DType::i4_64, DType::i4_128,  DType::i8_32};
 
 TEST(Dequantize, SmallBlocksByHand) {
   std::vector<std::byte> b(18);
@@ -120,6 +125,33 @@ TEST(Packing, EveryRowComesBackAndPanelsPackAlone) {
   }
   EXPECT_FALSE(packed_bytes(DType::q4_0, 16, 33).has_value());
   EXPECT_FALSE(packed_bytes(DType::i32, 16, 32).has_value());
+}
+
+TEST(Packing, QuantizedFormatsStayNearTheSizeOfTheirFiles) {
+  for (const DType type : kTypes) {
+    const auto file = static_cast<double>(storage_bytes(type, std::size_t{4096} * 512));
+    const auto packed = static_cast<double>(packed_bytes(type, 512, 4096).value());
+    const bool f32_scales = type == DType::i4_32 || type == DType::i4_64 || type == DType::i4_128;
+    EXPECT_LE(packed, file * (type == DType::q3_k ? 1.06 : 1.04)) << traits(type).name;
+    EXPECT_GE(packed, file * (f32_scales ? 0.85 : 0.99)) << traits(type).name;  // unused bytes of the source blocks
+  }
+}
+
+TEST(Packing, F8TakesTheScaleOfItsBlock) {
+  const std::int32_t n = 20, k = 300;
+  const auto bytes = weight_bytes(DType::f8_e4m3, z(n) * z(k), 3);
+  const std::vector<float> scales = {0.5F, 2.0F, 3.0F, 0.25F, 5.0F, 7.0F};
+  std::vector<std::byte> packed(*packed_bytes(DType::f8_e4m3, n, k));
+  pack_panels({DType::f8_e4m3, {n, k}, bytes.data()}, 0, 2, packed.data(),
+              {.data = scales.data(), .rows = 16, .columns = 128});
+  std::vector<float> row(z(k));
+  for (const std::int32_t r : {0, 15, 16, 19}) {
+    kernel_table(Isa::ref).unpack_row(packed_view(DType::f8_e4m3, n, k, packed.data()), r, row.data());
+    for (std::size_t i = 0; i < z(k); ++i) {
+      const auto value = std::to_integer<std::uint8_t>(bytes[z(r) * z(k) + i]);
+      ASSERT_EQ(row[i], f8_e4m3_to_f32(value) * scales[z(r) / 16 * 3 + i / 128]) << r << " " << i;
+    }
+  }
 }
 
 TEST(Matmul, AgreesWithDoublesAndIsTheSameAloneAndInABatch) {

@@ -1,33 +1,71 @@
 // The packed layout of weights, shared by every ISA: panels of 16 columns, K in sequence inside a panel.
 //
-//   q4_0, q4_1, q8_0  per group of 32 of K: quants, then 16 f16 scales d, then (q4_1) 16 f16 minimums m.
-//     bytes (q8_0)    8 k-quads of 64 bytes: 16 columns × 4 consecutive k, stored unsigned (q + 128)
-//     nibbles (q4)    4 × 64 bytes; register j holds quad j in the low nibbles and quad j + 4 in the high ones
-//                     w = d · (q - zero) with zero 128 or 8, or d · q + m
+// Quantized formats come in chunks of K as long as the source's block (32, 64, 128 or 256). A chunk holds, each at its
+// offset, the scales of its 16 columns and groups of 32 of K. A group is 8 quads: 16 columns × 4 consecutive k, stored
+// unsigned, a byte lane of 64 bytes for every column and k % 4:
+//   low_bits 8   8 × 64 bytes
+//   low_bits 4   4 × 64 bytes; register j holds quad j in the low nibbles and quad j + 4 in the high ones
+//   low_bits 2   2 × 64 bytes; quad j at bit 2 · (j % 4) of register j / 4
+//   high_bits 1  then 64 bytes, quad j at bit j;  high_bits 2: then 2 × 64 bytes as low_bits 2
+// Bits per weight: q2_k 2.6, q3_k 3.6, iq4_xs 4.4, q4_0 and iq4_nl 4.5, q4_k 4.6, q4_1 5, q5_0 5.5, q5_k 5.6, q5_1 6,
+// q6_k 6.6, q8_0 8.5, i8_32 9, i4_32 5.25, i4_64 4.6, i4_128 4.3, f8_e4m3 8.25.
+//
+//   f8_e4m3           chunks of 128 of K: 16 f32 scales, then 16 columns per k
 //   bf16              pairs of k × 16 columns per 64 bytes; an odd K is padded with zeros
-//   f16               16 columns per k
-//   everything else   floats, 16 columns per k. K-quants and 5-bit formats cost 4 bytes per weight this way: exact, not
-//                     compact.
+//   f16, f32          16 columns per k
 #pragma once
+
+#include <array>
 
 #include "kernels/params.h"
 
 namespace hp::kernels {
 
-enum class PanelKind { nibbles, bytes, bf16, f16, f32 };
+enum class PanelKind : std::uint8_t { quants, f8, bf16, f16, f32 };
+
+/// What a chunk's scales are, in this order, 16 columns each, and what a stored quant q means.
+enum class ScaleForm : std::uint8_t {
+  none,
+  half,           ///< d f16:                                                 d · (q - zero)
+  half_min,       ///< d, m f16:                                              d · q + m
+  k_bytes,        ///< d, dmin f16; per group s, m u8:                        d · s · q - dmin · m
+  k_nibbles,      ///< d, dmin f16; per 16 of K s | m << 4:                   d · s · q - dmin · m
+  k_signed,       ///< d f16, 32 bytes unused; per 16 of K s i8:              d · s · (q - zero)
+  k_signed_wide,  ///< d f16, 32 bytes unused; per group s i8:                d · s · (q - zero)
+  full,           ///< d f32:                                                 d · (q - zero)
+  full_zero,      ///< d f32, zero u8:                                        d · (q - zero)
+};
 
 struct PanelLayout {
   PanelKind kind = PanelKind::f32;
-  bool has_min = false;          ///< d · q + m rather than d · (q - zero)
-  float zero = 0.0F;             ///< of quantized kinds without a minimum
-  std::size_t group_bytes = 0;   ///< bytes per kQuantGroup of K (whole groups only for quantized kinds)
-  std::size_t scale_offset = 0;  ///< of d within a group
+  ScaleForm scales = ScaleForm::none;
+  bool lookup = false;  ///< a stored quant is an index of kIq4Values; zero is then of the value + 128
+  std::uint8_t low_bits = 0, high_bits = 0;
+  std::int32_t zero = 0;
+  std::size_t chunk_k = 1;                                          ///< K of a chunk
+  std::size_t chunk_bytes = 64;                                     ///< from one chunk to the next
+  std::size_t quant_offset = 0, quant_bytes = 0, scale_offset = 0;  ///< of a chunk; quant_bytes per group
 };
+
+/// Values of the 16 indices of iq4_nl and iq4_xs.
+inline constexpr std::array<std::int8_t, 16> kIq4Values = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                                           1,    13,   25,  38,  53,  69,  89,  113};
+/// K that shares one scale in packed f8_e4m3.
+inline constexpr std::size_t kF8ChunkK = 128;
 
 PanelLayout panel_layout(DType source);
 std::size_t panel_bytes(DType source, std::int32_t k);
 
-/// Floats [k_count, 16] of one panel from `k_begin`, which is a multiple of kQuantGroup; k_count ≤ kQuantGroup.
+/// Stored quants of one column of a group as 8 quads, the first k in the lowest byte (before any lookup).
+std::array<std::uint32_t, 8> load_quads(const PanelLayout& layout, const std::uint8_t* group, std::size_t column);
+void store_quads(const PanelLayout& layout, const std::array<std::uint32_t, 8>& quads, std::size_t column,
+                 std::uint8_t* group);
+
+/// Floats of one column from `k_begin`, which is a multiple of kQuantGroup; k_count ≤ kQuantGroup. Element i goes to
+/// out[i · stride].
+void unpack_column(const PackedMatrix& weight, std::int32_t column, std::int32_t k_begin, std::int32_t k_count,
+                   float* out, std::size_t stride);
+/// Floats [k_count, 16] of one panel, as unpack_column for each of its columns.
 void unpack_group(const PackedMatrix& weight, std::int32_t panel, std::int32_t k_begin, std::int32_t k_count,
                   float* out);
 

@@ -19,8 +19,10 @@ constexpr std::array kTraits = {
     DTypeTraits{"q5_1", 32, 24, true},   DTypeTraits{"q8_0", 32, 34, true},   DTypeTraits{"q2_k", 256, 84, true},
     DTypeTraits{"q3_k", 256, 110, true}, DTypeTraits{"q4_k", 256, 144, true}, DTypeTraits{"q5_k", 256, 176, true},
     DTypeTraits{"q6_k", 256, 210, true}, DTypeTraits{"iq4_nl", 32, 18, true}, DTypeTraits{"iq4_xs", 256, 136, true},
+    DTypeTraits{"i4_32", 32, 24, true},  DTypeTraits{"i4_64", 64, 40, true},  DTypeTraits{"i4_128", 128, 72, true},
+    DTypeTraits{"i8_32", 32, 36, true},
 };
-static_assert(kTraits.size() == static_cast<std::size_t>(DType::iq4_xs) + 1);
+static_assert(kTraits.size() == static_cast<std::size_t>(DType::i8_32) + 1);
 
 }  // namespace
 

@@ -34,6 +34,12 @@ enum class DType : std::uint8_t {
   q6_k,
   iq4_nl,
   iq4_xs,
+  // Ours, in memory only: f32 scale, u8 zero, 3 bytes unused, then nibbles (element 2i low), w = scale · (q - zero);
+  // what compressed-tensors checkpoints with int4 weights are read into.
+  i4_32,
+  i4_64,
+  i4_128,
+  i8_32,  ///< f32 scale, then 32 signed bytes
 };
 
 struct DTypeTraits {

@@ -1,14 +1,12 @@
 // The AVX-512 table: which operations have an AVX-512 version (avx512_kernels.h); the rest is ref's.
 #include "kernels/cpu/avx512_kernels.h"
 #include "kernels/isa_tables.h"
-#include "kernels/packing.h"
 
 namespace hp::kernels {
 namespace {
 
 OperandKind operand_kind(DType weight) {
-  const PanelKind kind = panel_layout(weight).kind;
-  return kind == PanelKind::nibbles || kind == PanelKind::bytes ? OperandKind::q8 : OperandKind::f32;
+  return weight == DType::q4_0 || weight == DType::q4_1 || weight == DType::q8_0 ? OperandKind::q8 : OperandKind::f32;
 }
 
 void matmul(const MatmulArgs& a) {
@@ -25,7 +23,7 @@ bool avx512_available() {
 }
 
 const KernelTable& avx512_table() {
-  static constexpr KernelTable kTable = {
+  static const KernelTable kTable = {
       .isa = Isa::avx512,
       .operand_kind = operand_kind,
       .to_bf16 = avx512::to_bf16,
@@ -39,7 +37,7 @@ const KernelTable& avx512_table() {
       .attention_scratch_floats = avx512::attention_scratch_floats,
       .attention = avx512::attention,
       .attention_merge = avx512::attention_merge,
-      .unpack_row = avx512::unpack_row,
+      .unpack_row = ref_table().unpack_row,
   };
   return kTable;
 }

@@ -17,7 +17,6 @@ void add(float* x, const float* y, std::size_t count);
 void swiglu(const float* gate, const float* up, std::size_t count, float* out);
 void rope(float* x, std::int32_t heads, std::int32_t head_dim, std::int32_t rope_offset, std::int32_t rope_dims,
           bool interleaved, const float* cos, const float* sin);
-void unpack_row(const PackedMatrix& weight, std::int32_t row, float* out);
 
 // avx512_attention.cpp
 void kv_write(const KvWriteArgs& args);

@@ -11,13 +11,11 @@
 #include "kernels/cpu/avx512_kernels.h"
 #include "kernels/cpu/avx512_math.h"
 #include "kernels/isa_tables.h"
-#include "kernels/packing.h"
 
 namespace hp::kernels::avx512 {
 namespace {
 
 constexpr auto kGroup = static_cast<std::size_t>(kQuantGroup);
-constexpr auto kCols = static_cast<std::size_t>(kPanelColumns);
 
 std::size_t z(std::int64_t v) {
   return static_cast<std::size_t>(v);
@@ -144,44 +142,5 @@ void rope(float* x, std::int32_t heads, std::int32_t head_dim, std::int32_t rope
 }
 
 #pragma GCC pop_options
-
-namespace {
-
-float load_half(const std::uint8_t* p) {
-  std::uint16_t bits = 0;
-  std::memcpy(&bits, p, 2);
-  return f16_to_f32(bits);
-}
-
-/// One column of one group of 32, as packing.h lays it out.
-void unpack_quants(const PanelLayout& l, const std::uint8_t* group, std::size_t column, float* out) {
-  const float d = load_half(group + l.scale_offset + column * 2);
-  const float m = l.has_min ? load_half(group + l.scale_offset + kCols * 2 + column * 2) : 0.0F;
-  for (std::size_t i = 0; i < kGroup; ++i) {
-    const std::size_t quad = i / 4;
-    unsigned q = 0;
-    if (l.kind == PanelKind::bytes) {
-      q = group[quad * 64 + column * 4 + i % 4];
-    } else {
-      const unsigned both = group[(quad % 4) * 64 + column * 4 + i % 4];
-      q = quad < 4 ? both & 15U : both >> 4U;
-    }
-    out[i] = d * (static_cast<float>(q) - l.zero) + m;
-  }
-}
-
-}  // namespace
-
-void unpack_row(const PackedMatrix& weight, std::int32_t row, float* out) {
-  const PanelLayout l = panel_layout(weight.source);
-  if (l.kind != PanelKind::nibbles && l.kind != PanelKind::bytes) {
-    ref_table().unpack_row(weight, row, out);
-    return;
-  }
-  const auto* panel = reinterpret_cast<const std::uint8_t*>(weight.data) + z(row / kPanelColumns) * weight.panel_bytes;
-  for (std::size_t g = 0; g < z(weight.k) / kGroup; ++g) {
-    unpack_quants(l, panel + g * l.group_bytes, z(row % kPanelColumns), out + g * kGroup);
-  }
-}
 
 }  // namespace hp::kernels::avx512

@@ -5,13 +5,12 @@
 
 #include "base/check.h"
 #include "kernels/kernel_table.h"
+#include "kernels/packing.h"
 
 namespace hp::kernels {
 namespace {
 
 using Byte = std::uint8_t;
-
-constexpr std::array<int, 16> kIq4Values = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
 std::uint16_t u16(const Byte* p) {
   return static_cast<std::uint16_t>(p[0] | (p[1] << 8));
@@ -127,6 +126,19 @@ void iq4_xs(const Byte* b, float* y) {
   }
 }
 
+/// Int4 of compressed-tensors: f32 scale, zero, nibbles in sequence.
+void i4(const Byte* b, int count, float* y) {
+  float d = 0;
+  std::memcpy(&d, b, 4);
+  for (int i = 0; i < count; ++i) y[i] = d * real(((b[8 + i / 2] >> (4 * (i % 2))) & 15) - b[4]);
+}
+
+void i8_32(const Byte* b, float* y) {
+  float d = 0;
+  std::memcpy(&d, b, 4);
+  for (int i = 0; i < 32; ++i) y[i] = d * real(static_cast<std::int8_t>(b[4 + i]));
+}
+
 void block(DType source, const Byte* b, float* y) {
   switch (source) {
     case DType::f32:
@@ -176,6 +188,14 @@ void block(DType source, const Byte* b, float* y) {
       return;
     case DType::iq4_xs:
       iq4_xs(b, y);
+      return;
+    case DType::i4_32:
+    case DType::i4_64:
+    case DType::i4_128:
+      i4(b, static_cast<int>(traits(source).block_size), y);
+      return;
+    case DType::i8_32:
+      i8_32(b, y);
       return;
     default:
       HP_CHECK(false, "no dequantizer for {}", traits(source).name);

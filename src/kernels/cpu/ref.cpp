@@ -91,11 +91,8 @@ void matmul(const MatmulArgs& a) {
 }
 
 void unpack_row(const PackedMatrix& weight, std::int32_t row, float* out) {
-  alignas(64) std::array<float, kGroup * kCols> w;
   for (std::int32_t k0 = 0; k0 < weight.k; k0 += kQuantGroup) {
-    const std::int32_t count = std::min(kQuantGroup, weight.k - k0);
-    unpack_group(weight, row / kPanelColumns, k0, count, w.data());
-    for (std::size_t j = 0; j < z(count); ++j) out[z(k0) + j] = w[j * kCols + z(row % kPanelColumns)];
+    unpack_column(weight, row, k0, std::min(kQuantGroup, weight.k - k0), out + k0, 1);
   }
 }
 
@@ -233,7 +230,8 @@ void attend_split(const AttentionArgs& a, const float* q, std::size_t begin, std
     const std::byte* block = block_at(a.kv, a.blocks, p);
     const float w = std::exp(scores[p - begin] - out.max);
     out.sum += w;
-    for (std::size_t d = 0; d < v_dim; ++d) out.values[d] += w * load(a.kv.dtype, block, v_first + p % bt * token_step + d * dim_step);
+    for (std::size_t d = 0; d < v_dim; ++d)
+      out.values[d] += w * load(a.kv.dtype, block, v_first + p % bt * token_step + d * dim_step);
   }
 }
 
