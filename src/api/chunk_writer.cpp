@@ -10,6 +10,7 @@ namespace {
 void write_head(JsonWriter& w, const AnswerHead& head, std::string_view object) {
   w.member("id", std::string_view(head.id)).member("object", object).member("created", head.created);
   w.member("model", std::string_view(head.model));
+  if (!head.system_fingerprint.empty()) w.member("system_fingerprint", std::string_view(head.system_fingerprint));
 }
 
 void write_usage(JsonWriter& w, const Usage& usage) {

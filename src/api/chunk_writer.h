@@ -20,7 +20,8 @@ struct Usage {
 /// What every body of one answer repeats.
 struct AnswerHead {
   std::string id, model;
-  std::int64_t created = 0;  ///< seconds since 1970
+  std::int64_t created = 0;        ///< seconds since 1970
+  std::string system_fingerprint;  ///< of weights and build; empty: left out
 };
 
 struct LogprobEntry {

@@ -222,6 +222,7 @@ void Engine::State::admit_waiting(StepPlan& plan, const StepLimits& limits) {
     }
     book(view(s), tokens, limits, plan);
     if (!std::exchange(s.admitted_before, true)) {
+      s.queued = clock.now() - s.request->submitted;
       s.cached_prompt = std::min(s.computed, static_cast<std::int32_t>(s.request->prompt.size()));
       stats.prefix_queries += s.request->prompt.size();
       stats.prefix_hits += static_cast<std::uint64_t>(s.cached_prompt);
@@ -271,7 +272,10 @@ void Engine::State::sample(Sequence& s, std::span<const float> logits) {
   e.token = sampled->token;
   e.logprob = sampled->logprob;
   e.top = std::move(sampled->top);
-  if (!std::exchange(s.reported, true)) e.cached_prompt_tokens = s.cached_prompt;
+  if (!std::exchange(s.reported, true)) {
+    e.cached_prompt_tokens = s.cached_prompt;
+    e.queued = s.queued;
+  }
   e.finish = finish_of(s, info.context);
   if (e.finish) ended.emplace_back(&s, *e.finish);
   events.push_back(std::move(e));
@@ -408,11 +412,14 @@ Engine::~Engine() {
 
 Status Engine::submit(EngineRequest request) {
   HP_TRY_VOID(validate_request(request, state_->info));
+  request.submitted = state_->clock.now();
   {
     const std::lock_guard lock(state_->mutex);
     if (state_->lost) return fail(ErrorCode::unavailable, "the device is lost: restart the node");
+    // Places among the running count too: an idle engine takes a burst in, whatever the queue's length.
     const std::int32_t queued = state_->published.waiting + state_->inbox_sequences;
-    if (queued + request.choices > state_->options.max_waiting)
+    const std::int32_t taken = queued + state_->published.running;
+    if (taken + request.choices > state_->options.max_waiting + state_->options.max_running)
       return fail(ErrorCode::resource_exhausted, "the queue holds {} of {} sequences: try again later", queued,
                   state_->options.max_waiting);
     state_->inbox_sequences += request.choices;

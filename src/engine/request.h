@@ -50,6 +50,7 @@ struct EngineRequest {
   /// again.
   std::vector<std::vector<TokenId>> generated;
   std::vector<std::unique_ptr<Constraint>> constraints;  ///< [choices] or empty
+  TimePoint submitted{};                                 ///< set by Engine::submit
 };
 
 struct TokenLogprob {
@@ -67,6 +68,7 @@ struct TokenEvent {
   std::vector<TokenLogprob> top;
   std::optional<FinishReason> finish;
   std::int32_t cached_prompt_tokens = 0;  ///< set with the first token: prompt tokens served from the prefix cache
+  Duration queued{};                      ///< set with the first token: how long the choice waited for its first step
 };
 
 /// Receives the events of one step, on the engine's thread; must not block.

@@ -24,6 +24,7 @@ struct Sequence {
   bool indexable = true;           ///< false once a block could not be indexed: those after it cannot be either
   std::int32_t cached_prompt = 0;  ///< prompt tokens found in the prefix cache when it was first admitted
   bool admitted_before = false;
+  Duration queued{};      ///< from submit to the first admission
   bool reported = false;  ///< an event with a token went out
   std::unique_ptr<Constraint> constraint;
 

@@ -8,7 +8,9 @@
 #include <thread>
 #include <utility>
 
+#include "base/hash.h"
 #include "base/log.h"
+#include "base/version.h"
 #include "net/http_server.h"
 #include "node/limits.h"
 #include "node/node_state.h"
@@ -16,6 +18,12 @@
 
 namespace hp {
 namespace {
+
+/// The same for every node whose answers have the same bits: the number of threads is left out.
+std::string fingerprint_of(const std::string& weights, const ExecutorInfo& info) {
+  const std::string all = fmt::format("{}/{}/{}", weights, info.device.substr(0, info.device.find(',')), kVersion);
+  return fmt::format("fp_{:010x}", hash128(std::as_bytes(std::span(all))).low & 0xFF'FFFF'FFFFULL);
+}
 
 class LocalNode final : public NodeServer {
  public:
@@ -97,6 +105,11 @@ Status LocalNode::serve(NodeModel model) {
                                                         .max_waiting = o.max_waiting,
                                                         .prefix_cache = o.prefix_cache},
                                           node_.clock);
+  const ExecutorInfo& info = node_.engine->info();
+  node_.context = static_cast<std::int32_t>(
+      std::min<std::int64_t>(info.context, static_cast<std::int64_t>(info.blocks) * info.block_tokens));
+  node_.fingerprint = fingerprint_of(node_.model.fingerprint, info);
+  node_.figures = std::make_unique<NodeMetrics>(node_.metrics, node_.names.front(), *node_.engine);
   node_.phase.store(NodePhase::ready, std::memory_order_release);
   supervisor_ = std::thread([this] { supervise(); });
   return {};
@@ -163,6 +176,10 @@ void LocalNode::stop() {
     if (std::exchange(stopped_, true)) return;
   }
   if (supervisor_.joinable()) supervisor_.join();
+  node_.refuse_new = true;
+  if (node_.hub) node_.hub->cut_all();
+  const TimePoint last = node_.clock.now() + kCutTime;
+  while (node_.active > 0 && node_.clock.now() < last) std::this_thread::sleep_for(kDrainPoll);
   servers_.clear();
   node_.tasks.reset();
   node_.engine.reset();

@@ -13,7 +13,9 @@
 #include "base/thread_pool.h"
 #include "engine/engine.h"
 #include "net/event_loop.h"
+#include "node/node_metrics.h"
 #include "node/node_server.h"
+#include "node/queue_estimate.h"
 #include "node/stream_hub.h"
 
 namespace hp {
@@ -34,6 +36,10 @@ struct NodeState {
   std::vector<std::string> names;
   std::int64_t created = 0;  ///< when the model was ready, seconds since 1970
   std::unique_ptr<Engine> engine;
+  std::unique_ptr<NodeMetrics> figures;
+  std::string fingerprint;   ///< "fp_…" of weights, device and build
+  std::int32_t context = 0;  ///< tokens of one sequence: the model's context, or what all KV blocks hold if less
+  QueueEstimate queue;
 
   std::atomic<NodePhase> phase{NodePhase::loading};
   std::atomic<bool> refuse_new{false};  ///< draining, and the grace for load balancers is over

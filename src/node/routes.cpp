@@ -4,6 +4,8 @@
 
 #include "api/chunk_writer.h"
 #include "base/json.h"
+#include "node/api_keys.h"
+#include "node/session.h"
 
 namespace hp {
 namespace {
@@ -41,13 +43,15 @@ net::HttpResponse error_answer(const Error& error) {
   return response;
 }
 
-net::HttpResponse get_answer(const NodeState& node, const std::string& path) {
+net::HttpResponse get_answer(NodeState& node, const std::string& path) {
   if (path == "/health" || path == "/live")
     return {.status = node.phase == NodePhase::failed ? 503 : 200, .headers = {}, .body = health_body(node)};
   if (path == "/ready")
     return {.status = node.phase == NodePhase::ready ? 200 : 503, .headers = {}, .body = health_body(node)};
-  if (path == "/metrics")
+  if (path == "/metrics") {
+    if (node.has_model()) node.figures->refresh();
     return {.status = 200, .headers = {}, .body = node.metrics.render(), .content_type = "text/plain; version=0.0.4"};
+  }
   if (path == "/v1/models") {
     if (!node.has_model())
       return error_answer({.code = ErrorCode::unavailable, .message = "the model is still loading; try again soon"});
@@ -58,12 +62,32 @@ net::HttpResponse get_answer(const NodeState& node, const std::string& path) {
                                   "/ready and /metrics are"});
 }
 
+net::HttpResponse wrong_method(std::string_view right) {
+  net::HttpResponse out = error_answer(
+      {.code = ErrorCode::invalid_argument, .message = fmt::format("this path takes {} requests only", right)});
+  out.status = 405;
+  out.headers.emplace_back("Allow", right);
+  return out;
+}
+
 }  // namespace
 
 void route(NodeState& node, std::size_t shard, net::HttpRequest request,
            const std::shared_ptr<net::ResponseWriter>& writer) {
-  (void)shard;
-  writer->send(get_answer(node, request.path));
+  const bool guarded = request.path.starts_with("/v1/");
+  if (guarded && !may_enter(node.options.api_keys, request.header("authorization")))
+    return writer->send({.status = 401,
+                         .headers = {{"WWW-Authenticate", "Bearer"}},
+                         .body = api::error_body({.code = ErrorCode::invalid_argument,
+                                                  .message = "expected the header 'Authorization: Bearer <key>' with a "
+                                                             "key of this server"})});
+  const bool chat = request.path == "/v1/chat/completions";
+  if (!chat && request.path != "/v1/completions") {
+    if (request.method == "GET" || request.method == "HEAD") return writer->send(get_answer(node, request.path));
+    return writer->send(wrong_method("GET"));
+  }
+  if (request.method != "POST") return writer->send(wrong_method("POST"));
+  Session::start(node, shard, chat ? AnswerKind::chat : AnswerKind::text, std::move(request), writer);
 }
 
 }  // namespace hp

@@ -74,4 +74,13 @@ void StreamHub::remove(RequestId id) {
   if (shard.readers.erase(id) > 0) --readers_;
 }
 
+void StreamHub::cut_all() {
+  for (const auto& shard : shards_)
+    shard->loop->post([s = shard.get()] {
+      std::vector<Reader> all;
+      for (const auto& [id, reader] : s->readers) all.push_back(reader);
+      for (const Reader& reader : all) reader({});
+    });
+}
+
 }  // namespace hp

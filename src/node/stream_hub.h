@@ -31,6 +31,8 @@ class StreamHub final : public EventSink {
   /// On the id's loop. Events of ids that nobody reads are dropped.
   void add(RequestId id, Reader reader);
   void remove(RequestId id);
+  /// From any thread: every reader is called once with no events: the node is stopping.
+  void cut_all();
   [[nodiscard]] std::size_t readers() const { return readers_.load(std::memory_order_relaxed); }
   [[nodiscard]] std::uint64_t wakes() const { return wakes_.load(std::memory_order_relaxed); }
 
