@@ -38,7 +38,7 @@ struct Prepared {
   std::vector<float> scale, sum;
   std::vector<std::int32_t> isum;
   Prepared(const KernelTable& t, const std::vector<float>& x, std::int32_t rows, std::int32_t k)
-      : q(x.size()), scale(x.size() / 32), sum(scale.size()), isum(scale.size()) {
+      : q(2 * x.size()), scale(x.size() / 32), sum(scale.size()), isum(scale.size()) {
     t.to_q8(x.data(), rows, k, {q.data(), scale.data(), sum.data(), isum.data()});
   }
 };

@@ -215,13 +215,16 @@ TEST(Matmul, QuantizedProductsAgreeWithRefAndAreTheSameAloneAndInABatch) {
       std::vector<std::byte> packed(*packed_bytes(type, n, k));
       pack_panels({type, {n, k}, bytes.data()}, 0, 3, packed.data());
       const auto x = noise(z(m) * z(k), 5);
-      std::vector<std::int8_t> q(x.size());
+      std::vector<std::int8_t> q(2 * x.size());
       std::vector<float> scale(x.size() / 32);
       std::vector<float> sum(x.size() / 32);
       std::vector<std::int32_t> isum(x.size() / 32);
       table.to_q8(x.data(), m, k, {q.data(), scale.data(), sum.data(), isum.data()});
       std::vector<float> rounded(x.size());
-      for (std::size_t i = 0; i < x.size(); ++i) rounded[i] = static_cast<float>(q[i]) * scale[i / 32];
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        const std::size_t at = i / 32 * 64 + i % 32;
+        rounded[i] = static_cast<float>(16 * q[at] + q[at + 32]) * scale[i / 32];
+      }
       const auto bias = noise(z(n), 6);
       std::vector<float> want(z(m) * 40, 0.5F);
       std::vector<float> got = want;
@@ -363,7 +366,7 @@ TEST(RowOperations, ByHand) {
 
 TEST(ToQ8, IsWithinHalfAStepAndSumsItsQuants) {
   const auto x = noise(128, 4);
-  std::vector<std::int8_t> q(128);
+  std::vector<std::int8_t> q(256);
   std::vector<float> scale(4);
   std::vector<float> sum(4);
   std::vector<std::int32_t> isum(4);
@@ -371,8 +374,9 @@ TEST(ToQ8, IsWithinHalfAStepAndSumsItsQuants) {
   for (std::size_t g = 0; g < 4; ++g) {
     int half[2] = {};
     for (std::size_t i = g * 32; i < g * 32 + 32; ++i) {
-      EXPECT_NEAR(x[i], static_cast<float>(q[i]) * scale[g], scale[g] * 0.5001F);
-      half[i / 16 % 2] += q[i];
+      const int v = 16 * q[g * 64 + i % 32] + q[g * 64 + 32 + i % 32];
+      EXPECT_NEAR(x[i], static_cast<float>(v) * scale[g], scale[g] * 0.5001F);
+      half[i / 16 % 2] += v;
     }
     EXPECT_EQ(isum[g] >> 16, half[1]);
     EXPECT_EQ(static_cast<std::int16_t>(isum[g] & 0xFFFF), half[0]);

@@ -16,6 +16,11 @@ namespace hp::kernels {
 inline constexpr std::int32_t kPanelColumns = 16;
 /// Elements that share one activation scale, and the K step of quantized products.
 inline constexpr std::int32_t kQuantGroup = 32;
+/// Prepared activations are integers of up to ±kQuantLimit in two planes of bytes, q = 16 · hi + lo with |hi| ≤ 127 and
+/// -8 ≤ lo ≤ 7: eight bits alone cost 2.5 % of the greedy tokens of a small model. A group of both planes is one cache
+/// line, and one row of an AMX tile against weights [16 · w; w].
+inline constexpr std::int32_t kQuantLimit = 2039;
+inline constexpr std::int32_t kQuantGroupBytes = 64;
 /// Tokens per split of attention over KV; partial results are merged in split order whatever the batch is.
 inline constexpr std::int32_t kKvSplitTokens = 512;
 
@@ -34,11 +39,11 @@ enum class OperandKind : std::uint8_t { f32, bf16, q8 };
 struct Operand {
   OperandKind kind = OperandKind::f32;
   std::int32_t rows = 0, k = 0;
-  const float* f32 = nullptr;             // [rows, k]
-  const std::uint16_t* bf16 = nullptr;    // [rows, k]
-  const std::int8_t* q8 = nullptr;        // [rows, k], per group of 32: x ≈ q · scale
-  const float* q8_scale = nullptr;        // [rows, k / 32]
-  const float* q8_sum = nullptr;          // [rows, k / 32]: scale · Σq, for weights with an offset
+  const float* f32 = nullptr;           // [rows, k]
+  const std::uint16_t* bf16 = nullptr;  // [rows, k]
+  const std::int8_t* q8 = nullptr;      // [rows, k / 32, 64]: x ≈ q · scale, q = 16 · hi + lo as 32 hi, then 32 lo
+  const float* q8_scale = nullptr;      // [rows, k / 32]
+  const float* q8_sum = nullptr;        // [rows, k / 32]: scale · Σq, for weights with an offset
   const std::int32_t* q8_isum = nullptr;  // [rows, k / 32]: pack_half_sums, for weights stored with a zero point
   const std::int32_t* row_ids = nullptr;  ///< when set, row i of the product is row row_ids[i] (expert grouping)
 };

@@ -171,7 +171,7 @@ std::size_t step_bytes(const StepArrays& a) {
     add({a.prepared_groups, a.shared_groups}, sizeof(float));
   add({a.route}, sizeof(std::int32_t));
   add({a.prepared, a.shared_prepared}, sizeof(std::uint16_t));
-  add({a.prepared, a.shared_prepared}, sizeof(std::int8_t));
+  add({a.prepared_groups, a.shared_groups}, 64);  // two planes of a byte per value
   return total;
 }
 

@@ -105,7 +105,7 @@ void experts_down(const StepMember& m, const MoeWeights& w, const kernels::Opera
                          operand.rows = rows;
                          operand.f32 += values;
                          operand.bf16 += values;
-                         operand.q8 += values;
+                         operand.q8 += groups * static_cast<std::size_t>(kernels::kQuantGroupBytes);
                          operand.q8_scale += groups;
                          operand.q8_sum += groups;
                          operand.q8_isum += groups;

@@ -19,7 +19,7 @@ struct Carver {
   }
   void take(PreparedRows& out, std::size_t values, std::size_t groups) {
     take(out.bf16, values);
-    take(out.q8.q, values);
+    take(out.q8.q, groups * static_cast<std::size_t>(kernels::kQuantGroupBytes));
     take(out.q8.scale, groups);
     take(out.q8.sum, groups);
     take(out.q8.isum, groups);

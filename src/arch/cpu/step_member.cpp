@@ -43,7 +43,7 @@ void StepMember::prepare(const PreparedRows& out, const float* x, Rows range, st
   if (bf16) table.to_bf16(x + first, range.count, k, out.bf16 + first);
   if (q8) {
     table.to_q8(x + first, range.count, k,
-                {.q = out.q8.q + first,
+                {.q = out.q8.q + groups * at(kernels::kQuantGroupBytes),
                  .scale = out.q8.scale + groups,
                  .sum = out.q8.sum + groups,
                  .isum = out.q8.isum + groups});

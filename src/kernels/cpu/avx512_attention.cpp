@@ -299,6 +299,7 @@ void attention(const AttentionArgs& a) {
 }
 
 void attention_merge(const AttentionArgs& a) {
+  if (!handled(a.kv)) return ref_table().attention_merge(a);
   HP_CHECK(a.partial != nullptr && a.scratch != nullptr && a.out != nullptr);
   const std::size_t v_dim = z(a.kv.v_dim);
   const std::size_t total = z(a.tokens) * z(a.heads / a.kv.kv_heads);

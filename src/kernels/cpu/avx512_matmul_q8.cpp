@@ -58,7 +58,7 @@ void stream_rows(const MatmulArgs& a, std::size_t panel, std::size_t row) {
 #pragma GCC unroll 8
     for (std::size_t r = 0; r < R; ++r) {
       const std::size_t i = source[r] + g;
-      const __m512i dot = dot_group<L>(quads, a.operand.q8 + i * kGroupK, a.operand.q8_isum + i);
+      const __m512i dot = dot_group<L>(quads, a.operand.q8 + i * kPlanes, a.operand.q8_isum + i);
       acc[r] = add_group<L>(acc[r], dot, d, min, a.operand.q8_scale + i, a.operand.q8_sum + i);
     }
   }
@@ -94,7 +94,7 @@ void add_stretch(const MatmulArgs& a, const Stretch& w, std::size_t first, std::
 #pragma GCC unroll 8
     for (std::size_t r = 0; r < R; ++r) {
       const std::size_t i = source[r] + g;
-      const __m512i dot = dot_group<L>(quads, a.operand.q8 + i * kGroupK, a.operand.q8_isum + i);
+      const __m512i dot = dot_group<L>(quads, a.operand.q8 + i * kPlanes, a.operand.q8_isum + i);
       acc[r] = add_group<L>(acc[r], dot, d, min, a.operand.q8_scale + i, a.operand.q8_sum + i);
     }
   }

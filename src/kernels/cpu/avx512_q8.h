@@ -21,6 +21,7 @@ namespace hp::kernels::avx512 {
 namespace {
 
 inline constexpr std::size_t kGroupK = 32;
+inline constexpr std::size_t kPlanes = 64;  ///< bytes of a group of activations
 
 /// The three layouts as types. kZero is what a stored quant must lose to be w / d.
 struct Q4_0 {
@@ -74,19 +75,25 @@ inline __m512 add_group(__m512 acc, __m512i dot, __m512 d, __m512 min, const flo
   return acc;
 }
 
-/// Σ (q - zero) · x over one group by VNNI.
-template <typename L>
-inline __m512i dot_group(const __m512i (&quads)[8], const std::int8_t* x, const std::int32_t* x_isum) {
-  __m512i sum = _mm512_setzero_si512();
-  if constexpr (L::kZero != 0) {
-    sum = _mm512_dpwssd_epi32(sum, _mm512_set1_epi32(*x_isum), _mm512_set1_epi16(-L::kZero));
-  }
+/// sum + Σ q · x for one plane of a group's activations.
+inline __m512i dot_plane(__m512i sum, const __m512i (&quads)[8], const std::int8_t* x) {
   for (int j = 0; j < 8; ++j) {
     int quad = 0;
     std::memcpy(&quad, x + j * 4, 4);
     sum = _mm512_dpbusd_epi32(sum, quads[j], _mm512_set1_epi32(quad));
   }
   return sum;
+}
+
+/// Σ (q - zero) · x over one group by VNNI.
+template <typename L>
+inline __m512i dot_group(const __m512i (&quads)[8], const std::int8_t* x, const std::int32_t* x_isum) {
+  __m512i sum = dot_plane(_mm512_setzero_si512(), quads, x);
+  sum = _mm512_slli_epi32(sum, 4);
+  if constexpr (L::kZero != 0) {
+    sum = _mm512_dpwssd_epi32(sum, _mm512_set1_epi32(*x_isum), _mm512_set1_epi16(-L::kZero));
+  }
+  return dot_plane(sum, quads, x + kGroupK);
 }
 
 /// Stores 16 columns of output row `row` from panel `panel`, less where n ends.

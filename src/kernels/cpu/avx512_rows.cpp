@@ -26,6 +26,18 @@ std::size_t z(std::int64_t v) {
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")
 
+namespace {
+
+/// 16 values as 16 · hi + lo; lo goes kQuantGroup bytes behind hi.
+void store_planes(__m512i q, std::int8_t* out) {
+  const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(q, _mm512_set1_epi32(8)), 4);
+  const __m512i low = _mm512_sub_epi32(q, _mm512_slli_epi32(high, 4));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_cvtepi32_epi8(high));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out + kGroup), _mm512_cvtepi32_epi8(low));
+}
+
+}  // namespace
+
 void to_q8(const float* x, std::int32_t rows, std::int32_t k, const Q8Rows& out) {
   HP_CHECK(z(k) % kGroup == 0, "K {}", k);
   const std::size_t groups = z(rows) * z(k) / kGroup;
@@ -33,16 +45,16 @@ void to_q8(const float* x, std::int32_t rows, std::int32_t k, const Q8Rows& out)
     const __m512 a = _mm512_loadu_ps(x + g * kGroup);
     const __m512 b = _mm512_loadu_ps(x + g * kGroup + 16);
     const float largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
-    const float step = largest / 127.0F;
+    const float step = largest / static_cast<float>(kQuantLimit);
     const __m512 inverse = _mm512_set1_ps(step > 0.0F ? 1.0F / step : 0.0F);
-    const __m512i limit = _mm512_set1_epi32(127);
-    const __m512i low = _mm512_set1_epi32(-127);
+    const __m512i limit = _mm512_set1_epi32(kQuantLimit);
+    const __m512i low = _mm512_set1_epi32(-kQuantLimit);
     const __m512i qa = _mm512_max_epi32(low, _mm512_min_epi32(limit, _mm512_cvtps_epi32(_mm512_mul_ps(a, inverse))));
     const __m512i qb = _mm512_max_epi32(low, _mm512_min_epi32(limit, _mm512_cvtps_epi32(_mm512_mul_ps(b, inverse))));
     const int first = _mm512_reduce_add_epi32(qa);
     const int last = _mm512_reduce_add_epi32(qb);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out.q + g * kGroup), _mm512_cvtepi32_epi8(qa));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out.q + g * kGroup + 16), _mm512_cvtepi32_epi8(qb));
+    store_planes(qa, out.q + g * z(kQuantGroupBytes));
+    store_planes(qb, out.q + g * z(kQuantGroupBytes) + 16);
     out.scale[g] = step;
     out.sum[g] = step * static_cast<float>(first + last);
     out.isum[g] = pack_half_sums(first, last);

@@ -37,13 +37,16 @@ void to_q8(const float* x, std::int32_t rows, std::int32_t k, const Q8Rows& out)
   for (std::size_t g = 0; g < z(rows) * z(k) / kGroup; ++g) {
     float largest = 0.0F;
     for (std::size_t i = 0; i < kGroup; ++i) largest = std::max(largest, std::fabs(x[g * kGroup + i]));
-    const float step = largest / 127.0F;
+    const float step = largest / static_cast<float>(kQuantLimit);
     const float inverse = step > 0.0F ? 1.0F / step : 0.0F;
     std::array<int, 2> half{};
     for (std::size_t i = 0; i < kGroup; ++i) {
-      const float v = std::clamp(std::nearbyint(x[g * kGroup + i] * inverse), -127.0F, 127.0F);
-      out.q[g * kGroup + i] = static_cast<std::int8_t>(v);
-      half[i / 16] += static_cast<int>(v);
+      const int v =
+          std::clamp(static_cast<int>(std::nearbyint(x[g * kGroup + i] * inverse)), -kQuantLimit, kQuantLimit);
+      const int high = (v + 8) >> 4;
+      out.q[g * z(kQuantGroupBytes) + i] = static_cast<std::int8_t>(high);
+      out.q[g * z(kQuantGroupBytes) + kGroup + i] = static_cast<std::int8_t>(v - 16 * high);
+      half[i / 16] += v;
     }
     out.scale[g] = step;
     out.sum[g] = step * static_cast<float>(half[0] + half[1]);
