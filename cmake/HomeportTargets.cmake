@@ -30,7 +30,7 @@ function(hp_test room)
     add_executable(${room}_test ${tests})
     target_link_libraries(${room}_test PRIVATE hp_${room} GTest::gmock_main)
     # By name, not TARGET: sim is declared after the rooms whose tests run on its fakes.
-    if(room MATCHES "^(engine|node|cli)$")
+    if(room MATCHES "^(engine|node|gateway|cli)$")
       target_link_libraries(${room}_test PRIVATE hp_sim)
     endif()
     target_compile_definitions(${room}_test PRIVATE HP_SOURCE_DIR="${PROJECT_SOURCE_DIR}")

@@ -103,9 +103,10 @@ net::ClientRequest Relay::encode(const NodeConfig& node) {
     if (peek().stream) request.headers.emplace_back("Homeport-Journal", "1");
   }
   request.shared_body_bytes = stream_->body->size();
-  if (node.homeport && peek().stream && record.tokens() > 0) {
+  if (!node.homeport || !peek().stream) return request;
+  if (std::string tail = record.resume_tail(peek().empty_object); tail != "}") {
     request.shared_body_bytes = peek().splice_at;
-    request.body = record.resume_tail(peek().empty_object);
+    request.body = std::move(tail);
   }
   return request;
 }

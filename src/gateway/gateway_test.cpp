@@ -1,0 +1,422 @@
+// The whole gateway over real sockets, with fake nodes behind it.
+#include "gateway/gateway.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include <atomic>
+#include <future>
+#include <thread>
+
+#include "base/json.h"
+#include "base/log.h"
+#include "gateway/stream_record.h"
+#include "net/http_client.h"
+#include "net/sse.h"
+#include "sim/fake_node.h"
+
+namespace hp::gateway {
+namespace {
+using namespace std::chrono_literals;
+
+constexpr std::string_view kMessages = R"([{"role":"user","content":"tell me a long story"}])";
+
+std::string prompt_text() {
+  return JsonValue::parse(kMessages)->dump();
+}
+
+std::string chat_body(int max_tokens, const std::string& more = "") {
+  return fmt::format(R"({{"model":"fake","messages":{},"max_tokens":{},"stream":true,"seed":7{}}})", kMessages,
+                     max_tokens, more);
+}
+
+// What a client of one stream saw.
+struct Seen {
+  int status = 0;
+  std::vector<net::SseEvent> events;
+  std::vector<std::string> text = std::vector<std::string>(16);
+  std::string last_id, stream, error;
+  std::string finish;
+  std::int64_t usage_tokens = -1;
+  int usage_chunks = 0, role_chunks = 0;
+  bool done = false, ended = false;
+
+  void take(const net::SseEvent& event) {
+    events.push_back(event);
+    if (!event.id.empty()) last_id = event.id;
+    if (event.data == "[DONE]") {
+      done = true;
+      return;
+    }
+    const auto json = JsonValue::parse(event.data);
+    ASSERT_TRUE(json) << event.data;
+    EXPECT_EQ(json->find("homeport"), nullptr) << "the journal is not for clients";
+    if (const JsonValue* e = json->find("error")) error = e->dump();
+    const JsonValue* choices = json->find("choices");
+    if (choices == nullptr || choices->as_array() == nullptr) return;
+    if (choices->as_array()->empty()) {
+      ++usage_chunks;
+      usage_tokens = json->find("usage")->find("completion_tokens")->as_int().value();
+    }
+    for (const JsonValue& choice : *choices->as_array()) {
+      const auto index = static_cast<std::size_t>(choice.find("index")->as_int().value());
+      const JsonValue* delta = choice.find("delta");
+      if (delta->find("role") != nullptr) ++role_chunks;
+      if (const JsonValue* content = delta->find("content")) text.at(index) += *content->as_string();
+      if (const JsonValue* reason = choice.find("finish_reason"); reason->as_string() != nullptr)
+        finish = *reason->as_string();
+    }
+  }
+};
+
+class GatewayTest : public testing::Test {
+ protected:
+  void SetUp() override { log::configure({.level = log::Level::error}); }
+
+  std::unique_ptr<FakeNode> fake(FakeNodeOptions options = {}) {
+    if (options.token_pace == 20ms) options.token_pace = 4ms;
+    auto node = FakeNode::start(options, metrics_);
+    EXPECT_TRUE(node) << node.error().message;
+    return *std::move(node);
+  }
+  void add_node(FakeNodeOptions options = {}) {
+    options.port = 0;
+    nodes_.push_back(fake(options));
+    node_options_.push_back(options);
+    node_options_.back().port = nodes_.back()->port();
+  }
+  std::vector<NodeConfig> configs() {
+    std::vector<NodeConfig> all;
+    for (std::size_t i = 0; i < node_options_.size(); ++i)
+      all.push_back(
+          {.name = fmt::format("n{}", i), .port = node_options_[i].port, .homeport = node_options_[i].journal});
+    return all;
+  }
+  std::unique_ptr<Gateway> start_gateway(GatewayOptions options = {}) {
+    options.server.port = 0;
+    options.nodes = configs();
+    options.probe_interval = 50ms;
+    options.access_log = false;
+    auto gateway = Gateway::start(options, metrics_);
+    EXPECT_TRUE(gateway) << gateway.error().message;
+    for (int i = 0; i < 400 && (*gateway)->usable_nodes() < nodes_.size(); ++i) std::this_thread::sleep_for(10ms);
+    EXPECT_EQ((*gateway)->usable_nodes(), nodes_.size());
+    return *std::move(gateway);
+  }
+  // Reads a stream to its end; `at` is called with the number of events so far.
+  Seen run(std::uint16_t port, const std::string& body, const std::function<void(std::size_t, Seen&)>& at = {},
+           net::Headers headers = {}, const std::string& target = "/v1/chat/completions") {
+    Seen seen;
+    net::SseParser parser;
+    std::promise<Status> done;
+    const auto handle = client_->start(
+        {.method = body.empty() ? "GET" : "POST", .port = port, .target = target, .headers = headers, .body = body},
+        {.on_headers =
+             [&](int status, const net::Headers& h) {
+               seen.status = status;
+               for (const auto& [name, value] : h)
+                 if (name == "homeport-stream") seen.stream = value;
+             },
+         .on_data =
+             [&](std::string_view bytes) {
+               parser.push(bytes, [&](const net::SseEvent& event) {
+                 seen.take(event);
+                 if (at) at(seen.events.size(), seen);
+               });
+             },
+         .on_done = [&](Status outcome) { done.set_value(std::move(outcome)); }});
+    auto finished = done.get_future();
+    const bool in_time = finished.wait_for(30s) == std::future_status::ready;
+    EXPECT_TRUE(in_time) << "the stream hangs";
+    if (!in_time) {
+      client_->cancel(handle);
+      finished.wait();
+    }
+    seen.ended = finished.get().has_value();
+    return seen;
+  }
+  void expect_whole(const Seen& seen, int max_tokens, std::uint64_t seed = 7, std::uint32_t choices = 1) {
+    EXPECT_EQ(seen.status, 200);
+    EXPECT_TRUE(seen.done && seen.ended) << seen.error;
+    EXPECT_EQ(seen.role_chunks, static_cast<int>(choices));
+    for (std::uint32_t i = 0; i < choices; ++i) {
+      const FakeReply reply = fake_reply(prompt_text(), seed, i, max_tokens);
+      EXPECT_EQ(seen.text[i], reply.text) << i;
+    }
+    for (std::size_t i = 0; i + 1 < seen.events.size(); ++i)
+      EXPECT_TRUE(seen.events[i].id.starts_with(fmt::format("{}:{}", seen.stream, i))) << seen.events[i].id;
+  }
+  double metric(std::string_view name) { return metrics_.counter(name, "").value(); }
+
+  MetricsRegistry metrics_;
+  std::vector<std::unique_ptr<FakeNode>> nodes_;
+  std::vector<FakeNodeOptions> node_options_;
+  std::unique_ptr<net::HttpClient> client_ = net::HttpClient::create();
+};
+
+TEST_F(GatewayTest, AStreamWithoutFaultsIsTheNodesStreamWithEventIds) {
+  add_node();
+  const auto gateway = start_gateway();
+  const Seen seen = run(gateway->port(), chat_body(30, R"(,"stream_options":{"include_usage":true})"));
+  expect_whole(seen, 30);
+  EXPECT_EQ(seen.usage_tokens, static_cast<std::int64_t>(fake_reply(prompt_text(), 7, 0, 30).tokens));
+  const auto whole =
+      client_->fetch({.method = "POST",
+                      .port = gateway->port(),
+                      .target = "/v1/chat/completions",
+                      .body = R"({"model":"fake","messages":[{"role":"user","content":"x"}],"seed":3})"});
+  ASSERT_TRUE(whole);
+  EXPECT_EQ(whole->status, 200);
+  const auto json = JsonValue::parse(whole->body);
+  ASSERT_TRUE(json) << whole->body;
+  EXPECT_EQ(*json->find("choices")->as_array()->at(0).find("message")->find("content")->as_string(),
+            fake_reply(R"([{"role":"user","content":"x"}])", 3, 0, kFakeDefaultTokens).text);
+}
+
+TEST_F(GatewayTest, ACutStreamGoesOnAtAnotherNodeWithTheSameTokens) {
+  for (int i = 0; i < 3; ++i) add_node();
+  const auto gateway = start_gateway();
+  for (const std::size_t when : {1u, 2u, 5u, 13u}) {
+    const Seen seen = run(gateway->port(), chat_body(40, R"(,"stream_options":{"include_usage":true},"n":3)"),
+                          [&](std::size_t count, Seen&) {
+                            if (count == when || count == when + 20)
+                              for (auto& node : nodes_) node->fault("cut", 0ms);
+                          });
+    expect_whole(seen, 40, 7, 3);
+    EXPECT_EQ(seen.usage_chunks, 1);
+    std::uint64_t tokens = 0;
+    for (std::uint32_t c = 0; c < 3; ++c) tokens += fake_reply(prompt_text(), 7, c, 40).tokens;
+    EXPECT_EQ(seen.usage_tokens, static_cast<std::int64_t>(tokens));
+  }
+  EXPECT_GE(metric("homeport_gateway_resumes_total"), 4);
+  for (auto& node : nodes_) EXPECT_EQ(node->stats().refused, 0u);
+}
+
+TEST_F(GatewayTest, AnUnseededSampledStreamKeepsItsSeedAcrossNodes) {
+  for (int i = 0; i < 2; ++i) add_node();
+  const auto gateway = start_gateway();
+  const std::string body = fmt::format(R"({{"model":"fake","messages":{},"max_tokens":30,"stream":true}})", kMessages);
+  const Seen seen = run(gateway->port(), body, [&](std::size_t count, Seen&) {
+    if (count == 6)
+      for (auto& node : nodes_) node->fault("cut", 0ms);
+  });
+  expect_whole(seen, 30, stream_seed(seen.stream));
+}
+
+TEST_F(GatewayTest, AStalledEngineBehindAHealthyPortIsFoundByItsPace) {
+  for (int i = 0; i < 2; ++i) add_node();
+  const auto gateway = start_gateway();
+  const auto begin = std::chrono::steady_clock::now();
+  const Seen seen = run(gateway->port(), chat_body(40), [&](std::size_t count, Seen&) {
+    if (count == 8) {
+      const auto all = gateway->nodes();
+      for (std::size_t i = 0; i < all.size(); ++i)
+        if (all[i].requests > 0) nodes_[i]->fault("stall", 60s);
+    }
+  });
+  expect_whole(seen, 40);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 3s);
+  EXPECT_EQ(metric("homeport_gateway_stalls_total"), 1);
+}
+
+TEST_F(GatewayTest, ALongPrefillWithHeartbeatsIsNoStall) {
+  FakeNodeOptions slow;
+  slow.prefill_per_token = 100ms;  // the prompt has about 13 tokens: longer than the shortest bound
+  add_node(slow);
+  add_node(slow);
+  const auto gateway = start_gateway();
+  const Seen seen = run(gateway->port(), chat_body(10));
+  expect_whole(seen, 10);
+  EXPECT_EQ(metric("homeport_gateway_stalls_total") + metric("homeport_gateway_resumes_total"), 0);
+}
+
+TEST_F(GatewayTest, ADrainingNodeHandsItsStreamsOver) {
+  for (int i = 0; i < 2; ++i) add_node();
+  const auto gateway = start_gateway();
+  std::size_t drained = 99;
+  const Seen seen = run(gateway->port(), chat_body(200), [&](std::size_t count, Seen&) {
+    const auto all = gateway->nodes();
+    if (count == 5)
+      for (std::size_t i = 0; i < all.size(); ++i)
+        if (all[i].requests > 0) nodes_[drained = i]->fault("drain", 60s);
+  });
+  ASSERT_LT(drained, 2u);
+  expect_whole(seen, 200);
+}
+
+TEST_F(GatewayTest, AllNodesGoneAndBackIsAPause) {
+  add_node();
+  const auto gateway = start_gateway();
+  std::thread killer;
+  const Seen seen = run(gateway->port(), chat_body(40), [&](std::size_t count, Seen&) {
+    if (count == 5)
+      killer = std::thread([&] {
+        nodes_[0].reset();
+        std::this_thread::sleep_for(300ms);
+        nodes_[0] = fake(node_options_[0]);
+      });
+  });
+  killer.join();
+  expect_whole(seen, 40);
+}
+
+TEST_F(GatewayTest, ErrorsBeforeTheFirstTokenAreRetriedAndMistakesArePassedOn) {
+  for (int i = 0; i < 2; ++i) add_node();
+  const auto gateway = start_gateway();
+  for (const char* kind : {"error", "busy", "unavailable"}) {
+    nodes_[0]->fault(kind, 60s);
+    for (int i = 0; i < 4; ++i) expect_whole(run(gateway->port(), chat_body(3)), 3);
+    nodes_[0]->fault("none", 0ms);
+  }
+  for (auto& node : nodes_) node->fault("bad", 60s);
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(run(gateway->port(), chat_body(3)).status, 400);
+  for (auto& node : nodes_) node->fault("none", 0ms);
+  EXPECT_EQ(gateway->nodes()[1].breaker, BreakerState::closed);
+  const auto broken =
+      client_->fetch({.method = "POST", .port = gateway->port(), .target = "/v1/chat/completions", .body = "{"});
+  EXPECT_EQ(broken->status, 400);
+  const auto forged = client_->fetch({.method = "POST",
+                                      .port = gateway->port(),
+                                      .target = "/v1/chat/completions",
+                                      .body = chat_body(3, R"(,"homeport_resume":{})")});
+  EXPECT_EQ(forged->status, 400);
+}
+
+TEST_F(GatewayTest, FullNodesAnswer429WithTheirRetryAfter) {
+  for (int i = 0; i < 2; ++i) add_node();
+  GatewayOptions options;
+  options.queue_timeout = 100ms;
+  const auto gateway = start_gateway(options);
+  for (auto& node : nodes_) node->fault("busy", 60s);
+  const auto answer = client_->fetch(
+      {.method = "POST", .port = gateway->port(), .target = "/v1/chat/completions", .body = chat_body(3)});
+  ASSERT_TRUE(answer);
+  EXPECT_EQ(answer->status, 429);
+  EXPECT_NE(std::ranges::find(answer->headers, std::pair<std::string, std::string>("retry-after", "1")),
+            answer->headers.end());
+  for (const auto& node : gateway->nodes()) EXPECT_EQ(node.breaker, BreakerState::closed);
+}
+
+TEST_F(GatewayTest, AClientThatLostItsConnectionTakesTheStreamUpAgain) {
+  for (int i = 0; i < 2; ++i) add_node();
+  const auto gateway = start_gateway(), other = start_gateway();
+  const Seen whole = run(gateway->port(), chat_body(30));
+  expect_whole(whole, 30);
+  for (const auto& again : {gateway->port(), other->port()})
+    for (const std::size_t kept : {1u, 4u, 17u}) {
+      // The gateway that served it knows the stream; the other one generates it again from the request.
+      Seen rest = run(again, chat_body(30), {}, {{"Last-Event-ID", whole.events[kept - 1].id}});
+      ASSERT_TRUE(rest.done) << rest.error;
+      ASSERT_EQ(rest.events.size(), whole.events.size() - kept) << kept;
+      for (std::size_t i = 0; i < rest.events.size(); ++i) {
+        EXPECT_EQ(rest.events[i].data, whole.events[kept + i].data);
+        EXPECT_EQ(rest.events[i].id, whole.events[kept + i].id);
+      }
+    }
+  const Seen get = run(gateway->port(), "", {}, {{"Last-Event-ID", whole.events[3].id}}, "/v1/streams/" + whole.stream);
+  EXPECT_EQ(get.events.size(), whole.events.size() - 4);
+  EXPECT_EQ(run(other->port(), "", {}, {}, "/v1/streams/" + std::string(32, 'a')).status, 404);
+  EXPECT_EQ(run(gateway->port(), chat_body(3), {}, {{"Last-Event-ID", "nonsense"}}).status, 400);
+  for (auto& node : nodes_) EXPECT_EQ(node->stats().refused, 0u);
+}
+
+TEST_F(GatewayTest, ASecondConnectionFencesTheFirst) {
+  for (int i = 0; i < 2; ++i) add_node();
+  const auto gateway = start_gateway();
+  std::future<Seen> second;
+  auto other = net::HttpClient::create();
+  const Seen first = run(gateway->port(), chat_body(100), [&](std::size_t count, Seen& seen) {
+    if (count != 5) return;
+    second = std::async(std::launch::async, [&, id = seen.last_id, stream = seen.stream] {
+      Seen rest;
+      net::SseParser parser;
+      std::promise<void> done;
+      other->start({.port = gateway->port(), .target = "/v1/streams/" + stream, .headers = {{"Last-Event-ID", id}}},
+                   {.on_data =
+                        [&](std::string_view bytes) {
+                          parser.push(bytes, [&](const net::SseEvent& event) { rest.take(event); });
+                        },
+                    .on_done = [&](const Status&) { done.set_value(); }});
+      done.get_future().get();
+      return rest;
+    });
+  });
+  const Seen rest = second.get();
+  EXPECT_TRUE(rest.done);
+  EXPECT_FALSE(first.done) << "the first connection falls silent";
+  EXPECT_LT(first.events.size(), 60u);
+  std::string text;
+  for (std::size_t i = 0; i < 5; ++i)
+    text += i == 0 ? ""
+                   : *JsonValue::parse(first.events[i].data)
+                          ->find("choices")
+                          ->as_array()
+                          ->at(0)
+                          .find("delta")
+                          ->find("content")
+                          ->as_string();
+  EXPECT_EQ(text + rest.text[0], fake_reply(prompt_text(), 7, 0, 100).text);
+}
+
+TEST_F(GatewayTest, AForeignServerIsForwardedAndFailsOverOnlyBeforeItsFirstToken) {
+  FakeNodeOptions foreign;
+  foreign.journal = foreign.heartbeats = false;
+  add_node(foreign);
+  const auto gateway = start_gateway();
+  const Seen whole = run(gateway->port(), chat_body(20));
+  EXPECT_TRUE(whole.done);
+  EXPECT_EQ(whole.text[0], fake_reply(prompt_text(), 7, 0, 20).text);
+  const Seen cut = run(gateway->port(), chat_body(40), [&](std::size_t count, Seen&) {
+    if (count == 5) nodes_[0]->fault("cut", 0ms);
+  });
+  EXPECT_FALSE(cut.done);
+  EXPECT_NE(cut.error, "");
+}
+
+TEST_F(GatewayTest, ALeavingClientCancelsAtTheNodeAndItsLoadIsGivenBack) {
+  add_node();
+  const auto gateway = start_gateway();
+  std::promise<void> some;
+  std::atomic<int> events{0};
+  const auto handle = client_->start(
+      {.method = "POST", .port = gateway->port(), .target = "/v1/chat/completions", .body = chat_body(100'000)},
+      {.on_data = [&](std::string_view) {
+        if (++events == 3) some.set_value();
+      }});
+  some.get_future().get();
+  EXPECT_EQ(nodes_[0]->stats().open, 1u);
+  client_->cancel(handle);
+  for (int i = 0; i < 400 && nodes_[0]->stats().open > 0; ++i) std::this_thread::sleep_for(10ms);
+  EXPECT_EQ(nodes_[0]->stats().open, 0u);
+  EXPECT_EQ(gateway->nodes()[0].load_tokens, 0);
+}
+
+TEST_F(GatewayTest, OwnPages) {
+  add_node();
+  const auto gateway = start_gateway();
+  const auto get = [&](const std::string& path) { return client_->fetch({.port = gateway->port(), .target = path}); };
+  EXPECT_EQ(get("/health")->status, 200);
+  EXPECT_EQ(get("/ready")->status, 200);
+  EXPECT_NE(get("/v1/models")->body.find("\"fake\""), std::string::npos);
+  EXPECT_NE(get("/metrics")->body.find("homeport_gateway_requests_total"), std::string::npos);
+  EXPECT_EQ(get("/nowhere")->status, 404);
+  gateway->begin_drain();
+}
+
+TEST_F(GatewayTest, NodesChangeWithoutTouchingStreams) {
+  add_node();
+  const auto gateway = start_gateway();
+  const Seen seen = run(gateway->port(), chat_body(150), [&](std::size_t count, Seen&) {
+    if (count != 5) return;
+    add_node();
+    gateway->set_nodes({{.name = "n1", .port = node_options_[1].port}});
+  });
+  expect_whole(seen, 150);
+  for (int i = 0; i < 200 && nodes_[1]->stats().requests == 0; ++i) std::this_thread::sleep_for(10ms);
+  expect_whole(run(gateway->port(), chat_body(5)), 5);
+  EXPECT_GT(nodes_[1]->stats().requests, 0u);
+}
+
+}  // namespace
+}  // namespace hp::gateway
