@@ -1,17 +1,24 @@
 // The AVX-512 table: which operations have an AVX-512 version (avx512_kernels.h); the rest is ref's.
 #include "kernels/cpu/avx512_kernels.h"
 #include "kernels/isa_tables.h"
+#include "kernels/packing.h"
 
 namespace hp::kernels {
 namespace {
 
 OperandKind operand_kind(DType weight) {
-  return weight == DType::q4_0 || weight == DType::q4_1 || weight == DType::q8_0 ? OperandKind::q8 : OperandKind::f32;
+  return panel_layout(weight).kind == PanelKind::quants ? OperandKind::q8 : OperandKind::f32;
 }
 
 void matmul(const MatmulArgs& a) {
-  if (operand_kind(a.weight.source) == OperandKind::q8) return avx512::matmul_q8(a);
-  ref_table().matmul(a);
+  switch (a.weight.source) {
+    case DType::q4_0:
+    case DType::q4_1:
+    case DType::q8_0:
+      return avx512::matmul_q8(a);
+    default:
+      return operand_kind(a.weight.source) == OperandKind::q8 ? avx512::matmul_kquant(a) : ref_table().matmul(a);
+  }
 }
 
 }  // namespace

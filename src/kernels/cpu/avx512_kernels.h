@@ -27,4 +27,7 @@ void attention_merge(const AttentionArgs& args);
 // avx512_matmul_q8.cpp: q4_0, q4_1, q8_0
 void matmul_q8(const MatmulArgs& args);
 
+// avx512_kquant.cpp: every other quantized layout
+void matmul_kquant(const MatmulArgs& args);
+
 }  // namespace hp::kernels::avx512

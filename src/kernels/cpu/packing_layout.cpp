@@ -20,47 +20,6 @@ std::size_t z(std::int64_t v) {
   return static_cast<std::size_t>(v);
 }
 
-constexpr std::size_t scale_bytes(ScaleForm form, std::size_t groups) {
-  switch (form) {
-    case ScaleForm::none:
-      return 0;
-    case ScaleForm::half:
-      return kHalfRow;
-    case ScaleForm::half_min:
-      return 2 * kHalfRow;
-    case ScaleForm::k_bytes:
-    case ScaleForm::k_nibbles:
-    case ScaleForm::k_signed:
-      return 2 * kHalfRow + groups * 2 * kCols;
-    case ScaleForm::k_signed_wide:
-      return 2 * kHalfRow + groups * kCols;
-    case ScaleForm::full:
-      return kFloatRow;
-    case ScaleForm::full_zero:
-      return kFloatRow + kCols;
-  }
-  return 0;
-}
-
-/// Blocks of 256 keep their scales before the quants (one pass of prefetch), smaller ones behind them.
-constexpr PanelLayout quants(std::size_t chunk_k, int low, int high, ScaleForm form, std::int32_t zero,
-                             bool lookup = false) {
-  PanelLayout l{.kind = PanelKind::quants,
-                .scales = form,
-                .lookup = lookup,
-                .low_bits = static_cast<std::uint8_t>(low),
-                .high_bits = static_cast<std::uint8_t>(high),
-                .zero = zero,
-                .chunk_k = chunk_k};
-  const std::size_t groups = chunk_k / kGroup;
-  const std::size_t scales = scale_bytes(form, groups);
-  l.quant_bytes = static_cast<std::size_t>(low + high) * 64;
-  l.quant_offset = chunk_k == 256 ? scales : 0;
-  l.scale_offset = chunk_k == 256 ? 0 : groups * l.quant_bytes;
-  l.chunk_bytes = scales + groups * l.quant_bytes;
-  return l;
-}
-
 std::uint32_t word(const std::uint8_t* p) {
   std::uint32_t v = 0;
   std::memcpy(&v, p, 4);
@@ -71,54 +30,6 @@ void put(std::uint8_t* p, std::uint32_t v) {
 }
 
 }  // namespace
-
-PanelLayout panel_layout(DType source) {
-  switch (source) {
-    case DType::q4_0:
-      return quants(32, 4, 0, ScaleForm::half, 8);
-    case DType::q4_1:
-      return quants(32, 4, 0, ScaleForm::half_min, 0);
-    case DType::q5_0:
-      return quants(32, 4, 1, ScaleForm::half, 16);
-    case DType::q5_1:
-      return quants(32, 4, 1, ScaleForm::half_min, 0);
-    case DType::q8_0:
-      return quants(32, 8, 0, ScaleForm::half, 128);
-    case DType::q2_k:
-      return quants(256, 2, 0, ScaleForm::k_nibbles, 0);
-    case DType::q3_k:
-      return quants(256, 2, 1, ScaleForm::k_signed, 4);
-    case DType::q4_k:
-      return quants(256, 4, 0, ScaleForm::k_bytes, 0);
-    case DType::q5_k:
-      return quants(256, 4, 1, ScaleForm::k_bytes, 0);
-    case DType::q6_k:
-      return quants(256, 4, 2, ScaleForm::k_signed, 32);
-    case DType::iq4_nl:
-      return quants(32, 4, 0, ScaleForm::half, 128, true);
-    case DType::iq4_xs:
-      return quants(256, 4, 0, ScaleForm::k_signed_wide, 128, true);
-    case DType::i4_32:
-      return quants(32, 4, 0, ScaleForm::full_zero, 0);
-    case DType::i4_64:
-      return quants(64, 4, 0, ScaleForm::full_zero, 0);
-    case DType::i4_128:
-      return quants(128, 4, 0, ScaleForm::full_zero, 0);
-    case DType::i8_32:
-      return quants(32, 8, 0, ScaleForm::full, 128);
-    case DType::f8_e4m3:
-      return {.kind = PanelKind::f8,
-              .scales = ScaleForm::full,
-              .chunk_k = kF8ChunkK,
-              .chunk_bytes = kFloatRow + kF8ChunkK * kCols};
-    case DType::bf16:
-      return {.kind = PanelKind::bf16, .chunk_bytes = kHalfRow};
-    case DType::f16:
-      return {.kind = PanelKind::f16, .chunk_bytes = kHalfRow};
-    default:
-      return {.kind = PanelKind::f32, .chunk_bytes = kFloatRow};
-  }
-}
 
 std::size_t panel_bytes(DType source, std::int32_t k) {
   const PanelLayout l = panel_layout(source);
