@@ -17,6 +17,8 @@ struct EngineOptions {
   std::int32_t max_running = 256;      ///< sequences with KV blocks at once
   std::int32_t max_waiting = 1024;     ///< submit() answers resource_exhausted beyond
   bool prefix_cache = true;
+  std::int32_t max_draft_tokens =
+      0;  ///< speculation: tokens guessed ahead per sequence, 0: off; same output either way
 };
 
 /// A snapshot for metrics, admission and watchdogs.
@@ -24,9 +26,10 @@ struct EngineStats {
   std::int32_t running = 0, waiting = 0;                              ///< sequences
   std::int32_t blocks_total = 0, blocks_used = 0, blocks_cached = 0;  ///< cached: unreferenced, in the prefix tree
   std::uint64_t steps = 0, failed_steps = 0, prompt_tokens = 0, generated_tokens = 0, preemptions = 0;
-  std::uint64_t prefix_queries = 0, prefix_hits = 0;  ///< tokens looked up, tokens found
-  std::uint64_t step_tokens = 0;                      ///< tokens run through the executor: the progress heartbeat
-  std::int64_t waiting_tokens = 0;                    ///< prompt tokens not yet prefilled
+  std::uint64_t prefix_queries = 0, prefix_hits = 0;   ///< tokens looked up, tokens found
+  std::uint64_t step_tokens = 0;                       ///< tokens run through the executor: the progress heartbeat
+  std::uint64_t draft_tokens = 0, draft_accepted = 0;  ///< speculation: guessed, and taken
+  std::int64_t waiting_tokens = 0;                     ///< prompt tokens not yet prefilled
 };
 
 class Engine {

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <map>
 #include <mutex>
@@ -98,6 +99,58 @@ TEST(Engine, TokensDoNotDependOnScheduling) {
     for (std::uint64_t id = 1; id <= 8; ++id)
       EXPECT_EQ((sink.tokens[{id, 0}]), expected(request(id, static_cast<std::int32_t>(3 * id), 24))) << c.name << id;
   }
+}
+
+/// Answers in two tokens only, so that the past foretells the future about every second time.
+EngineRequest repetitive(std::uint64_t id, bool greedy) {
+  EngineRequest r = request(id, static_cast<std::int32_t>(5 * id), 60);
+  r.sampling.temperature = greedy ? 0.0F : 1.0F;
+  r.sampling.logit_bias = {{5, 1000.0F}, {6, 1000.0F}};
+  return r;
+}
+
+TEST(Engine, SpeculationChangesNothingButTheSteps) {
+  const SteadyClock clock;
+  for (const bool greedy : {true, false}) {
+    for (const FakeExecutorOptions& device : {FakeExecutorOptions{.blocks = 256}, FakeExecutorOptions{.blocks = 40},
+                                              FakeExecutorOptions{.blocks = 256, .max_step_tokens = 7},
+                                              FakeExecutorOptions{.blocks = 256, .max_logit_rows = 6}}) {
+      Collector sink;
+      {
+        Engine engine(std::make_unique<FakeExecutor>(device), sink, {.max_draft_tokens = 8}, clock);
+        for (std::uint64_t id = 1; id <= 4; ++id) ASSERT_TRUE(engine.submit(repetitive(id, greedy)));
+        ASSERT_TRUE(sink.wait(4));
+        const EngineStats stats = engine.stats();
+        EXPECT_GT(stats.draft_accepted, 10U);
+        EXPECT_LT(stats.draft_accepted, stats.draft_tokens) << "some guesses must fail, or rejection is not tested";
+        EXPECT_EQ(stats.generated_tokens, 240U);
+      }
+      for (std::uint64_t id = 1; id <= 4; ++id) {
+        EXPECT_EQ((sink.tokens[{id, 0}]), expected(repetitive(id, greedy))) << id;
+        EXPECT_EQ((sink.finished[{id, 0}]), FinishReason::length);
+      }
+    }
+  }
+}
+
+TEST(Engine, SpeculationEndsAtAStopToken) {
+  const SteadyClock clock;
+  EngineRequest r = repetitive(3, false);
+  const auto all = expected(r);
+  const auto stop = std::ranges::find(all.begin() + 20, all.end(), 6) - all.begin();
+  r.min_tokens = static_cast<std::int32_t>(stop);
+  Collector sink, plain;
+  EngineRequest same = repetitive(3, false);
+  same.min_tokens = r.min_tokens;
+  r.stop_tokens = same.stop_tokens = {6};
+  Engine with(std::make_unique<FakeExecutor>(FakeExecutorOptions{}), sink, {.max_draft_tokens = 8}, clock);
+  Engine without(std::make_unique<FakeExecutor>(FakeExecutorOptions{}), plain, {}, clock);
+  ASSERT_TRUE(with.submit(std::move(r)));
+  ASSERT_TRUE(without.submit(std::move(same)));
+  ASSERT_TRUE(sink.wait(1) && plain.wait(1));
+  EXPECT_EQ((sink.tokens[{3, 0}]), (plain.tokens[{3, 0}]));
+  EXPECT_EQ((sink.finished[{3, 0}]), FinishReason::stop);
+  EXPECT_EQ((sink.tokens[{3, 0}]).back(), 6);
 }
 
 TEST(Engine, ChoicesShareThePromptAndResumeContinues) {

@@ -10,6 +10,7 @@
 #include "base/ids.h"
 #include "engine/request.h"
 #include "engine/scheduler.h"
+#include "engine/speculation.h"
 
 namespace hp {
 
@@ -27,6 +28,7 @@ struct Sequence {
   Duration queued{};      ///< from submit to the first admission
   bool reported = false;  ///< an event with a token went out
   std::unique_ptr<Constraint> constraint;
+  DraftPace pace;
 
   [[nodiscard]] std::int32_t size() const { return static_cast<std::int32_t>(tokens.size()); }
   [[nodiscard]] std::span<const TokenId> generated() const {

@@ -1,0 +1,176 @@
+// One step of the engine: plan, run, sample, end what ended. See engine_state.h.
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "engine/engine_state.h"
+#include "engine/limits.h"
+#include "engine/sampler.h"
+#include "engine/speculation.h"
+
+namespace hp {
+
+void Engine::State::index_full_blocks(Sequence& s) {
+  while (s.indexable && (s.indexed + 1) * info.block_tokens <= s.computed) {
+    s.indexable = cache.insert(s.tokens, s.blocks, s.indexed);
+    if (s.indexable) ++s.indexed;
+  }
+}
+
+void Engine::State::sample(Sequence& s, std::span<const float> logits) {
+  const EngineRequest& r = *s.request;
+  const auto done = static_cast<std::int32_t>(s.generated().size());
+  std::vector<std::uint64_t> mask;
+  if (s.constraint) {
+    mask.assign((static_cast<std::size_t>(info.vocab) + 63) / 64, ~std::uint64_t{0});
+    s.constraint->allowed(mask);
+  }
+  auto sampled = sample_token(r.sampling, {.logits = logits,
+                                           .prompt = r.prompt,
+                                           .generated = s.generated(),
+                                           .forbidden = done < r.min_tokens ? std::span<const TokenId>(r.stop_tokens)
+                                                                            : std::span<const TokenId>(),
+                                           .allowed = mask,
+                                           .position = s.tokens.size(),
+                                           .choice = static_cast<std::uint32_t>(s.choice)});
+  if (!sampled) {
+    log::error("request {} choice {}: {}", r.id.value, s.choice, sampled.error().message);
+    ended.emplace_back(&s, FinishReason::error);
+    return;
+  }
+  s.tokens.push_back(sampled->token);
+  if (s.constraint) s.constraint->accept(sampled->token);
+  ++stats.generated_tokens;
+  TokenEvent e;
+  e.request = r.id;
+  e.choice = s.choice;
+  e.index = done;
+  e.token = sampled->token;
+  e.logprob = sampled->logprob;
+  e.top = std::move(sampled->top);
+  if (!std::exchange(s.reported, true)) {
+    e.cached_prompt_tokens = s.cached_prompt;
+    e.queued = s.queued;
+  }
+  e.finish = finish_of(s, info.context);
+  if (e.finish) ended.emplace_back(&s, *e.finish);
+  events.push_back(std::move(e));
+}
+
+/// Appends guessed tokens to a sequence that is about to decode, within what the step has left; gives their number.
+std::int32_t Engine::State::guess(Sequence& s, StepPlan& plan, std::int32_t& rows_left) const {
+  const std::int32_t to_come = s.request->max_tokens - static_cast<std::int32_t>(s.generated().size()) - 1;
+  const auto held = static_cast<std::int32_t>(s.blocks.size());
+  const std::int32_t spare = std::max(plan.blocks_left - plan.blocks_reserved, 0);
+  const std::int32_t room = (held + spare) * info.block_tokens - s.size();
+  const std::int32_t most = std::min(
+      {options.max_draft_tokens, kMaxDraftTokens, rows_left, plan.tokens_left, to_come, info.context - s.size(), room});
+  const std::vector<TokenId> drafts = propose_from_past(s.tokens, most > 0 ? s.pace.next(most) : 0);
+  s.tokens.insert(s.tokens.end(), drafts.begin(), drafts.end());
+  const auto n = static_cast<std::int32_t>(drafts.size());
+  rows_left -= n;
+  plan.tokens_left -= n;
+  plan.blocks_left -= std::max((s.size() + info.block_tokens - 1) / info.block_tokens - held, 0);
+  return n;
+}
+
+/// Samples the rows from `row` on, one more than there are drafts, for as long as each draft is what was sampled.
+void Engine::State::take_rows(Sequence& s, const StepLogits& logits, std::int32_t row,
+                              std::span<const TokenId> drafts) {
+  const std::size_t others_ended = ended.size();
+  std::int32_t taken = 0;
+  for (sample(s, logits.row(row)); ended.size() == others_ended && static_cast<std::size_t>(taken) < drafts.size() &&
+                                   s.tokens.back() == drafts[static_cast<std::size_t>(taken)];) {
+    ++s.computed;
+    sample(s, logits.row(row + ++taken));
+  }
+  const auto proposed = static_cast<std::int32_t>(drafts.size());
+  s.pace.seen(proposed, taken);
+  stats.draft_tokens += static_cast<std::uint64_t>(proposed);
+  stats.draft_accepted += static_cast<std::uint64_t>(taken);
+}
+
+Status Engine::State::run(StepPlan plan) {
+  std::vector<SequenceStep> batch;
+  std::vector<std::pair<Sequence*, std::int32_t>> members;  // and its guessed tokens
+  std::int32_t rows_left = std::min(kMaxDraftRows, info.max_logit_rows - static_cast<std::int32_t>(running.size()));
+  for (std::size_t i = 0; i < running.size(); ++i) {
+    Sequence& s = *running[i];
+    if (plan.tokens[i] == 0) continue;
+    const bool decodes = plan.tokens[i] == 1 && s.computed + 1 == s.size() && !s.generated().empty();
+    const std::int32_t drafts = decodes && options.max_draft_tokens > 0 ? guess(s, plan, rows_left) : 0;
+    const std::int32_t n = plan.tokens[i] + drafts;
+    while (static_cast<std::int32_t>(s.blocks.size()) * info.block_tokens < s.computed + n) {
+      const auto block = cache.allocate();
+      HP_CHECK(block.has_value(), "the plan took more blocks than there are");
+      s.blocks.push_back(*block);
+    }
+    batch.push_back({.tokens = std::span<const TokenId>(s.tokens).subspan(static_cast<std::size_t>(s.computed),
+                                                                          static_cast<std::size_t>(n)),
+                     .position = s.computed,
+                     .blocks = s.blocks,
+                     .logit_rows = s.computed + n == s.size() ? 1 + drafts : 0});
+    members.emplace_back(&s, drafts);
+  }
+  if (batch.empty()) return {};
+  const Result<StepLogits> logits = executor->step(batch);
+  std::int32_t row = 0;
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    Sequence& s = *members[i].first;
+    const std::vector<TokenId> drafts(s.tokens.end() - members[i].second, s.tokens.end());
+    s.tokens.resize(s.tokens.size() - drafts.size());
+    if (!logits) continue;
+    const auto n = static_cast<std::int32_t>(batch[i].tokens.size()) - members[i].second;
+    const auto prompt = static_cast<std::int32_t>(s.request->prompt.size());
+    stats.prompt_tokens += static_cast<std::uint64_t>(std::clamp(prompt - s.computed, 0, n));
+    stats.step_tokens += static_cast<std::uint64_t>(n);
+    s.computed += n;
+    index_full_blocks(s);
+    if (batch[i].logit_rows > 0) take_rows(s, *logits, row, drafts);
+    row += batch[i].logit_rows;
+  }
+  if (!logits) return fail(logits.error());
+  ++stats.steps;
+  return {};
+}
+
+void Engine::State::step() {
+  std::vector<RunningView> views;
+  for (const auto& s : running) views.push_back(view(*s));
+  const StepLimits limits{
+      .step_tokens = options.max_step_tokens, .block_tokens = info.block_tokens, .free_blocks = pool.available()};
+  StepPlan plan = plan_step(views, limits);
+  if (!plan.preempt.empty()) {
+    preempt(plan);
+    std::vector<std::int32_t> kept;
+    for (std::size_t i = 0; i < plan.tokens.size(); ++i)
+      if (std::ranges::find(plan.preempt, static_cast<std::int32_t>(i)) == plan.preempt.end())
+        kept.push_back(plan.tokens[i]);
+    plan.tokens = std::move(kept);
+  }
+  admit_waiting(plan, limits);
+  const Status ran = run(std::move(plan));
+  if (!ran) {
+    log::error("the executor failed, every request ends: {}", ran.error().message);
+    ++stats.failed_steps;
+    {
+      const std::lock_guard lock(mutex);
+      lost = true;
+    }
+    take_inbox();
+    finish_all(FinishReason::error);
+    return;
+  }
+  for (const auto& [s, reason] : ended) {
+    const auto it = std::ranges::find(running, s, [](const auto& p) { return p.get(); });
+    if (reason == FinishReason::error) {
+      finish(running, static_cast<std::size_t>(it - running.begin()), reason);
+    } else {
+      detach(*s);
+      running.erase(it);
+    }
+  }
+  ended.clear();
+}
+
+}  // namespace hp
