@@ -34,7 +34,7 @@ std::size_t source_of(const Operand& x, std::size_t row) {
 }
 
 inline RowGroup row_group(const Operand& x, std::size_t i) {
-  return {.q = x.q8 + i * 32, .scale = x.q8_scale + i, .sum = x.q8_sum + i, .isum = x.q8_isum + i};
+  return {.q = x.q8 + i * 64, .scale = x.q8_scale + i, .sum = x.q8_sum + i, .isum = x.q8_isum + i};
 }
 
 void store(const MatmulArgs& a, std::size_t panel, std::size_t row, __m512 v) {

@@ -167,11 +167,26 @@ inline __m512 add_group(__m512 acc, __m512i first, __m512i last, const Group& w,
   return acc;
 }
 
-/// The same with the dots by VNNI.
+/// sum += Σ q · x for one plane of a row's group; halves of K apart where the layout wants it.
+template <DType T>
+inline void dot_plane(__m512i (&sum)[2], const __m512i (&quads)[8], const std::int8_t* x) {
+#pragma GCC unroll 8
+  for (int j = 0; j < 8; ++j) {
+    int quad = 0;
+    std::memcpy(&quad, x + j * 4, 4);
+    __m512i& to = sum[Packed<T>::kHalves ? j / 4 : 0];
+    to = _mm512_dpbusd_epi32(to, quads[j], _mm512_set1_epi32(quad));
+  }
+}
+
+/// add_group with the dots by VNNI: the high plane, times 16, the zero point, the low plane.
 template <DType T>
 inline __m512 dot_group(__m512 acc, const Group& w, const RowGroup& x) {
   constexpr int kZero = Packed<T>::kZero;
   __m512i sum[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+  dot_plane<T>(sum, w.quads, x.q);
+  sum[0] = _mm512_slli_epi32(sum[0], 4);
+  if constexpr (Packed<T>::kHalves) sum[1] = _mm512_slli_epi32(sum[1], 4);
   if constexpr (kZero != 0 && Packed<T>::kHalves) {
     const __m512i isum = _mm512_set1_epi32(*x.isum);
     sum[0] = _mm512_dpwssd_epi32(sum[0], isum, _mm512_set1_epi32(-kZero & 0xFFFF));
@@ -179,13 +194,7 @@ inline __m512 dot_group(__m512 acc, const Group& w, const RowGroup& x) {
   } else if constexpr (kZero != 0) {
     sum[0] = _mm512_dpwssd_epi32(sum[0], _mm512_set1_epi32(*x.isum), _mm512_set1_epi16(-kZero));
   }
-#pragma GCC unroll 8
-  for (int j = 0; j < 8; ++j) {
-    int quad = 0;
-    std::memcpy(&quad, x.q + j * 4, 4);
-    __m512i& to = sum[Packed<T>::kHalves ? j / 4 : 0];
-    to = _mm512_dpbusd_epi32(to, w.quads[j], _mm512_set1_epi32(quad));
-  }
+  dot_plane<T>(sum, w.quads, x.q + 32);
   return add_group<T>(acc, sum[0], sum[1], w, x);
 }
 
