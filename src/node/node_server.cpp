@@ -75,6 +75,7 @@ Status LocalNode::listen() {
                        .reuse_port = count > 1,
                        .max_connections = std::max<std::size_t>(1, o.max_connections / static_cast<std::size_t>(count)),
                        .max_body_bytes = o.max_body_bytes,
+                       .max_queued_bytes = o.max_queued_bytes,
                        .header_timeout = o.header_timeout,
                        .body_timeout = o.body_timeout,
                        .idle_timeout = o.idle_timeout,

@@ -25,6 +25,7 @@ struct NodeOptions {
   int http_threads = 1;
   std::size_t max_connections = 4096;
   std::size_t max_body_bytes = std::size_t{32} << 20;
+  std::size_t max_queued_bytes = std::size_t{1} << 20;  ///< of one connection; a client that reads slower is cut
   std::chrono::milliseconds header_timeout{10'000}, body_timeout{60'000}, idle_timeout{120'000}, write_timeout{60'000};
   std::vector<std::string> api_keys;  ///< empty: open to all who reach it
 
