@@ -106,6 +106,10 @@ Status Gateway::set_policy(std::string_view name) {
   return {};
 }
 
+void Gateway::say_not_ready() {
+  core_->draining = true;
+}
+
 void Gateway::begin_drain() {
   core_->draining = true;
   for (const auto& shard : shards_) shard->server->begin_drain();

@@ -30,6 +30,8 @@ class Gateway {
   void set_nodes(const std::vector<NodeConfig>& nodes);
   Status set_policy(std::string_view name);
 
+  /// /ready says draining; everything else goes on.
+  void say_not_ready();
   /// Not ready any more, and no new connections; what is open goes on.
   void begin_drain();
 

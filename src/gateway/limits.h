@@ -11,6 +11,7 @@ using std::chrono::milliseconds;
 
 inline constexpr std::size_t kMaxNodes = 1024;
 inline constexpr std::size_t kMaxEventBytes = 4 << 20;       ///< one SSE event of a node
+inline constexpr std::size_t kMaxQueuedBytes = 1 << 20;      ///< of one client that reads slowly; beyond it is cut
 inline constexpr std::size_t kMaxJournalTokens = 1 << 20;    ///< of one choice
 inline constexpr std::size_t kMaxChoices = 128;              ///< of one stream
 inline constexpr std::size_t kMaxErrorBodyBytes = 64 << 10;  ///< of a node's refusal, kept to pass on

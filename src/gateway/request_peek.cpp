@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "base/hash.h"
+#include "base/json.h"
 #include "base/json_peek.h"
 
 namespace hp::gateway {
@@ -26,6 +27,14 @@ bool is_zero(std::string_view raw) {
   return error == std::errc() && end == raw.data() + raw.size() && value == 0;
 }
 
+// A list of strings or of token lists is so many prompts; a plain string or one list of tokens is one.
+std::int64_t count_prompts(std::string_view raw) {
+  const auto first = raw.find_first_not_of(" \t\r\n", 1);
+  if (!raw.starts_with('[') || first == std::string_view::npos || (raw[first] != '"' && raw[first] != '[')) return 1;
+  const auto list = JsonValue::parse(raw);
+  return list && list->as_array() != nullptr ? static_cast<std::int64_t>(list->as_array()->size()) : 1;
+}
+
 void take(RequestPeek& peek, std::string_view key, std::string_view raw) {
   if (key == "model") {
     peek.model = json_string_value(raw);
@@ -38,6 +47,7 @@ void take(RequestPeek& peek, std::string_view key, std::string_view raw) {
     peek.prompt_bytes = raw.size();
     peek.prefix = {};
     peek.prefix.add_text(raw);
+    if (key == "prompt") peek.prompts = count_prompts(raw);
   } else if (key == "user") {
     peek.user = json_string_value(raw);
   } else if (key == "session_id") {
@@ -90,6 +100,7 @@ Result<RequestPeek> peek_request(std::string& body) {
     any = true;
     take(peek, key, raw);
   }));
+  peek.choices = std::clamp<std::int64_t>(peek.choices * peek.prompts, 1, kMaxChoices);
   peek.empty_object = !any;
   peek.splice_at = body.rfind('}');  // the parser saw one object and nothing after it
   return peek;

@@ -28,7 +28,8 @@ struct RequestPeek {
   bool has_resume = false;      ///< the client sent "homeport_resume", which is between gateway and node only
   bool deterministic = false;   ///< temperature 0 or a seed: the same request has the same answer
   std::int64_t max_tokens = 0;  ///< 0: not given
-  std::int64_t choices = 1;
+  std::int64_t prompts = 1;
+  std::int64_t choices = 1;  ///< n for every prompt
   std::size_t prompt_bytes = 0;
   std::size_t splice_at = 0;  ///< offset of the body's last '}'
   bool empty_object = false;  ///< no member before the splice: no comma either

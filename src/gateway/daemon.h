@@ -1,0 +1,26 @@
+// A gateway as a process: runs until a signal, drains, reloads. What `homeport gateway` is.
+#pragma once
+
+#include <functional>
+
+#include "base/config.h"
+#include "base/metrics.h"
+#include "base/result.h"
+#include "gateway/gateway.h"
+
+namespace hp::gateway {
+
+/// Reads the configuration again, from where it came the first time.
+using ConfigReader = std::function<Result<Config>()>;
+
+/// Blocks. SIGTERM and SIGINT drain (a second one ends at once), SIGHUP reloads nodes and policy. Returns the exit
+/// code.
+int run_gateway(const Config& config, const ConfigReader& reread = {});
+
+/// To be called before any thread is made: the signals that wait_for_end() takes.
+void block_signals();
+/// Serves until a signal says stop, then drains. `tick` runs a few times a second.
+void wait_for_end(Gateway& gateway, const Config& config, const std::function<void()>& on_reload,
+                  const std::function<void()>& tick);
+
+}  // namespace hp::gateway

@@ -1,0 +1,87 @@
+#include "gateway/gateway_config.h"
+
+#include <fstream>
+#include <set>
+#include <sstream>
+
+namespace hp::gateway {
+namespace {
+
+constexpr std::size_t kMaxNodesFileBytes = 1 << 20;
+
+std::string_view trim(std::string_view text) {
+  while (!text.empty() && (text.front() == ' ' || text.front() == '\t' || text.front() == '\r')) text.remove_prefix(1);
+  while (!text.empty() && (text.back() == ' ' || text.back() == '\t' || text.back() == '\r')) text.remove_suffix(1);
+  return text;
+}
+
+Result<std::string> read_small_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  if (!file || !(text << file.rdbuf()))
+    return fail(ErrorCode::not_found, "cannot read the nodes file '{}': does it exist, and hold one node per line?",
+                path);
+  if (text.view().size() > kMaxNodesFileBytes)
+    return fail(ErrorCode::invalid_argument, "the nodes file '{}' is larger than {} bytes", path, kMaxNodesFileBytes);
+  return std::move(text).str();
+}
+
+milliseconds ms(const Config& config, std::string_view key) {
+  return milliseconds(config.integer(key));
+}
+
+}  // namespace
+
+Result<std::vector<NodeConfig>> parse_nodes(std::string_view text, char separator, std::string_view source) {
+  std::vector<NodeConfig> nodes;
+  while (!text.empty()) {
+    std::string_view line = text.substr(0, text.find(separator));
+    text.remove_prefix(std::min(text.size(), line.size() + 1));
+    line = trim(line.substr(0, line.find('#')));
+    if (line.empty()) continue;
+    auto node = parse_node(line);
+    if (!node) return fail(std::move(node).error().with_context(source));
+    nodes.push_back(*std::move(node));
+  }
+  return nodes;
+}
+
+Result<std::vector<NodeConfig>> configured_nodes(const Config& config) {
+  HP_TRY(auto nodes, parse_nodes(config.text("gateway.nodes"), ',', "gateway.nodes"));
+  if (const std::string& path = config.text("gateway.nodes_file"); !path.empty()) {
+    HP_TRY(const std::string text, read_small_file(path));
+    HP_TRY(auto more, parse_nodes(text, '\n', path));
+    nodes.insert(nodes.end(), more.begin(), more.end());
+  }
+  std::set<std::string_view> names;
+  for (const NodeConfig& node : nodes)
+    if (!names.insert(node.name).second)
+      return fail(ErrorCode::invalid_argument, "two nodes have the name '{}'; give each its own: name=host:port",
+                  node.name);
+  return nodes;
+}
+
+Result<GatewayOptions> gateway_options(const Config& config) {
+  GatewayOptions options;
+  HP_TRY(options.nodes, configured_nodes(config));
+  options.policy = config.text("gateway.policy");
+  options.queue_timeout = ms(config, "gateway.queue_timeout_ms");
+  options.resume_timeout = ms(config, "gateway.resume_timeout_ms");
+  options.first_token_timeout = ms(config, "gateway.first_token_timeout_ms");
+  options.probe_interval = ms(config, "gateway.probe_interval_ms");
+  options.reattach_ttl = std::chrono::seconds(config.integer("gateway.reattach_s"));
+  options.access_log = config.boolean("gateway.access_log");
+  options.server = {.address = config.text("server.host"),
+                    .port = static_cast<std::uint16_t>(config.integer("server.port")),
+                    .threads = static_cast<int>(config.integer("server.threads")),
+                    .max_connections = static_cast<std::size_t>(config.integer("server.max_connections")),
+                    .max_body_bytes = static_cast<std::size_t>(config.integer("server.max_body_bytes")),
+                    .max_queued_bytes = kMaxQueuedBytes,
+                    .header_timeout = ms(config, "server.header_timeout_ms"),
+                    .body_timeout = ms(config, "server.body_timeout_ms"),
+                    .idle_timeout = ms(config, "server.idle_timeout_ms"),
+                    .write_timeout = ms(config, "server.write_timeout_ms")};
+  return options;
+}
+
+}  // namespace hp::gateway

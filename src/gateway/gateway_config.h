@@ -1,0 +1,19 @@
+// Configuration keys to the gateway's options.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/config.h"
+#include "base/result.h"
+#include "gateway/options.h"
+
+namespace hp::gateway {
+
+Result<GatewayOptions> gateway_options(const Config& config);
+/// From gateway.nodes and gateway.nodes_file together; two nodes of one name are an error.
+Result<std::vector<NodeConfig>> configured_nodes(const Config& config);
+/// One node per line; empty lines and lines from '#' on are skipped.
+Result<std::vector<NodeConfig>> parse_nodes(std::string_view text, char separator, std::string_view source);
+
+}  // namespace hp::gateway
