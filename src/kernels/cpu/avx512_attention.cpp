@@ -86,7 +86,7 @@ struct KvHead {
       : base(kv.base),
         block_stride(kv.block_stride),
         k_offset(head * z(kv.head_dim) * kBlock * Load::kBytes),
-        v_offset((z(kv.kv_heads) * z(kv.head_dim) + head * z(kv.v_dim)) * kBlock * Load::kBytes),
+        v_offset(kv.v_in_k ? k_offset : (z(kv.kv_heads) * z(kv.head_dim) + head * z(kv.v_dim)) * kBlock * Load::kBytes),
         blocks(table) {}
   [[nodiscard]] const std::byte* block(std::size_t position) const {
     return base + z(blocks[position / kBlock]) * block_stride;
@@ -158,6 +158,46 @@ void weigh_values(const KvHead<Load>& kv, std::size_t v_dim, std::size_t d, __mm
   }
 }
 
+/// values[r][d..] = Σ weight · V over the split for D dimensions from d, where V is rows of K (latent attention):
+/// tokens lie across lanes, and a sum is taken per lane and over the lanes at the end.
+template <typename Load, std::size_t R, std::size_t D>
+void weigh_latent(const KvHead<Load>& kv, std::size_t d, const float* weights, std::size_t begin, std::size_t end,
+                  float* const* values) {
+  __m512 acc[R][D];
+  for (std::size_t r = 0; r < R; ++r) {
+    for (std::size_t i = 0; i < D; ++i) acc[r][i] = _mm512_setzero_ps();
+  }
+  for (std::size_t p = begin; p < end; p += kBlock) {
+    const std::byte* rows = kv.block(p) + kv.v_offset + d * kBlock * Load::kBytes;
+    const __mmask16 written = lanes(end - p);  // what lies behind in the block may be anything
+    __m512 w[R];
+    for (std::size_t r = 0; r < R; ++r) w[r] = _mm512_loadu_ps(weights + r * kSplit + (p - begin));
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < D; ++i) {
+      const __m512 v = Load::some(rows + i * kBlock * Load::kBytes, written);
+#pragma GCC unroll 3
+      for (std::size_t r = 0; r < R; ++r) acc[r][i] = _mm512_fmadd_ps(w[r], v, acc[r][i]);
+    }
+  }
+  for (std::size_t r = 0; r < R; ++r) {
+    for (std::size_t i = 0; i < D; ++i) values[r][d + i] = _mm512_reduce_add_ps(acc[r][i]);
+  }
+}
+
+template <typename Load, std::size_t R>
+void weigh_latents(const KvHead<Load>& kv, std::size_t v_dim, const float* weights, std::size_t begin, std::size_t end,
+                   float* const* values) {
+  constexpr std::size_t kAtOnce = 3;  // rows whose sums fit the registers beside 8 dimensions
+  if constexpr (R > kAtOnce) {
+    weigh_latents<Load, kAtOnce>(kv, v_dim, weights, begin, end, values);
+    weigh_latents<Load, R - kAtOnce>(kv, v_dim, weights + kAtOnce * kSplit, begin, end, values + kAtOnce);
+  } else {
+    std::size_t d = 0;
+    for (; d + 8 <= v_dim; d += 8) weigh_latent<Load, R, 8>(kv, d, weights, begin, end, values);
+    for (; d < v_dim; ++d) weigh_latent<Load, R, 1>(kv, d, weights, begin, end, values);
+  }
+}
+
 /// into = into merged with (max, sum, values), for the softmax of both together.
 void merge(Row& into, float max, float sum, const float* values, std::size_t v_dim) {
   if (max == kMinusInf) return;
@@ -209,9 +249,13 @@ void attend_rows(const AttentionArgs& a, Row* rows) {
         partial[1] = sum[r];
       }
     }
-    std::size_t d = 0;
-    for (; d + 64 <= v_dim; d += 64) weigh_values<Load, R, 4>(kv, v_dim, d, 0xFFFFU, scores, begin, end, values);
-    for (; d < v_dim; d += 16) weigh_values<Load, R, 1>(kv, v_dim, d, lanes(v_dim - d), scores, begin, end, values);
+    if (a.kv.v_in_k) {
+      weigh_latents<Load, R>(kv, v_dim, scores, begin, end, values);
+    } else {
+      std::size_t d = 0;
+      for (; d + 64 <= v_dim; d += 64) weigh_values<Load, R, 4>(kv, v_dim, d, 0xFFFFU, scores, begin, end, values);
+      for (; d < v_dim; d += 16) weigh_values<Load, R, 1>(kv, v_dim, d, lanes(v_dim - d), scores, begin, end, values);
+    }
     for (std::size_t r = 0; r < R; ++r) {
       if (rows[r].partial == nullptr) merge(rows[r], max[r], sum[r], values[r], v_dim);
     }
@@ -263,6 +307,7 @@ void write(const KvWriteArgs& a) {
           std::memcpy(k_out + (d + i) * kBlock * Load::kBytes, column + i * Load::kBytes, Load::kBytes);
         }
       }
+      if (a.kv.v_in_k) continue;
       const float* v = a.v + t * a.v_stride + h * v_dim;
       std::byte* v_out = block + ((heads * head_dim + h * v_dim) * kBlock + slot * v_dim) * Load::kBytes;
       for (std::size_t d = 0; d < v_dim; d += 16) {
@@ -274,7 +319,7 @@ void write(const KvWriteArgs& a) {
 }
 
 bool handled(const KvView& kv) {
-  return !kv.v_in_k && kv.block_tokens == static_cast<std::int32_t>(kBlock) &&
+  return kv.block_tokens == static_cast<std::int32_t>(kBlock) &&
          (kv.dtype == DType::f32 || kv.dtype == DType::f16 || kv.dtype == DType::bf16);
 }
 
