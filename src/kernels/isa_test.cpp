@@ -59,6 +59,133 @@ TEST_P(EveryIsa, PreparesTheSameOperandsAsRef) {
   EXPECT_EQ(a, b);
 }
 
+/// A product's weights, packed, its activations, and the rows that the ISA's preparation makes of them.
+struct Product {
+  std::int32_t n, k, m;
+  std::vector<std::byte> packed;
+  std::vector<float> x, rounded, bias;
+  std::vector<std::uint16_t> half;
+  Prepared quants;
+  MatmulArgs args;
+
+  Product(const KernelTable& t, DType type, std::int32_t outputs, std::int32_t inputs, std::int32_t rows)
+      : n(outputs),
+        k(inputs),
+        m(rows),
+        packed(*packed_bytes(type, n, k)),
+        x(noise(z(m) * z(k), 5)),
+        rounded(x),
+        bias(noise(z(n), 6)),
+        half(x.size()),
+        quants(t, k % 32 == 0 ? x : std::vector<float>(32), k % 32 == 0 ? m : 1, k % 32 == 0 ? k : 32) {
+    std::vector<std::byte> bytes(storage_bytes(type, z(n) * z(k)));
+    std::mt19937 rng(3);
+    for (std::byte& b : bytes) b = std::byte{static_cast<std::uint8_t>(rng() & 0xB7U)};  // no large exponents
+    if (type == DType::f32) std::memcpy(bytes.data(), noise(z(n) * z(k), 8).data(), bytes.size());
+    if (type == DType::bf16) {
+      const std::vector<float> w = noise(z(n) * z(k), 8);
+      for (std::size_t i = 0; i < w.size(); ++i) {
+        const std::uint16_t bits = f32_to_bf16(w[i]);
+        std::memcpy(&bytes[2 * i], &bits, 2);
+      }
+    }
+    pack_panels({type, {n, k}, bytes.data()}, 0, (n + 15) / 16, packed.data());
+    const OperandKind kind = t.operand_kind(type);
+    t.to_bf16(x.data(), m, k, half.data());
+    if (kind == OperandKind::q8) {
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        const std::size_t at = i / 32 * 64 + i % 32;
+        rounded[i] = static_cast<float>(16 * quants.q[at] + quants.q[at + 32]) * quants.scale[i / 32];
+      }
+    }
+    if (kind == OperandKind::bf16) {
+      for (std::size_t i = 0; i < x.size(); ++i) rounded[i] = bf16_to_f32(half[i]);
+    }
+    args = {.operand = {.kind = kind,
+                        .rows = m,
+                        .k = k,
+                        .f32 = x.data(),
+                        .bf16 = half.data(),
+                        .q8 = quants.q.data(),
+                        .q8_scale = quants.scale.data(),
+                        .q8_sum = quants.sum.data(),
+                        .q8_isum = quants.isum.data()},
+            .m = m,
+            .weight = packed_view(type, n, k, packed.data()),
+            .bias = bias.data(),
+            .out_stride = z(n) + 3,
+            .accumulate = true,
+            .panel_end = (n + 15) / 16};
+  }
+
+  /// Rows [first, first + count), by their ids when `gather`; panels one at a time when `apart`.
+  std::vector<float> run(const KernelTable& t, std::int32_t first, std::int32_t count, bool gather, bool apart) {
+    MatmulArgs a = args;
+    std::vector<float> out(z(count) * a.out_stride, 0.25F);
+    std::vector<std::int32_t> ids(z(count));
+    for (std::int32_t i = 0; i < count; ++i) ids[z(i)] = first + i;
+    a.m = count;
+    a.out = out.data();
+    a.operand.row_ids = gather ? ids.data() : nullptr;
+    if (!gather) {
+      a.operand.f32 += z(first) * z(k);
+      a.operand.bf16 += z(first) * z(k);
+      a.operand.q8 += z(first) * z(k) / 32 * 64;
+      a.operand.q8_scale += z(first) * z(k) / 32;
+      a.operand.q8_sum += z(first) * z(k) / 32;
+      a.operand.q8_isum += z(first) * z(k) / 32;
+    }
+    const std::int32_t panels = a.panel_end;
+    for (std::int32_t p = 0; p < panels; p += apart ? 1 : panels) {
+      a.panel_begin = p;
+      a.panel_end = apart ? p + 1 : panels;
+      t.matmul(a);
+    }
+    return out;
+  }
+};
+
+TEST_P(EveryIsa, MultipliesLikeRefAndAlikeInEveryCompany) {
+  const DType types[] = {DType::f32,  DType::f16,  DType::bf16,   DType::f8_e4m3, DType::q4_0, DType::q4_1,
+                         DType::q5_0, DType::q5_1, DType::q8_0,   DType::q2_k,    DType::q3_k, DType::q4_k,
+                         DType::q5_k, DType::q6_k, DType::iq4_nl, DType::iq4_xs};
+  for (const DType type : types) {
+    const std::size_t block = traits(type).block_size;
+    for (const std::int32_t k : {45, 320, 1536}) {
+      if (block > 1 && z(k) % block != 0) continue;
+      Product product(table, type, 53, k, 41);
+      std::vector<float> want(41 * product.args.out_stride, 0.25F), size(want);
+      MatmulArgs plain = product.args;
+      plain.operand = {.rows = 41, .k = k, .f32 = product.rounded.data()};
+      plain.out = want.data();
+      ref.matmul(plain);
+      std::vector<float> row(z(k));
+      const std::vector<float> got = product.run(table, 0, 41, false, false);
+      for (std::size_t c = 0; c < 53; ++c) {
+        ref.unpack_row(plain.weight, static_cast<std::int32_t>(c), row.data());
+        for (std::size_t r = 0; r < 41; ++r) {
+          double terms = std::abs(double{product.bias[c]}) + 0.25;
+          for (std::size_t i = 0; i < z(k); ++i)
+            terms += std::abs(double{row[i]} * double{product.rounded[r * z(k) + i]});
+          // a weight with an offset is the difference of two terms of up to 32 times its size; 2 K roundings
+          const double tolerance = terms * (block > 1 ? 32.0 : 1.0) * (2.0 * k + 8) * 0x1p-24;
+          const std::size_t at = r * product.args.out_stride + c;
+          ASSERT_NEAR(got[at], want[at], tolerance) << traits(type).name << " K " << k << " at " << r << "," << c;
+        }
+      }
+      for (std::size_t r = 0; r < 41; ++r) ASSERT_EQ(got[r * product.args.out_stride + 53], 0.25F) << "beyond n";
+      for (const std::int32_t rows : {1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 32, 40}) {
+        const std::int32_t first = 41 - rows;
+        for (const bool gather : {false, true}) {
+          const std::vector<float> part = product.run(table, first, rows, gather, rows % 2 != 0);
+          ASSERT_TRUE(same_bits(part.data(), got.data() + z(first) * product.args.out_stride, part.size()))
+              << traits(type).name << " K " << k << ", " << rows << (gather ? " gathered" : "") << " rows";
+        }
+      }
+    }
+  }
+}
+
 TEST_P(EveryIsa, NormsRows) {
   for (const std::int32_t dim : {1, 6, 16, 17, 31, 33, 64, 576, 1001}) {
     const std::size_t stride = z(dim) + 3;

@@ -16,6 +16,10 @@ void matmul(const MatmulArgs& a) {
     case DType::q4_1:
     case DType::q8_0:
       return avx512::matmul_q8(a);
+    case DType::f32:
+    case DType::f16:
+    case DType::bf16:
+      return avx512::matmul_float(a);
     default:
       return operand_kind(a.weight.source) == OperandKind::q8 ? avx512::matmul_kquant(a) : ref_table().matmul(a);
   }

@@ -24,6 +24,9 @@ std::size_t attention_scratch_floats(const AttentionArgs& args);
 void attention(const AttentionArgs& args);
 void attention_merge(const AttentionArgs& args);
 
+// avx512_float.cpp: f32, f16, bf16 with float activations
+void matmul_float(const MatmulArgs& args);
+
 // avx512_matmul_q8.cpp: q4_0, q4_1, q8_0
 void matmul_q8(const MatmulArgs& args);
 
