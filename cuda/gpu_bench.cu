@@ -95,7 +95,7 @@ void bench_products(bool fp8, const std::vector<std::pair<int, int>>& sizes, con
     for (int t : counts) {
       std::printf("%s n=%d k=%d t=%d:", fp8 ? "fp8" : "bf16", n, k, t);
       for (int tile = 0; tile < kTileChoices; ++tile) {
-        const int tokens[] = {8, 16, 32, 64, 128, 128};
+        const int tokens[] = {8, 16, 32, 64, 128};
         if (tokens[tile] > 2 * t && tile > 0) continue;
         if (t > 4 * tokens[tile] && tokens[tile] < 128) continue;
         const int repeats = t > 512 ? 10 : 40;

@@ -379,8 +379,8 @@ int main() {
     return 0;
   }
   for (bool fp8 : {false, true}) {
-    test_matmul(fp8, 64, 384, 5);
-    test_matmul(fp8, 200, 256, 33);
+    test_matmul(fp8, 64, 640, 5);
+    test_matmul(fp8, 200, 512, 33);
     test_matmul(fp8, 576, 1536, 130);
     test_matmul(fp8, 1536, 512, 300);
     test_matmul(fp8, 512, 8192, 40);
@@ -398,6 +398,7 @@ int main() {
   shape.qk_norm = shape.qkv_bias = shape.rope_interleaved = false;
   shape.heads = 8, shape.kv_heads = 1, shape.head_dim = shape.rope_dims = 128, shape.attention_scale = 0.0884F;
   test_model(shape, WeightType::bf16, "bf16, head_dim 128, groups of 8");
+  shape.hidden = 512, shape.ffn = 1024;
   test_model(shape, WeightType::fp8, "fp8, head_dim 128, groups of 8");
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed == 0 ? 0 : 1;

@@ -422,7 +422,8 @@ void DeviceModel::layer_forward(const Layer& layer, const StepLayout& l, const A
                       shape_.eps, shape_.rope_dims, shape_.rope_interleaved};
   rms_norm(x_, nullptr, layer.attn_norm, shape_.eps, t, normed_, stream_);
   matmul(layer.qkv, normed_, t, {Epilogue::bf16, qkv_, attention_.row(), layer.qkv_bias}, stream_);
-  const bool rotates = l.tiles == 0 && attention_rotates(attention_, rope);
+  // Few decodes: a kernel less is worth more than the rotation's repetition.
+  const bool rotates = l.tiles == 0 && l.decodes <= 32 && attention_rotates(attention_, rope);
   if (!rotates) {
     rope_and_store(qkv_, attention_, rope, step_memory_ + l.at_position, step_memory_ + l.at_slot, t, layer.kv,
                    stream_);

@@ -21,7 +21,7 @@ using Fp8 = __nv_fp8_e4m3;
 inline constexpr int kBlockTokens = 16;  ///< of a KV block
 inline constexpr int kUnitKeys = 128;    ///< keys per partial result of attention; the fold over units is in order
 inline constexpr int kQuantBlock = 128;  ///< fp8 weights: one scale per 128 × 128 block
-inline constexpr int kTileChoices = 6;   ///< tile shapes of matmul, smallest first
+inline constexpr int kTileChoices = 5;   ///< tile shapes of matmul, smallest first
 inline constexpr int kOperandRows[] = {8, 16, 32, 64, 128};
 
 /// A weight [n, k] on the device, k in sequence. fp8: scale[((row / 64) · 2 + half) · k_blocks + k / 128], half = row /
@@ -50,7 +50,7 @@ struct Activations {
   CUtensorMap map[5];  ///< boxes of kOperandRows
 };
 
-/// Fill the maps; data, n (rows, a multiple of 4) and k (beyond one step of 64, fp8 128) are set. False when the driver
+/// Fill the maps; data, n (rows, a multiple of 4) and k (beyond three steps of 64, fp8 128) are set. False when the driver
 /// refuses (the sizes are then wrong).
 bool make_maps(Matrix& matrix);
 bool make_maps(Activations& activations);

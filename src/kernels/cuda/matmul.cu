@@ -2,9 +2,9 @@
 // tokens are its columns, so that 8 tokens cost no more than they should. Warpgroups multiply; one warp feeds shared
 // memory through the copy engine, the weight's first tiles before the previous kernel has finished.
 //
-// Batch invariance: an element is the sum of two halves of K, each one accumulator that runs over its steps in order
-// (fp8: blocks of 128, scaled and added in order). With few tokens two warpgroups compute the halves side by side, with
-// many one computes them one after the other: the same numbers, the same additions.
+// Batch invariance: an element is the sum, in order, of four parts of K, each one accumulator that runs over its steps
+// in order (fp8: blocks of 128, scaled and added in order). With few tokens four warpgroups compute the parts side by
+// side, with many one computes them one after the other: the same numbers, the same additions.
 #include <cudaTypedefs.h>
 
 #include <algorithm>
@@ -19,9 +19,13 @@ namespace {
 
 inline constexpr std::uint64_t kEvictNormal = 0x1000000000000000ULL;
 inline constexpr int kRowBytes = 128;  // of a tile in shared memory: 64 bf16 or 128 fp8 along K
-inline constexpr int kGroups = 2;      // warpgroups that multiply
-inline constexpr int kWorkers = kGroups * 128;
-inline constexpr int kThreads = kWorkers + 128;
+inline constexpr int kParts = 4;       // of K
+
+/// How the warpgroups of a thread block share a tile.
+enum class Way {
+  parts,  ///< four, a part of K each, of 64 rows
+  rows,   ///< two, 64 rows each, of 128
+};
 
 struct Params {
   const float* scale;
@@ -33,33 +37,31 @@ struct Params {
   std::uint64_t weight_policy;
 };
 
-/// kColumns: tokens of a tile. kSplit: the two warpgroups take half of K each of 64 rows; else 64 rows each.
-template <bool kFp8, int kColumns, bool kSplit>
+/// kColumns: tokens of one warpgroup.
+template <Way kWay, int kColumns>
 struct Shape {
-  static constexpr int kTileRows = kSplit ? 64 : 128;
+  static constexpr int kGroups = kWay == Way::parts ? 4 : 2, kWorkers = kGroups * 128, kThreads = kWorkers + 128;
+  static constexpr int kTileRows = kWay == Way::rows ? 128 : 64;
   static constexpr int kWeightBytes = kTileRows * kRowBytes, kTokenBytes = kColumns * kRowBytes;
   static constexpr int kStageBytes = kWeightBytes + kTokenBytes;
-  // Few tokens: deep stages, as reading runs at window over latency; few registers, so that the next kernel fits
-  // beside.
-  static constexpr bool kLight = kSplit && kColumns <= 32;
   static constexpr int kMemory = 226 * 1024;  // stages and result tile
-  // The result tile: [halves][tokens][rows], so many tokens at a time.
+  // The result tile: [parts][tokens][rows], so many tokens at a time.
   static constexpr int kSumStride = kTileRows + 4;
-  static constexpr int kSumTokens = kColumns < 64 ? kColumns : kSplit ? 32 : 64;
-  static constexpr int kSumBytes = (kSplit ? 2 : 1) * kSumTokens * kSumStride * 4;
-  // Even when two warpgroups take turns: a stage then always serves the same one, which thus sees each of its phases.
-  static constexpr int kFit = (kMemory - kSumBytes - 2048) / kStageBytes;
-  static constexpr int kStages = kSplit ? kFit / 2 * 2 : kFit;
+  static constexpr int kSumTokens = kWay == Way::parts ? (kColumns < 16 ? kColumns : 16) : 64;
+  static constexpr int kSumParts = kWay == Way::parts ? kParts : 1;
+  static constexpr int kSumBytes = kSumParts * kSumTokens * kSumStride * 4;
+  // Loads take turns over the parts; a stage always serves the same part, which thus sees each of its phases.
+  static constexpr int kTurns = kWay == Way::parts ? kParts : 1;
+  static constexpr int kStages = (kMemory - kSumBytes - 2048) / kStageBytes / kTurns * kTurns;
   static constexpr std::size_t kShared =
       static_cast<std::size_t>(kStages) * kStageBytes + kSumBytes + 1024 + 2 * 8 * kStages;
+  // Few tokens: few registers, so that the next kernel fits beside this one.
+  static constexpr int kBlocks = kWay == Way::parts && kColumns <= 16 ? 2 : 1;
 };
 
-/// The steps of K that a half runs over.
-__device__ __forceinline__ int half_begin(int steps, int half) {
-  return half == 0 ? 0 : (steps + 1) / 2;
-}
-__device__ __forceinline__ int half_end(int steps, int half) {
-  return half == 0 ? (steps + 1) / 2 : steps;
+/// The first step of a part of K.
+__device__ __forceinline__ int part_begin(int steps, int part) {
+  return steps * part / kParts;
 }
 
 __device__ __forceinline__ float silu(float x) {
@@ -90,33 +92,50 @@ struct Tiles {
   __device__ __forceinline__ void advance() { next += static_cast<int>(gridDim.x); }
 };
 
-struct Feed {
-  const CUtensorMap* map;
-  bool weights;  ///< else tokens
-  int half;      ///< of K, when two warpgroups split it
+/// The loads of one turn, in order: the steps of its part of every tile.
+template <typename S, int kColumns>
+struct Cursor {
+  Tiles tiles;
+  int begin, end, step;
+  __device__ __forceinline__ Cursor(const Params& p, int steps, int turn)
+      : tiles(p, S::kTileRows, kColumns),
+        begin(S::kTurns > 1 ? part_begin(steps, turn) : 0),
+        end(S::kTurns > 1 ? part_begin(steps, turn + 1) : steps),
+        step(begin) {}
+  __device__ __forceinline__ bool more() const { return tiles.more(); }
+  __device__ __forceinline__ void advance() {
+    if (++step == end) step = begin, tiles.advance();
+  }
 };
 
-/// One thread copies one operand's boxes into the stages (of one half). The warp of the weights announces a stage's
-/// bytes.
-template <typename S, bool kSplit, int kColumns, int kStepElements>
-__device__ __forceinline__ void feed(const Feed& f, const Params& p, std::uint8_t* stages, std::uint64_t* full,
-                                     std::uint64_t* empty, int steps) {
-  constexpr int kTurns = kSplit ? 2 : 1;
-  Ring<S::kStages> ring{f.half, 0};
-  bool refill = false, waited = false;
-  const int begin = kSplit ? half_begin(steps, f.half) : 0, end = kSplit ? half_end(steps, f.half) : steps;
-  for (Tiles tiles(p, S::kTileRows, kColumns); tiles.more(); tiles.advance()) {
-    const int row = f.weights ? tiles.row_tile() * S::kTileRows : tiles.token_tile() * kColumns;
-    for (int step = begin; step < end; ++step) {
-      // Weights do not depend on the kernel before; whatever else is read does.
-      if (!f.weights && !waited) wait_for_previous(), waited = true;
-      if (refill) barrier_wait(&empty[ring.stage], ring.phase ^ 1U);
-      std::uint8_t* out = stages + ring.stage * S::kStageBytes + (f.weights ? 0 : S::kWeightBytes);
-      if (f.weights) barrier_expect(&full[ring.stage], S::kStageBytes);
-      copy_box(out, f.map, step * kStepElements, row, &full[ring.stage], f.weights ? p.weight_policy : kEvictLast);
-      ring.advance(kTurns);
-      refill = refill || ring.phase != 0;
-    }
+/// One thread copies the boxes of one turn into its stages.
+template <typename S, int kColumns, int kStepElements>
+__device__ __forceinline__ void feed(const CUtensorMap* weight, const CUtensorMap* tokens, const Params& p,
+                                     std::uint8_t* stages, std::uint64_t* full, std::uint64_t* empty, int steps,
+                                     int turn) {
+  Cursor<S, kColumns> of_weights(p, steps, turn), of_tokens(p, steps, turn);
+  const auto load_weights = [&](int stage) {
+    barrier_expect(&full[stage], S::kStageBytes);
+    copy_box(stages + stage * S::kStageBytes, weight, of_weights.step * kStepElements,
+             of_weights.tiles.row_tile() * S::kTileRows, &full[stage], p.weight_policy);
+    of_weights.advance();
+  };
+  const auto load_tokens = [&](int stage) {
+    copy_box(stages + stage * S::kStageBytes + S::kWeightBytes, tokens, of_tokens.step * kStepElements,
+             of_tokens.tiles.token_tile() * kColumns, &full[stage], kEvictLast);
+    of_tokens.advance();
+  };
+  // Weights do not depend on the kernel before; tokens do.
+  int ahead = turn;
+  for (; ahead < S::kStages && of_weights.more(); ahead += S::kTurns) load_weights(ahead);
+  wait_for_previous();
+  for (int stage = turn; stage < ahead; stage += S::kTurns) load_tokens(stage);
+  Ring<S::kStages> ring{turn, 0};
+  while (of_weights.more()) {
+    barrier_wait(&empty[ring.stage], ring.phase);
+    load_weights(ring.stage);
+    load_tokens(ring.stage);
+    ring.advance(S::kTurns);
   }
 }
 
@@ -153,7 +172,7 @@ __device__ __forceinline__ void multiply(float (&sum)[kColumns / 2], std::uint32
   }
 }
 
-template <bool kFp8, typename S, bool kSplit, int kColumns>
+template <bool kFp8, typename S, int kColumns>
 struct Consumer {
   const Params& p;
   std::uint32_t stages;
@@ -187,7 +206,7 @@ struct Consumer {
         if (previous >= 0) release(previous);
         previous = ring.stage;
       }
-      ring.advance(kSplit ? 2 : 1);
+      ring.advance(S::kTurns);
     }
     if constexpr (!kFp8) {
       products_wait<0>();
@@ -222,28 +241,31 @@ __device__ __forceinline__ float4 scaled(float4 a, float s) {
 }
 
 /// Four neighbouring outputs of a token.
-template <typename S, bool kSplit>
+template <typename S>
 __device__ __forceinline__ float4 take(const float* tile, int token, int row) {
-  const float4 first = *reinterpret_cast<const float4*>(tile + token * S::kSumStride + row);
-  if constexpr (!kSplit) return first;
-  return add(first, *reinterpret_cast<const float4*>(tile + (S::kSumTokens + token) * S::kSumStride + row));
+  float4 sum = *reinterpret_cast<const float4*>(tile + token * S::kSumStride + row);
+#pragma unroll
+  for (int part = 1; part < S::kSumParts; ++part) {
+    sum = add(sum, *reinterpret_cast<const float4*>(tile + (part * S::kSumTokens + token) * S::kSumStride + row));
+  }
+  return sum;
 }
 
 /// The result tile to memory, four outputs a thread, neighbouring threads on neighbouring outputs.
-template <typename S, bool kSplit>
+template <typename S>
 __device__ __forceinline__ void store(const Params& p, const float* tile, int first_row, int first_token) {
   const bool swiglu = p.epilogue == Epilogue::swiglu;
   const int vectors = swiglu ? S::kTileRows / 8 : S::kTileRows / 4;
   const int tokens = min(S::kSumTokens, p.t - first_token);
-  for (int i = static_cast<int>(threadIdx.x); i < tokens * vectors; i += kWorkers) {
+  for (int i = static_cast<int>(threadIdx.x); i < tokens * vectors; i += S::kWorkers) {
     const int token = i / vectors, vector = i % vectors;
     const float factor = p.row_scale != nullptr ? p.row_scale[first_token + token] : 1.0F;
     const std::size_t line = static_cast<std::size_t>(first_token + token) * static_cast<std::size_t>(p.stride);
     if (swiglu) {
       const int row = vector / 2 * 16 + vector % 2 * 4;
       if (first_row + row >= p.n) continue;
-      const float4 g = scaled(take<S, kSplit>(tile, token, row), factor);
-      const float4 u = scaled(take<S, kSplit>(tile, token, row + 8), factor);
+      const float4 g = scaled(take<S>(tile, token, row), factor);
+      const float4 u = scaled(take<S>(tile, token, row + 8), factor);
       Bf16* out = static_cast<Bf16*>(p.out) + line + static_cast<std::size_t>(first_row / 2 + 4 * vector);
       *reinterpret_cast<uint2*>(out) =
           make_uint2(pack_bf16(silu(g.x) * u.x, silu(g.y) * u.y), pack_bf16(silu(g.z) * u.z, silu(g.w) * u.w));
@@ -251,7 +273,7 @@ __device__ __forceinline__ void store(const Params& p, const float* tile, int fi
     }
     const int row = first_row + 4 * vector;
     if (row >= p.n) continue;
-    float4 v = scaled(take<S, kSplit>(tile, token, 4 * vector), factor);
+    float4 v = scaled(take<S>(tile, token, 4 * vector), factor);
     if (p.bias != nullptr) v = add(v, *reinterpret_cast<const float4*>(p.bias + row));
     if (p.epilogue == Epilogue::bf16) {
       Bf16* out = static_cast<Bf16*>(p.out) + line + static_cast<std::size_t>(row);
@@ -263,47 +285,49 @@ __device__ __forceinline__ void store(const Params& p, const float* tile, int fi
   }
 }
 
-template <bool kFp8, int kColumns, bool kSplit>
+template <bool kFp8, Way kWay, int kColumns>
 __device__ __forceinline__ void work(const Params& p, std::uint8_t* stages, std::uint64_t* full, std::uint64_t* empty,
                                      int steps) {
-  using S = Shape<kFp8, kColumns, kSplit>;
+  using S = Shape<kWay, kColumns>;
   const int group = static_cast<int>(threadIdx.x) / 128;
   float* tile = reinterpret_cast<float*>(stages + S::kStages * S::kStageBytes);
-  Consumer<kFp8, S, kSplit, kColumns> consumer{p, shared_address(stages), full, empty, 0, {}};
-  if constexpr (kSplit) consumer.ring.advance(group);
+  float* put_at = tile + group * (kWay == Way::parts ? S::kSumTokens * S::kSumStride : 64);
+  const auto weight_offset = static_cast<std::uint32_t>(kWay == Way::rows ? group * 64 * kRowBytes : 0);
+  Consumer<kFp8, S, kColumns> consumer{p, shared_address(stages), full, empty, 0, {}};
+  if constexpr (kWay == Way::parts) consumer.ring.advance(group);
   bool waited = false;
   for (Tiles tiles(p, S::kTileRows, kColumns); tiles.more(); tiles.advance()) {
     const int tile_row = tiles.row_tile() * S::kTileRows;
-    consumer.first_row = tile_row + (kSplit ? 0 : group * 64);
+    consumer.first_row = tile_row + (kWay == Way::rows ? group * 64 : 0);
     float sum[kColumns / 2];
-    if constexpr (kSplit) {
-      consumer.run(sum, half_begin(steps, group), half_end(steps, group), 0);
+    if constexpr (kWay == Way::parts) {
+      consumer.run(sum, part_begin(steps, group), part_begin(steps, group + 1), 0);
     } else {
-      const auto offset = static_cast<std::uint32_t>(group * 64 * kRowBytes);
-      float first[kColumns / 2];
-      consumer.run(first, 0, half_end(steps, 0), offset);
-      consumer.run(sum, half_begin(steps, 1), steps, offset);
+      float part[kColumns / 2];
+      consumer.run(sum, 0, part_begin(steps, 1), weight_offset);
+#pragma unroll 1
+      for (int i = 1; i < kParts; ++i) {
+        consumer.run(part, part_begin(steps, i), part_begin(steps, i + 1), weight_offset);
 #pragma unroll
-      for (int i = 0; i < kColumns / 2; ++i) sum[i] = first[i] + sum[i];
+        for (int e = 0; e < kColumns / 2; ++e) sum[e] += part[e];
+      }
     }
     if (!waited) wait_for_previous(), waited = true;
 #pragma unroll
     for (int round = 0; round < kColumns / S::kSumTokens; ++round) {
-      const int first_token = tiles.token_tile() * kColumns + round * S::kSumTokens;
-      named_barrier<1, kWorkers>();  // the result tile is free
-      put<kColumns, S::kSumTokens>(tile + (kSplit ? group * S::kSumTokens * S::kSumStride : group * 64), S::kSumStride,
-                                   sum, round);
-      named_barrier<1, kWorkers>();
-      store<S, kSplit>(p, tile, tile_row, first_token);
+      named_barrier<1, S::kWorkers>();  // the result tile is free
+      put<kColumns, S::kSumTokens>(put_at, S::kSumStride, sum, round);
+      named_barrier<1, S::kWorkers>();
+      store<S>(p, tile, tile_row, tiles.token_tile() * kColumns + round * S::kSumTokens);
     }
   }
 }
 
-template <bool kFp8, int kColumns, bool kSplit>
-__global__ void __launch_bounds__(kThreads, Shape<kFp8, kColumns, kSplit>::kLight ? 2 : 1)
+template <bool kFp8, Way kWay, int kColumns>
+__global__ void __launch_bounds__(Shape<kWay, kColumns>::kThreads, Shape<kWay, kColumns>::kBlocks)
     matmul_kernel(const __grid_constant__ CUtensorMap weight, const __grid_constant__ CUtensorMap tokens,
                   const Params p) {
-  using S = Shape<kFp8, kColumns, kSplit>;
+  using S = Shape<kWay, kColumns>;
   constexpr int kStepElements = kFp8 ? 128 : 64;
   extern __shared__ std::uint8_t raw[];
   std::uint8_t* stages = raw + (1024U - (shared_address(raw) & 1023U)) % 1024U;
@@ -314,43 +338,42 @@ __global__ void __launch_bounds__(kThreads, Shape<kFp8, kColumns, kSplit>::kLigh
     prefetch_map(&tokens);
     for (int s = 0; s < S::kStages; ++s) {
       barrier_init(&full[s], 1);
-      barrier_init(&empty[s], (kSplit ? 1 : kGroups) * 4);
+      barrier_init(&empty[s], (kWay == Way::parts ? 1 : S::kGroups) * 4);
     }
     barrier_init_fence();
   }
   __syncthreads();
   launch_dependents();
   const int steps = (p.k + kStepElements - 1) / kStepElements;
-  if (threadIdx.x >= kWorkers) {
-    if constexpr (!S::kLight) fewer_registers<24>();
-    const int warp = static_cast<int>(threadIdx.x - kWorkers) / 32;
-    const bool weights = warp % 2 == 0;
-    const Feed f{weights ? &weight : &tokens, weights, warp / 2};
-    if (threadIdx.x % 32U == 0 && (kSplit || warp < 2)) {
-      feed<S, kSplit, kColumns, kStepElements>(f, p, stages, full, empty, steps);
+  if (threadIdx.x >= S::kWorkers) {
+    if constexpr (kWay != Way::parts) fewer_registers<24>();
+    const int warp = static_cast<int>(threadIdx.x - S::kWorkers) / 32;
+    if (threadIdx.x % 32U == 0 && warp < S::kTurns) {
+      feed<S, kColumns, kStepElements>(&weight, &tokens, p, stages, full, empty, steps, warp);
     }
   } else {
-    if constexpr (!S::kLight) more_registers<240>();
-    work<kFp8, kColumns, kSplit>(p, stages, full, empty, steps);
+    if constexpr (kWay != Way::parts) more_registers<240>();
+    work<kFp8, kWay, kColumns>(p, stages, full, empty, steps);
   }
 }
 
 struct Choice {
+  Way way;
   int columns;
-  bool split;
 };
-inline constexpr Choice kChoices[kTileChoices] = {{8, true},  {16, true},  {32, true},
-                                                  {64, true}, {128, true}, {128, false}};
+inline constexpr Choice kChoices[kTileChoices] = {
+    {Way::parts, 8}, {Way::parts, 16}, {Way::parts, 32}, {Way::parts, 64}, {Way::rows, 128}};
 
 template <bool kFp8, int kTile>
 void run(const Matrix& weight, const Activations& input, int t, const MatmulOut& out, cudaStream_t stream) {
   constexpr Choice c = kChoices[kTile];
-  using S = Shape<kFp8, c.columns, c.split>;
-  auto* kernel = matmul_kernel<kFp8, c.columns, c.split>;
+  constexpr int kColumns = c.columns;
+  using S = Shape<c.way, kColumns>;
+  auto* kernel = matmul_kernel<kFp8, c.way, c.columns>;
   static const cudaError_t ready = cudaFuncSetAttribute(
       reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(S::kShared));
   (void)ready;
-  const int token_tiles = (t + c.columns - 1) / c.columns;
+  const int token_tiles = (t + kColumns - 1) / kColumns;
   const int tiles = (weight.n + S::kTileRows - 1) / S::kTileRows * token_tiles;
   const int blocks = std::min(tiles, multiprocessor_count());
   const Params params{weight.scale,
@@ -365,9 +388,9 @@ void run(const Matrix& weight, const Activations& input, int t, const MatmulOut&
                       out.epilogue,
                       token_tiles == 1 ? kEvictFirst : kEvictNormal};
   int map = 0;
-  while (kOperandRows[map] < c.columns) ++map;
-  launch(kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), S::kShared, stream, weight.map[c.split ? 0 : 1],
-         input.map[map], params);
+  while (kOperandRows[map] < kColumns) ++map;
+  launch(kernel, dim3(static_cast<unsigned>(blocks)), dim3(S::kThreads), S::kShared, stream,
+         weight.map[S::kTileRows == 64 ? 0 : 1], input.map[map], params);
 }
 
 template <bool kFp8>
@@ -382,10 +405,8 @@ void run_tile(const Matrix& weight, const Activations& input, int t, const Matmu
       return run<kFp8, 2>(weight, input, t, out, stream);
     case 3:
       return run<kFp8, 3>(weight, input, t, out, stream);
-    case 4:
-      return run<kFp8, 4>(weight, input, t, out, stream);
     default:
-      return run<kFp8, 5>(weight, input, t, out, stream);
+      return run<kFp8, 4>(weight, input, t, out, stream);
   }
 }
 
@@ -415,7 +436,7 @@ bool make_map(CUtensorMap& map, void* data, bool fp8, int rows, int k, int box_r
 }  // namespace
 
 bool make_maps(Matrix& matrix) {
-  return matrix.n % 4 == 0 && matrix.k > (matrix.fp8 ? 128 : 64) &&
+  return matrix.n % 4 == 0 && matrix.k > 3 * (matrix.fp8 ? 128 : 64) &&
          make_map(matrix.map[0], matrix.data, matrix.fp8, matrix.n, matrix.k, 64) &&
          make_map(matrix.map[1], matrix.data, matrix.fp8, matrix.n, matrix.k, 128);
 }
@@ -438,15 +459,15 @@ int choose_tile(bool fp8, int n, int k, int t, int multiprocessors) {
   if (t <= 32) return 2;
   if (t <= 64) return 3;
   // Teraflops of the whole chip when all blocks are busy, by tile; measured with gpu_bench products.
-  constexpr double kBf16Rate[] = {90, 180, 260, 350, 420, 600};
-  constexpr double kFp8Rate[] = {135, 240, 440, 600, 700, 950};
+  constexpr double kBf16Rate[] = {90, 180, 260, 340, 580};
+  constexpr double kFp8Rate[] = {135, 240, 440, 620, 930};
   int best = 3;
   double best_time = 1e30;
   for (int tile = 3; tile < kTileChoices; ++tile) {
-    const int rows = kChoices[tile].split ? 64 : 128;
-    const int blocks = ((n + rows - 1) / rows) * ((t + kChoices[tile].columns - 1) / kChoices[tile].columns);
+    const int rows = kChoices[tile].way == Way::rows ? 128 : 64, tokens = kChoices[tile].columns;
+    const int blocks = ((n + rows - 1) / rows) * ((t + tokens - 1) / tokens);
     const int waves = (blocks + multiprocessors - 1) / multiprocessors;
-    const double time = waves * static_cast<double>(rows) * kChoices[tile].columns / (fp8 ? kFp8Rate : kBf16Rate)[tile];
+    const double time = waves * static_cast<double>(rows) * tokens / (fp8 ? kFp8Rate : kBf16Rate)[tile];
     if (time < best_time) best_time = time, best = tile;
   }
   return best;

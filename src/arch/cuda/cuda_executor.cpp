@@ -1,0 +1,224 @@
+#include "arch/cuda/cuda_executor.h"
+
+#include <algorithm>
+#include <bit>
+#include <string>
+#include <vector>
+
+#include "arch/rope_table.h"
+#include "kernels/kernel_table.h"
+
+namespace hp {
+namespace {
+
+using cuda::PluginApi;
+using cuda::WeightRole;
+using cuda::WeightRows;
+
+inline constexpr std::int32_t kPieceRows = 128;  // pieces of a matrix begin at multiples of this
+inline constexpr std::size_t kPieceBytes = std::size_t{32} << 20;
+
+std::uint16_t to_bf16(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  if ((bits & 0x7FFFFFFFU) > 0x7F800000U) return static_cast<std::uint16_t>((bits >> 16) | 0x40U);
+  return static_cast<std::uint16_t>((bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16);
+}
+
+/// Hands one checkpoint's tensors to the plug-in, dequantized to bf16 piece by piece.
+class Loader {
+ public:
+  Loader(const Checkpoint& checkpoint, const PluginApi& api, void* model)
+      : checkpoint_(checkpoint), api_(api), model_(model) {}
+
+  Status matrix(const std::string& name, WeightRole role, int layer, std::int32_t rows, std::int32_t columns) {
+    const NamedTensor* tensor = checkpoint_.find(name);
+    if (tensor == nullptr) return fail(ErrorCode::corrupt_data, "the model has no tensor {}", name);
+    const DType dtype = tensor->view.dtype;
+    const std::size_t row_bytes = storage_bytes(dtype, static_cast<std::size_t>(columns));
+    if (dtype == DType::f8_e4m3)
+      return fail(ErrorCode::unsupported,
+                  "{} holds fp8 blocks, which the GPU does not load yet; expected bf16, f16, f32 or a GGUF type", name);
+    const std::size_t bf16_row = static_cast<std::size_t>(columns) * sizeof(std::uint16_t);
+    const auto fit = static_cast<std::int32_t>(kPieceBytes / bf16_row) / kPieceRows * kPieceRows;
+    const std::int32_t piece = std::max(kPieceRows, fit);
+    for (std::int32_t first = 0; first < rows; first += piece) {
+      const std::int32_t count = std::min(piece, rows - first);
+      const std::byte* data = tensor->view.data + static_cast<std::size_t>(first) * row_bytes;
+      const void* bf16 = dtype == DType::bf16 ? static_cast<const void*>(data) : convert(dtype, data, count, columns);
+      HP_TRY_VOID(give({role, layer, first, count, columns, bf16}, name));
+    }
+    checkpoint_.release(*tensor);
+    return {};
+  }
+
+  Status row(const std::string& name, WeightRole role, int layer, std::int32_t count) {
+    const NamedTensor* tensor = checkpoint_.find(name);
+    if (tensor == nullptr) return fail(ErrorCode::corrupt_data, "the model has no tensor {}", name);
+    floats_.resize(static_cast<std::size_t>(count));
+    kernels::dequantize(tensor->view.dtype, tensor->view.data, floats_.size(), floats_.data());
+    return give({role, layer, 0, count, 0, floats_.data()}, name);
+  }
+
+ private:
+  const void* convert(DType dtype, const std::byte* data, std::int32_t rows, std::int32_t columns) {
+    const std::size_t count = static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns);
+    floats_.resize(count);
+    bf16_.resize(count);
+    kernels::dequantize(dtype, data, count, floats_.data());
+    std::ranges::transform(floats_, bf16_.begin(), to_bf16);
+    return bf16_.data();
+  }
+
+  Status give(const WeightRows& rows, const std::string& name) {
+    if (api_.load(model_, &rows) == 0) return {};
+    return fail(ErrorCode::internal, "{}: {}", name, api_.error(model_));
+  }
+
+  const Checkpoint& checkpoint_;
+  const PluginApi& api_;
+  void* model_;
+  std::vector<float> floats_;
+  std::vector<std::uint16_t> bf16_;
+};
+
+Status load_layer(const ModelConfig& c, int layer, Loader& loader) {
+  const std::string p = "blk." + std::to_string(layer) + ".";
+  const std::int32_t q_out = c.heads * c.head_dim, kv_out = c.kv_heads * c.head_dim;
+  HP_TRY_VOID(loader.row(p + "attn_norm.weight", WeightRole::attn_norm, layer, c.hidden));
+  HP_TRY_VOID(loader.row(p + "ffn_norm.weight", WeightRole::ffn_norm, layer, c.hidden));
+  if (c.qk_norm) {
+    HP_TRY_VOID(loader.row(p + "attn_q_norm.weight", WeightRole::q_norm, layer, c.head_dim));
+    HP_TRY_VOID(loader.row(p + "attn_k_norm.weight", WeightRole::k_norm, layer, c.head_dim));
+  }
+  if (c.qkv_bias) {
+    HP_TRY_VOID(loader.row(p + "attn_q.bias", WeightRole::q_bias, layer, q_out));
+    HP_TRY_VOID(loader.row(p + "attn_k.bias", WeightRole::k_bias, layer, kv_out));
+    HP_TRY_VOID(loader.row(p + "attn_v.bias", WeightRole::v_bias, layer, kv_out));
+  }
+  HP_TRY_VOID(loader.matrix(p + "attn_q.weight", WeightRole::q, layer, q_out, c.hidden));
+  HP_TRY_VOID(loader.matrix(p + "attn_k.weight", WeightRole::k, layer, kv_out, c.hidden));
+  HP_TRY_VOID(loader.matrix(p + "attn_v.weight", WeightRole::v, layer, kv_out, c.hidden));
+  HP_TRY_VOID(loader.matrix(p + "attn_output.weight", WeightRole::o, layer, c.hidden, q_out));
+  HP_TRY_VOID(loader.matrix(p + "ffn_gate.weight", WeightRole::gate, layer, c.ffn, c.hidden));
+  HP_TRY_VOID(loader.matrix(p + "ffn_up.weight", WeightRole::up, layer, c.ffn, c.hidden));
+  return loader.matrix(p + "ffn_down.weight", WeightRole::down, layer, c.hidden, c.ffn);
+}
+
+Status load_all(const Checkpoint& checkpoint, const PluginApi& api, void* model) {
+  const ModelConfig& c = checkpoint.config();
+  Loader loader(checkpoint, api, model);
+  const bool own_head = checkpoint.find("output.weight") != nullptr;
+  // The head first: loading a matrix gives its pages back, and a tied head is the embedding.
+  HP_TRY_VOID(loader.matrix(own_head ? "output.weight" : "token_embd.weight", WeightRole::head, 0, c.vocab, c.hidden));
+  HP_TRY_VOID(loader.matrix("token_embd.weight", WeightRole::embedding, 0, c.vocab, c.hidden));
+  HP_TRY_VOID(loader.row("output_norm.weight", WeightRole::output_norm, 0, c.hidden));
+  for (int layer = 0; layer < c.layers; ++layer) HP_TRY_VOID(load_layer(c, layer, loader));
+  if (api.finish(model) != 0) return fail(ErrorCode::resource_exhausted, "{}", api.error(model));
+  return {};
+}
+
+class CudaExecutor final : public Executor {
+ public:
+  CudaExecutor(const PluginApi& api, void* model) : api_(api), model_(model) {}
+  ~CudaExecutor() override { api_.destroy(model_); }
+  CudaExecutor(const CudaExecutor&) = delete;
+  CudaExecutor& operator=(const CudaExecutor&) = delete;
+
+  void describe(const Checkpoint& checkpoint, const CudaExecutorOptions& options, std::int32_t context) {
+    cuda::DeviceInfo device;
+    api_.info(model_, &device);
+    const bool fp8 = options.weights == cuda::WeightType::fp8;
+    info_ = {.device = std::string("cuda ") + device.name + (fp8 ? ", fp8" : ", bf16"),
+             .weights = checkpoint.fingerprint() + (fp8 ? "-cuda-fp8" : "-cuda-bf16"),
+             .vocab = checkpoint.config().vocab,
+             .context = context,
+             .block_tokens = device.block_tokens,
+             .blocks = device.blocks,
+             .block_bytes = device.block_bytes,
+             .max_step_tokens = options.max_step_tokens,
+             .max_logit_rows = options.max_logit_rows};
+  }
+
+  [[nodiscard]] const ExecutorInfo& info() const override { return info_; }
+
+  Result<StepLogits> step(std::span<const SequenceStep> batch) override {
+    std::int32_t rows = 0;
+    std::size_t blocks = 0;
+    for (const SequenceStep& s : batch) rows += s.logit_rows, blocks += s.blocks.size();
+    sequences_.clear();
+    blocks_.clear();
+    blocks_.reserve(blocks);  // so that the pointers below stay
+    for (const SequenceStep& s : batch) {
+      sequences_.push_back({.tokens = s.tokens.data(),
+                            .count = static_cast<int>(s.tokens.size()),
+                            .position = s.position,
+                            .logit_rows = s.logit_rows,
+                            .blocks = blocks_.data() + blocks_.size()});
+      for (const BlockId block : s.blocks) blocks_.push_back(block.value);
+    }
+    const float* logits = nullptr;
+    if (api_.step(model_, sequences_.data(), static_cast<int>(sequences_.size()), &logits, nullptr) != 0)
+      return fail(ErrorCode::unavailable, "{}", api_.error(model_));
+    const std::size_t count = static_cast<std::size_t>(rows) * static_cast<std::size_t>(info_.vocab);
+    return StepLogits{.values = {logits, count}, .rows = rows, .vocab = info_.vocab};
+  }
+
+ private:
+  const PluginApi& api_;
+  void* model_;
+  ExecutorInfo info_;
+  std::vector<cuda::PluginSequence> sequences_;
+  std::vector<std::int32_t> blocks_;
+};
+
+cuda::ModelShape shape_of(const ModelConfig& c, std::int32_t context) {
+  return {.layers = c.layers,
+          .hidden = c.hidden,
+          .ffn = c.ffn,
+          .heads = c.heads,
+          .kv_heads = c.kv_heads,
+          .head_dim = c.head_dim,
+          .vocab = c.vocab,
+          .context = context,
+          .eps = c.rms_eps,
+          .attention_scale = static_cast<float>(attention_scale(c)),
+          .rope_dims = c.rope.dims,
+          .rope_interleaved = c.rope.layout == RopeLayout::interleaved,
+          .qkv_bias = c.qkv_bias,
+          .qk_norm = c.qk_norm};
+}
+
+}  // namespace
+
+Status cuda_supports(const ModelConfig& c) {
+  if (c.mla || c.moe)
+    return fail(ErrorCode::unsupported, "{}: latent attention and experts run on the CPU only so far", c.name);
+  if (c.v_head_dim != c.head_dim)
+    return fail(ErrorCode::unsupported,
+                "{}: value heads of {} and key heads of {} dimensions; the GPU expects one size", c.name, c.v_head_dim,
+                c.head_dim);
+  return {};
+}
+
+Result<std::unique_ptr<Executor>> make_cuda_executor(const Checkpoint& checkpoint, const CudaExecutorOptions& options,
+                                                     const PluginApi& api) {
+  const ModelConfig& c = checkpoint.config();
+  HP_TRY_VOID(cuda_supports(c));
+  const std::int32_t context = options.context > 0 ? std::min(options.context, c.context) : c.context;
+  const RopeTable rope = build_rope_table(c.rope, context);
+  const cuda::ModelShape shape = shape_of(c, context);
+  const cuda::ModelOptions model_options{.weights = options.weights,
+                                         .kv_bytes = options.kv_bytes,
+                                         .max_step_tokens = options.max_step_tokens,
+                                         .max_logit_rows = options.max_logit_rows};
+  char error[512] = {};
+  void* model =
+      api.create(options.device, &shape, &model_options, rope.cos.data(), rope.sin.data(), error, sizeof error);
+  if (model == nullptr) return fail(ErrorCode::resource_exhausted, "{}: {}", c.name, error);
+  auto executor = std::make_unique<CudaExecutor>(api, model);
+  HP_TRY_VOID(load_all(checkpoint, api, model));
+  executor->describe(checkpoint, options, context);
+  return executor;
+}
+
+}  // namespace hp

@@ -1,0 +1,32 @@
+// The executor of a GPU: feeds a checkpoint to the plug-in and runs steps there. Dense grouped-query models; latent
+// attention and experts are refused with an error. Owns no kernel.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "arch/cuda/plugin_api.h"
+#include "arch/executor.h"
+#include "base/result.h"
+#include "model/checkpoint.h"
+
+namespace hp {
+
+struct CudaExecutorOptions {
+  int device = 0;
+  cuda::WeightType weights = cuda::WeightType::bf16;  ///< what the layers' matrices become, whatever the file holds
+  std::size_t kv_bytes = 0;                           ///< 0: what is free after the weights
+  std::int32_t max_step_tokens = 2048;
+  std::int32_t max_logit_rows = 256;
+  std::int32_t context = 0;  ///< most positions of a sequence; 0: the model's own
+};
+
+/// Why the GPU cannot run this model, or nothing: the shape alone, without a GPU.
+Status cuda_supports(const ModelConfig& config);
+
+/// The checkpoint is read during the call only. `api` outlives the executor.
+Result<std::unique_ptr<Executor>> make_cuda_executor(const Checkpoint& checkpoint, const CudaExecutorOptions& options,
+                                                     const cuda::PluginApi& api);
+
+}  // namespace hp

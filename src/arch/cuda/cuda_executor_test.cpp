@@ -1,0 +1,164 @@
+// The product's side of the GPU, against a plug-in made of plain functions: what is loaded, how steps are passed, what
+// is refused. The kernels themselves are tested on a GPU by cuda/gpu_test.cu.
+#include "arch/cuda/cuda_executor.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "arch/cuda/plugin.h"
+#include "model/test_tiny_model.h"
+
+namespace hp {
+namespace {
+
+using cuda::DeviceInfo;
+using cuda::ModelOptions;
+using cuda::ModelShape;
+using cuda::PluginApi;
+using cuda::PluginSequence;
+using cuda::WeightRole;
+using cuda::WeightRows;
+
+/// What the functions below saw; one model at a time.
+struct Seen {
+  ModelShape shape;
+  std::map<std::pair<WeightRole, int>, int> rows;  ///< rows given per role and layer
+  std::vector<std::uint16_t> embedding;
+  std::vector<PluginSequence> batch;
+  std::vector<float> logits;
+  bool finished = false, destroyed = false;
+  std::string refuse;  ///< what step() answers
+};
+Seen* seen = nullptr;
+
+void* create(int, const ModelShape* shape, const ModelOptions*, const float*, const float*, char*, std::size_t) {
+  seen->shape = *shape;
+  return seen;
+}
+int load(void*, const WeightRows* rows) {
+  seen->rows[{rows->role, rows->layer}] += rows->rows;
+  if (rows->role == WeightRole::embedding) {
+    const auto* data = static_cast<const std::uint16_t*>(rows->data);
+    seen->embedding.insert(seen->embedding.end(), data, data + rows->rows * rows->columns);
+  }
+  return 0;
+}
+int finish(void*) {
+  seen->finished = true;
+  return 0;
+}
+void info(void*, DeviceInfo* out) {
+  std::strcpy(out->name, "test GPU");
+  out->blocks = 10, out->block_tokens = 16, out->block_bytes = 1024;
+}
+int step(void*, const PluginSequence* batch, int sequences, const float** logits, const std::int32_t**) {
+  if (!seen->refuse.empty()) return 1;
+  seen->batch.assign(batch, batch + sequences);
+  int rows = 0;
+  for (const PluginSequence& s : seen->batch) rows += s.logit_rows;
+  seen->logits.assign(static_cast<std::size_t>(rows * seen->shape.vocab), 0.5F);
+  *logits = seen->logits.data();
+  return 0;
+}
+const char* error(void*) {
+  return seen->refuse.c_str();
+}
+void destroy(void*) {
+  seen->destroyed = true;
+}
+
+const PluginApi kApi = {cuda::kPluginVersion, nullptr, create, load, nullptr, finish, info, step, error, destroy};
+
+class CudaExecutorTest : public testing::Test {
+ protected:
+  CudaExecutorTest() { seen = &seen_; }
+  Checkpoint open(const TinyModel& tiny) {
+    path_ = std::filesystem::path(testing::TempDir()) / "cuda_executor.gguf";
+    std::ofstream(path_, std::ios::binary) << tiny.bytes();
+    auto checkpoint = Checkpoint::open(path_);
+    EXPECT_TRUE(checkpoint) << checkpoint.error().message;
+    return *std::move(checkpoint);
+  }
+  Seen seen_;
+  std::filesystem::path path_;
+};
+
+TEST_F(CudaExecutorTest, EveryWeightIsGivenWholeInBf16) {
+  const TinyModel tiny;
+  const Checkpoint checkpoint = open(tiny);
+  {
+    const auto executor = make_cuda_executor(checkpoint, {}, kApi);
+    ASSERT_TRUE(executor) << executor.error().message;
+    EXPECT_TRUE(seen_.finished);
+    const int head = 16, d = 64, kv = 32;
+    EXPECT_EQ(seen_.shape.head_dim, head);
+    EXPECT_TRUE(seen_.shape.rope_interleaved);  // GGUF's llama layout
+    for (int layer = 0; layer < 2; ++layer) {
+      EXPECT_EQ((seen_.rows[{WeightRole::q, layer}]), d);
+      EXPECT_EQ((seen_.rows[{WeightRole::k, layer}]), kv);
+      EXPECT_EQ((seen_.rows[{WeightRole::v, layer}]), kv);
+      EXPECT_EQ((seen_.rows[{WeightRole::gate, layer}]), 96);
+      EXPECT_EQ((seen_.rows[{WeightRole::down, layer}]), d);
+      EXPECT_EQ((seen_.rows[{WeightRole::ffn_norm, layer}]), d);
+    }
+    EXPECT_EQ((seen_.rows[{WeightRole::head, 0}]), 128);
+    const auto* source = reinterpret_cast<const float*>(checkpoint.find("token_embd.weight")->view.data);
+    ASSERT_EQ(seen_.embedding.size(), 128U * 64U);
+    for (std::size_t i = 0; i < seen_.embedding.size(); ++i) {
+      float value = 0;
+      const std::uint32_t bits = std::uint32_t{seen_.embedding[i]} << 16;
+      std::memcpy(&value, &bits, 4);
+      ASSERT_LE(std::abs(value - source[i]), std::abs(source[i]) / 256.0F) << i;
+    }
+  }
+  EXPECT_TRUE(seen_.destroyed);
+}
+
+TEST_F(CudaExecutorTest, StepsPassThroughAndErrorsKeepTheirSentence) {
+  const Checkpoint checkpoint = open({});
+  const auto executor = make_cuda_executor(checkpoint, {}, kApi);
+  ASSERT_TRUE(executor) << executor.error().message;
+  EXPECT_EQ((*executor)->info().blocks, 10);
+  const std::vector<TokenId> tokens{1, 2, 3};
+  const std::vector<BlockId> blocks{BlockId{4}};
+  const SequenceStep sequence{.tokens = tokens, .position = 5, .blocks = blocks, .logit_rows = 2};
+  const auto logits = (*executor)->step({&sequence, 1});
+  ASSERT_TRUE(logits);
+  EXPECT_EQ(logits->rows, 2);
+  EXPECT_EQ(logits->values.size(), 2U * 128U);
+  ASSERT_EQ(seen_.batch.size(), 1U);
+  EXPECT_EQ(seen_.batch[0].count, 3);
+  EXPECT_EQ(seen_.batch[0].position, 5);
+  EXPECT_EQ(seen_.batch[0].blocks[0], 4);
+  seen_.refuse = "GPU 0: a step failed: the launch timed out";
+  const auto lost = (*executor)->step({&sequence, 1});
+  ASSERT_FALSE(lost);
+  EXPECT_EQ(lost.error().code, ErrorCode::unavailable);
+  EXPECT_THAT(lost.error().message, testing::HasSubstr("the launch timed out"));
+}
+
+TEST(CudaSupports, LatentAttentionIsRefusedWithAReason) {
+  ModelConfig config;
+  config.name = "v2-lite";
+  config.mla.emplace();
+  const Status status = cuda_supports(config);
+  ASSERT_FALSE(status);
+  EXPECT_THAT(status.error().message, testing::HasSubstr("v2-lite"));
+}
+
+TEST(CudaPlugin, AMissingFileIsNamed) {
+  const auto api = cuda::load_plugin("/nonexistent/libhomeport_cuda.so");
+  ASSERT_FALSE(api);
+  EXPECT_THAT(api.error().message, testing::HasSubstr("/nonexistent/libhomeport_cuda.so"));
+}
+
+}  // namespace
+}  // namespace hp
