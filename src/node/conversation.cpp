@@ -45,8 +45,8 @@ Conversation conversation_of(const api::ChatRequest& request) {
 }
 
 Status refuse_unsupported(const api::ChatRequest& request) {
-  if (!request.tools.empty() && request.tool_choice != api::ToolChoice::none)
-    return api::bad_parameter("tools", "tool calls are not supported by this version; leave them out");
+  if (request.tool_choice == api::ToolChoice::required || request.tool_choice == api::ToolChoice::named)
+    return api::bad_parameter("tool_choice", "only 'auto' and 'none' are supported by this version");
   if (request.response_format != api::ResponseFormat::text)
     return api::bad_parameter("response_format", "only text is supported by this version");
   return {};

@@ -81,7 +81,9 @@ Result<RequestPlan> plan_chat(std::string_view body, const PlanScope& scope) {
   HP_TRY_VOID(take_params(request.params, scope, plan));
   plan.sampling.logprobs = request.logprobs;
   plan.sampling.top_logprobs = request.top_logprobs;
-  auto tokens = encode_chat(*scope.model.family, conversation_of(request), *scope.model.tokenizer);
+  const Conversation conversation = conversation_of(request);
+  plan.style = reply_style(*scope.model.family, conversation);
+  auto tokens = encode_chat(*scope.model.family, conversation, *scope.model.tokenizer);
   if (!tokens) {
     Error error = std::move(tokens).error();
     if (error.where.empty()) error.where = "messages";
@@ -110,10 +112,16 @@ Result<std::vector<TokenId>> prompt_tokens(const api::Prompt& prompt, const Node
   return tokens;
 }
 
+Result<std::vector<TokenId>> fill_in_tokens(const std::string& prefix, const std::string& suffix,
+                                            const NodeModel& model) {
+  auto tokens = encode_fill_in(prefix, suffix, *model.tokenizer);
+  if (!tokens) return bad_parameter("suffix", tokens.error().message);
+  return tokens;
+}
+
 Result<RequestPlan> plan_text(std::string_view body, const PlanScope& scope) {
   HP_TRY(const api::CompletionRequest request, api::parse_completion_request(body));
   HP_TRY_VOID(check_name(request.model, scope));
-  if (request.suffix) return bad_parameter("suffix", "this model or version has no fill-in-the-middle; leave it out");
   RequestPlan plan;
   plan.kind = AnswerKind::text;
   plan.model = request.model;
@@ -125,7 +133,11 @@ Result<RequestPlan> plan_text(std::string_view body, const PlanScope& scope) {
                                           plan.n, kMaxAnswerChoices));
   for (const api::Prompt& prompt : request.prompts) {
     PromptPlan p;
-    HP_TRY(p.tokens, prompt_tokens(prompt, scope.model));
+    if (request.suffix) {
+      HP_TRY(p.tokens, fill_in_tokens(std::get<std::string>(prompt), *request.suffix, scope.model));
+    } else {
+      HP_TRY(p.tokens, prompt_tokens(prompt, scope.model));
+    }
     HP_TRY_VOID(fit("prompt", request.params.max_tokens, kDefaultTextTokens, scope, p));
     plan.prompts.push_back(std::move(p));
   }

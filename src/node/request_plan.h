@@ -13,6 +13,7 @@
 #include "engine/request.h"
 #include "node/journal.h"
 #include "node/model_loader.h"
+#include "text/reply_parser.h"
 
 namespace hp {
 
@@ -35,6 +36,7 @@ struct RequestPlan {
   bool has_seed = false;  ///< sampling.seed is the client's
   std::vector<TokenId> stop_tokens;
   std::vector<std::string> stop_strings;
+  std::optional<ReplyStyle> style;  ///< how a chat's answer is taken apart
   std::vector<ResumedChoice> resumed;
 
   [[nodiscard]] std::int32_t choices() const { return static_cast<std::int32_t>(prompts.size()) * n; }

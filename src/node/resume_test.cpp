@@ -144,6 +144,47 @@ TEST(Resume, EveryCutOnTheFakeModel) {
   for (const Case& c : cases("fake", 48)) check(first, second, c, 1);
 }
 
+constexpr std::string_view kReply =
+    "<think>Hm, caf\u00e9?</think>Let me look.\n<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": "
+    "\"Z\u00fcrich\"}}\n</tool_call>\n<tool_call>\n{\"name\": \"time\", \"arguments\": {}}\n</tool_call>";
+constexpr std::string_view kTools =
+    R"(,"tools":[{"type":"function","function":{"name":"weather","parameters":{"type":"object","properties":{"city":{"type":"string"}}}}},)"
+    R"({"type":"function","function":{"name":"time"}}])";
+
+TEST(Resume, ReasoningAndToolCallsSurviveEveryCut) {
+  NodeOptions options = test_options();
+  options.journal = true;
+  const TestNode first(options, scripted_model(kReply));
+  const TestNode second(options, scripted_model(kReply));
+  const auto body = [](std::string_view members) {
+    return fmt::format(R"({{"model":"fake","messages":[{{"role":"user","content":"Weather?"}}],"stream":true,)"
+                       R"("stream_options":{{"include_usage":true}}{}{})",
+                       kTools, members);
+  };
+  EXPECT_EQ(chunks_of(first, {"tools", "/v1/chat/completions", body("")}, "").rbegin()[1].finish, "tool_calls");
+  check(first, second, {"tools", "/v1/chat/completions", body("")}, 1);
+  check(first, second, {"tools twice", "/v1/chat/completions", body(R"(,"n":2,"stop":["}}"])")}, 3);
+}
+
+TEST(Session, ReasoningAndToolCallsComeApart) {
+  const TestNode node(test_options(), scripted_model(kReply));
+  const Answer whole = node.chat(std::string(kTools.substr(1)));
+  ASSERT_EQ(whole.status, 200) << whole.body;
+  const JsonValue json = whole.json();
+  EXPECT_EQ(text_at(json, "choices.0.message.reasoning_content"), "Hm, caf\u00e9?");
+  EXPECT_EQ(text_at(json, "choices.0.message.content"), "Let me look.");
+  EXPECT_EQ(text_at(json, "choices.0.finish_reason"), "tool_calls");
+  EXPECT_EQ(text_at(json, "choices.0.message.tool_calls.0.function.name"), "weather");
+  EXPECT_EQ(text_at(json, "choices.0.message.tool_calls.0.function.arguments"), "{\"city\": \"Z\u00fcrich\"}");
+  EXPECT_EQ(text_at(json, "choices.0.message.tool_calls.1.function.name"), "time");
+  EXPECT_NE(text_at(json, "choices.0.message.tool_calls.0.id"), text_at(json, "choices.0.message.tool_calls.1.id"));
+  EXPECT_GT(at(json, "usage.completion_tokens_details.reasoning_tokens").as_int(), 0);
+  // Without tools in the request the markers are text like any other.
+  const Answer plain = node.chat(R"("max_tokens":4000)");
+  EXPECT_EQ(text_at(plain.json(), "choices.0.finish_reason"), "stop");
+  EXPECT_NE(text_at(plain.json(), "choices.0.message.content").find("<tool_call>"), std::string::npos);
+}
+
 TEST(Resume, ACutCharacterAndAHeldStopStringAreJournalled) {
   NodeOptions options = test_options();
   options.journal = true;

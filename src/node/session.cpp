@@ -115,8 +115,11 @@ void Session::prepare() {
            .model = plan_.model,
            .created = journal_.created.value_or(std::time(nullptr)),
            .system_fingerprint = node_.fingerprint};
-  rules_ = {
-      .tokenizer = node_.model.tokenizer, .stop_strings = plan_.stop_strings, .logprobs = plan_.sampling.logprobs};
+  rules_ = {.tokenizer = node_.model.tokenizer,
+            .stop_strings = plan_.stop_strings,
+            .logprobs = plan_.sampling.logprobs,
+            .style = plan_.style,
+            .answer_id = head_.id};
   const auto count = static_cast<std::size_t>(plan_.choices());
   for (std::size_t c = 0; c < count; ++c) {
     streams_.emplace_back(rules_, static_cast<std::int32_t>(c));
@@ -177,10 +180,8 @@ void Session::answer_resumed() {
   std::string out;
   for (ChoiceStream& s : streams_) {
     if (s.finished() || !s.stopped_by_text()) continue;
-    s.mark_finished();
     ++finished_;
-    take_part({.index = s.index(), .text = {}, .finish_reason = finish_name(FinishReason::stop), .logprobs = {}}, {},
-              out);
+    take_part(s.finish(FinishReason::stop), {}, out);
   }
   writer_->write(std::move(out));
 }
@@ -241,13 +242,9 @@ void Session::record_token(std::size_t choice, const TokenEvent& e) {
 
 void Session::take_part(api::ChoicePart part, std::span<const TokenId> tokens, std::string& out) {
   const auto c = static_cast<std::size_t>(part.index);
-  any_length_ = any_length_ || part.finish_reason == finish_name(FinishReason::length);
+  any_length_ = any_length_ || part.finish_reason == "length";
   if (!plan_.stream) {
-    api::ChoicePart& whole = answers_[c];
-    whole.text += part.text;
-    whole.reasoning += part.reasoning;
-    if (part.logprobs) std::ranges::move(*part.logprobs, std::back_inserter(*whole.logprobs));
-    if (!part.finish_reason.empty()) whole.finish_reason = part.finish_reason;
+    append_part(std::move(part), answers_[c]);
     return;
   }
   if (kind_ == AnswerKind::chat && !role_sent_[c])
@@ -347,7 +344,10 @@ void Session::leave(int status, std::string_view outcome) {
 
 api::Usage Session::usage() const {
   api::Usage out{.prompt_tokens = plan_.prompt_tokens(), .completion_tokens = 0, .cached_tokens = cached_};
-  for (const ChoiceStream& s : streams_) out.completion_tokens += s.tokens();
+  for (const ChoiceStream& s : streams_) {
+    out.completion_tokens += s.tokens();
+    out.reasoning_tokens += s.reasoning_tokens();
+  }
   return out;
 }
 

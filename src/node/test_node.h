@@ -55,6 +55,19 @@ inline NodeModel fake_model(FakeExecutorOptions device = {}) {
   return m;
 }
 
+/// A fake Qwen3 that answers every chat with `text`.
+inline NodeModel scripted_model(std::string_view text, FakeExecutorOptions device = {}) {
+  device.script_after = {kTestImStart};
+  for (const char c : std::string_view("assistant\n")) device.script_after.push_back(static_cast<unsigned char>(c));
+  for (const char c : text) device.script.push_back(static_cast<unsigned char>(c));
+  device.script.push_back(kTestImEnd);
+  device.context = 4096;
+  device.blocks = 2048;
+  NodeModel m = fake_model(std::move(device));
+  m.family = ChatFamily::qwen3;
+  return m;
+}
+
 inline NodeOptions test_options() {
   NodeOptions o;
   o.port = 0;

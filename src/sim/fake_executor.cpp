@@ -1,5 +1,6 @@
 #include "sim/fake_executor.h"
 
+#include <algorithm>
 #include <thread>
 #include <utility>
 
@@ -49,6 +50,15 @@ Status FakeExecutor::write(const SequenceStep& s) {
   return {};
 }
 
+std::vector<float> FakeExecutor::logits_for(std::span<const TokenId> tokens) const {
+  if (options_.script.empty()) return logits_after(tokens, options_.vocab);
+  const auto found = std::ranges::find_end(tokens, options_.script_after);
+  std::vector<float> out(static_cast<std::size_t>(options_.vocab), 0.0F);
+  const auto said = static_cast<std::size_t>(tokens.end() - found.end());
+  if (!found.empty() && said < options_.script.size()) out[static_cast<std::size_t>(options_.script[said])] = 50.0F;
+  return out;
+}
+
 Result<StepLogits> FakeExecutor::step(std::span<const SequenceStep> batch) {
   if (options_.latency) std::this_thread::sleep_for(options_.latency(batch));
   if (options_.fail_from_step >= 0 && steps_ >= options_.fail_from_step)
@@ -69,7 +79,7 @@ Result<StepLogits> FakeExecutor::step(std::span<const SequenceStep> batch) {
     for (std::int32_t p = end - s.logit_rows; p < end; ++p) {
       std::vector<TokenId> seen;
       for (std::int32_t i = 0; i <= p; ++i) seen.push_back(kv_[slot(s, i)]);
-      const auto row = logits_after(seen, options_.vocab);
+      const auto row = logits_for(seen);
       logits_.insert(logits_.end(), row.begin(), row.end());
     }
   }

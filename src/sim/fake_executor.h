@@ -16,6 +16,8 @@ struct FakeExecutorOptions {
   std::int32_t vocab = 97, context = 512, block_tokens = 4, blocks = 64, max_step_tokens = 256, max_logit_rows = 64;
   std::function<Duration(std::span<const SequenceStep>)> latency = {};  ///< real time that a step takes
   std::int64_t fail_from_step = -1;                                     ///< steps from this one on report a lost device
+  /// What every sequence says after the last place where `script_after` stands in it; empty: hashed logits.
+  std::vector<TokenId> script_after = {}, script = {};
 };
 
 class FakeExecutor final : public Executor {
@@ -29,6 +31,7 @@ class FakeExecutor final : public Executor {
 
  private:
   Status write(const SequenceStep& s);
+  [[nodiscard]] std::vector<float> logits_for(std::span<const TokenId> tokens) const;
   [[nodiscard]] std::size_t slot(const SequenceStep& s, std::int32_t position) const;
   FakeExecutorOptions options_;
   ExecutorInfo info_;
