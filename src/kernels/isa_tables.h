@@ -5,6 +5,8 @@
 
 namespace hp::kernels {
 const KernelTable& ref_table();
+const KernelTable& avx2_table();
+bool avx2_available();  ///< this machine has AVX2, FMA and F16C
 const KernelTable& avx512_table();
 bool avx512_available();  ///< this machine has AVX-512 F, BW, DQ, VL and VNNI
 }  // namespace hp::kernels

@@ -11,7 +11,7 @@
 #include <cstring>
 
 #include "kernels/cpu/avx512_math.h"
-#include "kernels/packing.h"
+#include "kernels/cpu/packed_traits.h"
 #include "kernels/params.h"
 
 #pragma GCC push_options
@@ -19,18 +19,6 @@
 
 namespace hp::kernels::avx512 {
 namespace {
-
-/// A layout's facts as constants.
-template <DType T>
-struct Packed {
-  static constexpr PanelLayout kLayout = panel_layout(T);
-  static constexpr std::size_t kGroups = kLayout.chunk_k / 32;
-  static constexpr bool kHalves = kLayout.scales == ScaleForm::k_signed || kLayout.scales == ScaleForm::k_nibbles;
-  static constexpr bool kHalfMins = kLayout.scales == ScaleForm::k_nibbles;
-  static constexpr bool kMin = kLayout.scales == ScaleForm::half_min || kLayout.scales == ScaleForm::k_bytes ||
-                               kLayout.scales == ScaleForm::full_zero;
-  static constexpr int kZero = kLayout.zero;
-};
 
 /// w = d · (s0 or s1) · (q - zero) + min, less dmin · (m0 or m1); what a layout lacks is not written.
 struct Group {
