@@ -1,9 +1,13 @@
 #include "node/model_loader.h"
 
 #include <algorithm>
+#include <charconv>
 #include <thread>
 
 #include "arch/cpu/cpu_executor.h"
+#include "arch/cuda/cuda_executor.h"
+#include "arch/cuda/plugin.h"
+#include "base/log.h"
 #include "base/mapped_file.h"
 #include "model/checkpoint.h"
 #include "node/gguf_tokenizer.h"
@@ -56,7 +60,38 @@ Result<std::optional<DType>> kv_dtype_of(const std::string& name) {
   return fail(ErrorCode::invalid_argument, "expected a KV type of auto, f32, f16 or bf16, found '{}'", name);
 }
 
-Result<std::unique_ptr<Executor>> executor_of(Checkpoint& checkpoint, const LoadOptions& o) {
+Result<cuda::WeightType> gpu_weights_of(const std::string& name) {
+  if (name == "bf16") return cuda::WeightType::bf16;
+  if (name == "fp8") return cuda::WeightType::fp8;
+  return fail(ErrorCode::invalid_argument, "expected GPU weights of bf16 or fp8, found '{}'", name);
+}
+
+/// The number in "cuda:N"; 0 for "cuda".
+Result<int> gpu_of(const std::string& device) {
+  if (device == "cuda") return 0;
+  const std::string_view number = std::string_view(device).substr(std::min<std::size_t>(device.size(), 5));
+  int value = -1;
+  const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), value);
+  if (!device.starts_with("cuda:") || error != std::errc() || end != number.data() + number.size() || value < 0)
+    return fail(ErrorCode::invalid_argument, "expected a device of auto, cpu, cuda or cuda:N, found '{}'", device);
+  return value;
+}
+
+Result<std::unique_ptr<Executor>> gpu_executor_of(const Checkpoint& checkpoint, const LoadOptions& o, int gpu) {
+  HP_TRY_VOID(cuda_supports(checkpoint.config()));
+  HP_TRY(const cuda::PluginApi* api, cuda::load_plugin());
+  HP_TRY(const cuda::WeightType weights, gpu_weights_of(o.gpu_weights));
+  return make_cuda_executor(checkpoint,
+                            {.device = gpu,
+                             .weights = weights,
+                             .kv_bytes = o.kv_bytes,
+                             .max_step_tokens = o.max_step_tokens,
+                             .max_logit_rows = o.max_running,
+                             .context = o.context},
+                            *api);
+}
+
+Result<std::unique_ptr<Executor>> cpu_executor_of(Checkpoint& checkpoint, const LoadOptions& o) {
   HP_TRY(const kernels::Isa isa, kernels::choose_isa(o.isa));
   HP_TRY(const std::optional<DType> kv_dtype, kv_dtype_of(o.kv_dtype));
   const int threads = o.threads > 0 ? o.threads : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
@@ -67,6 +102,21 @@ Result<std::unique_ptr<Executor>> executor_of(Checkpoint& checkpoint, const Load
                                         .max_step_tokens = o.max_step_tokens,
                                         .max_logit_rows = o.max_running,
                                         .context = o.context});
+}
+
+Result<std::unique_ptr<Executor>> executor_of(Checkpoint& checkpoint, const LoadOptions& o) {
+  if (o.device == "cpu") return cpu_executor_of(checkpoint, o);
+  if (o.device != "auto") {
+    HP_TRY(const int gpu, gpu_of(o.device));
+    return gpu_executor_of(checkpoint, o, gpu);
+  }
+  // Without a GPU, or for a model that it cannot run, the CPU; a GPU that fails while loading is an error.
+  if (const Status supported = cuda_supports(checkpoint.config()); !supported) {
+    if (cuda::load_plugin()) log::info("on the CPU: {}", supported.error().message);
+    return cpu_executor_of(checkpoint, o);
+  }
+  if (!cuda::load_plugin()) return cpu_executor_of(checkpoint, o);
+  return gpu_executor_of(checkpoint, o, 0);
 }
 
 std::vector<TokenId> stop_tokens_of(const ModelConfig& config, const Tokenizer& tokenizer) {
