@@ -227,6 +227,12 @@ const std::string& Config::text(std::string_view name) const {
   return std::get<std::string>(entry(name, ConfigType::text).value);
 }
 
+std::string Config::shown(std::string_view name) const {
+  for (std::size_t i = 0; i < keys_.size(); ++i)
+    if (keys_[i].name == name) return std::visit([](const auto& v) { return fmt::format("{}", v); }, entries_[i].value);
+  HP_CHECK(false, "no configuration key '{}'", name);
+}
+
 ConfigSource Config::source(std::string_view name) const {
   for (std::size_t i = 0; i < keys_.size(); ++i)
     if (keys_[i].name == name) return entries_[i].source;

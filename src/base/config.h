@@ -61,6 +61,7 @@ class Config {
   [[nodiscard]] double number(std::string_view name) const;
   [[nodiscard]] const std::string& text(std::string_view name) const;
   [[nodiscard]] ConfigSource source(std::string_view name) const;
+  [[nodiscard]] std::string shown(std::string_view name) const;  ///< any type, as text
 
  private:
   using Value = std::variant<bool, std::int64_t, double, std::string>;

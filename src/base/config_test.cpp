@@ -138,8 +138,7 @@ TEST(Config, ManualAndExampleFileAreUpToDate) {
   const std::filesystem::path docs = std::filesystem::path(HP_SOURCE_DIR) / "docs";
   const std::string manual =
       "# Configuration\n\nGenerated from `src/base/config_keys.cpp`. Flags beat the environment, the environment beats "
-      "the "
-      "TOML file. The table describes what the library reads; the program does not use it for its commands yet.\n\n" +
+      "the TOML file (`--config FILE`, `HOMEPORT_CONFIG`, or `~/.homeport/homeport.toml`).\n\n" +
       config_markdown();
   const std::pair<const char*, std::string> files[] = {{"configuration.md", manual},
                                                        {"homeport.example.toml", annotated_config()}};

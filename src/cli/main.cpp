@@ -1,7 +1,13 @@
-// The program's entry. The rooms under it are built and tested; the subcommands that join them are not written yet.
-#include <cstdio>
+#include <unistd.h>
 
-int main() {
-  std::fputs("homeport: this build has no commands yet; README.md, \"Where it stands\", lists what works.\n", stderr);
-  return 1;
+#include <csignal>
+#include <string>
+#include <vector>
+
+#include "cli/program.h"
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);  // a reader that went away is an error of one write, not the end of the program
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  return hp::cli::run_program(arguments, environ);
 }

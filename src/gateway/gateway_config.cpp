@@ -70,7 +70,7 @@ Result<GatewayOptions> gateway_options(const Config& config) {
   options.first_token_timeout = ms(config, "gateway.first_token_timeout_ms");
   options.probe_interval = ms(config, "gateway.probe_interval_ms");
   options.reattach_ttl = std::chrono::seconds(config.integer("gateway.reattach_s"));
-  options.access_log = config.boolean("gateway.access_log");
+  options.access_log = config.boolean("log.access");
   options.server = {.address = config.text("server.host"),
                     .port = static_cast<std::uint16_t>(config.integer("server.port")),
                     .threads = static_cast<int>(config.integer("server.threads")),

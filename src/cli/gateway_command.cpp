@@ -1,0 +1,22 @@
+// `gateway`: the front of several nodes. All of it is the room gateway's.
+#include "cli/command.h"
+#include "gateway/daemon.h"
+
+namespace hp::cli {
+
+Command gateway_command() {
+  return {
+      .name = "gateway",
+      .summary = "one address in front of several nodes",
+      .details =
+          "Routes requests to nodes, and carries a stream on at another node when its own dies. Nodes of Homeport are "
+          "started with --journal; other OpenAI-compatible servers work without resume.",
+      .examples =
+          "  homeport gateway --node 127.0.0.1:8001,127.0.0.1:8002\n"
+          "  homeport gateway --node 'unix:/run/homeport/node0.sock,big=10.0.0.7:8000;capacity=4'",
+      .sections = {"server", "gateway", "log"},
+      .run = [](const Invocation& in) -> Result<int> { return gateway::run_gateway(in.config, in.reread); },
+  };
+}
+
+}  // namespace hp::cli

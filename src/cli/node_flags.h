@@ -1,0 +1,23 @@
+// Configuration keys to the options of the rooms below.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "base/config.h"
+#include "base/result.h"
+#include "node/node_server.h"
+
+namespace hp::cli {
+
+/// Where fetched models lie: $HOMEPORT_MODELS, or ~/.homeport/models.
+std::filesystem::path models_folder();
+
+/// The model that was asked for, or the one that `make serve` fetches, if it is there.
+Result<std::filesystem::path> model_path(const Config& config);
+/// Needs the sections model and engine.
+Result<LoadOptions> load_options(const Config& config);
+/// Needs the sections server, model, engine and log.
+Result<NodeOptions> node_options(const Config& config);
+
+}  // namespace hp::cli

@@ -1,0 +1,93 @@
+// `serve` and `node`: one node in this process.
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "base/log.h"
+#include "cli/command.h"
+#include "cli/node_flags.h"
+#include "cli/program.h"
+#include "cli/shutdown_signals.h"
+
+namespace hp::cli {
+namespace {
+
+struct ServeOptions {
+  bool print_config = false;
+};
+
+std::string address_of(const NodeOptions& options, std::uint16_t port) {
+  if (options.address.starts_with("unix:")) return options.address;
+  return fmt::format("http://{}:{}", options.address == "0.0.0.0" ? "127.0.0.1" : options.address, port);
+}
+
+/// What is safe to change while serving is the log; any other key that differs needs a restart, and this says so.
+void reload(const Invocation& in) {
+  const Result<Config> fresh = in.reread();
+  const Status status = fresh ? configure_log(*fresh) : fail(fresh.error());
+  if (!status) return log::error("reload: {}; nothing was changed", status.error().message);
+  std::string others;
+  for (const ConfigKey& key : config_keys())
+    if (!key.name.starts_with("log.") && fresh->shown(key.name) != in.config.shown(key.name))
+      others += fmt::format("{}{}", others.empty() ? "" : ", ", key.name);
+  log::info("reload: log settings are in force{}",
+            others.empty() ? "" : fmt::format("; these need a restart: {}", others));
+}
+
+Result<int> serve(const Invocation& in) {
+  HP_TRY(const NodeOptions options, node_options(in.config));
+  ShutdownSignals signals;
+  HP_TRY(const std::unique_ptr<NodeServer> server, start_node(options));
+  const std::string address = address_of(options, server->port());
+  log::info("ready: {} serves {}", address, server->model_name());
+  signals.on_drain([&server] { server->begin_drain(); });
+  signals.on_reload([&in] { reload(in); });
+  const Status ended = server->wait();
+  signals.clear();
+  if (!ended) return fail(ended.error());
+  return kExitOk;
+}
+
+Command serving_command(std::string_view name) {
+  auto options = std::make_shared<ServeOptions>();
+  return {
+      .name = name,
+      .sections = {"server", "model", "engine", "log"},
+      .declare =
+          [options](Arguments& a) {
+            a.toggle("--print-config", options->print_config, "Print the annotated configuration file and end.");
+          },
+      .run = [options](const Invocation& in) -> Result<int> {
+        if (!options->print_config) return serve(in);
+        std::fputs(annotated_config().c_str(), stdout);
+        return kExitOk;
+      },
+  };
+}
+
+}  // namespace
+
+Command serve_command() {
+  Command command = serving_command("serve");
+  command.summary = "serve a model over HTTP (OpenAI-compatible)";
+  command.details =
+      "Loads a model and answers on http://HOST:PORT/v1. SIGTERM or Ctrl-C lets requests in progress finish; a second "
+      "one ends at once.";
+  command.examples =
+      "  homeport serve --model model.gguf\n"
+      "  homeport serve --model model.gguf --host 0.0.0.0 --port 8080 --api-keys-file keys.txt\n"
+      "  homeport serve --print-config > homeport.toml; homeport serve --config homeport.toml";
+  return command;
+}
+
+Command node_command() {
+  Command command = serving_command("node");
+  command.summary = "one inference server, as a gateway drives it";
+  command.details = "One complete inference server. Behind a gateway, start it with --journal on a loopback address.";
+  command.examples =
+      "  homeport node --model model.gguf --port 8001 --journal\n"
+      "  homeport node --model model.gguf --host unix:/run/homeport/node0.sock --journal";
+  return command;
+}
+
+}  // namespace hp::cli
