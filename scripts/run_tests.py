@@ -128,6 +128,7 @@ def main():
             check_tidy(tally)
         if wanted("unit"):
             unit(tally)
+            tally.one(run([sys.executable, "scripts/check_isa.py", BUILD]), "no AVX outside its kernels")
         if not args.check:
             for part in ("golden", "e2e"):
                 if wanted(part) and any((ROOT / "tests" / part).rglob("test_*.py")):

@@ -1,4 +1,4 @@
-// Packs weights into panels. Layout: packing.h; the bytes of the source formats: dequantize.cpp.
+// Packs weights into panels. Layout: panel_layout.h; the bytes of the source formats: dequantize.cpp.
 #include "kernels/packing.h"
 
 #include <algorithm>

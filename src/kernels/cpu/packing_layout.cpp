@@ -1,4 +1,4 @@
-// The table of packed layouts and how quants lie in a group. Offsets: packing.h.
+// The table of packed layouts and how quants lie in a group. Offsets: panel_layout.h.
 #include <cstring>
 
 #include "base/check.h"

@@ -1,4 +1,4 @@
-// Reads packed weights back as floats, the same bits that dequantize gives. Layout: packing.h.
+// Reads packed weights back as floats, the same bits that dequantize gives. Layout: panel_layout.h.
 #include <algorithm>
 #include <cstring>
 
