@@ -20,8 +20,10 @@ void matmul(const MatmulArgs& a) {
     case DType::f16:
     case DType::bf16:
       return avx512::matmul_float(a);
+    case DType::f8_e4m3:
+      return avx512::matmul_f8(a);
     default:
-      return operand_kind(a.weight.source) == OperandKind::q8 ? avx512::matmul_kquant(a) : ref_table().matmul(a);
+      return avx512::matmul_kquant(a);
   }
 }
 

@@ -33,4 +33,7 @@ void matmul_q8(const MatmulArgs& args);
 // avx512_kquant.cpp: every other quantized layout
 void matmul_kquant(const MatmulArgs& args);
 
+// avx512_f8.cpp: fp8 with float operands
+void matmul_f8(const MatmulArgs& args);
+
 }  // namespace hp::kernels::avx512
