@@ -9,14 +9,16 @@
 #include "kernels/cuda/kernel_launch.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/wgmma.cuh"
 
 namespace hp::cuda {
 namespace {
 
-inline constexpr int kWarpRows = 16;    // rows of the tensor instruction: (token, head of the group) pairs
-inline constexpr int kChunkKeys = 32;   // of a unit, summed by themselves
-inline constexpr int kDecodeWarps = 4;  // one chunk each, then a share of the output's dimensions each
-inline constexpr int kPrefillWarps = 8;
+inline constexpr int kWarpRows = 16;      // rows of the tensor instruction: (token, head of the group) pairs
+inline constexpr int kChunkKeys = 32;     // of a unit, summed by themselves
+inline constexpr int kDecodeWarps = 4;    // one chunk each, then a share of the output's dimensions each
+inline constexpr int kPrefillGroups = 2;  // warpgroups of a prefill tile, 64 rows each
+inline constexpr int kPrefillThreads = kPrefillGroups * 128;
 inline constexpr int kUnitBlocks = kUnitKeys / kBlockTokens;
 static_assert(kDecodeWarps * kChunkKeys == kUnitKeys);
 
@@ -40,10 +42,11 @@ __device__ __forceinline__ float fold(float old, float keep, float part, float a
   return add == 0.0F && keep == 1.0F ? old : __fmaf_rn(old, keep, __fmul_rn(part, add));
 }
 
-/// Element (row, 8 columns group) of a [128, kDim] bf16 tile in shared memory, swizzled by row.
+/// Element (row, group of 8 columns) of a [128, kDim] bf16 tile in shared memory: blocks of 64 columns, rows of 128
+/// bytes in them swizzled as the tensor cores read them.
 template <int kDim>
 __device__ __forceinline__ Bf16* tile_at(Bf16* tile, int row, int chunk) {
-  return tile + row * kDim + ((chunk ^ (row & 7)) * 8);
+  return tile + (chunk / 8) * kUnitKeys * 64 + row * 64 + (((chunk % 8) ^ (row & 7)) * 8);
 }
 
 /// Starts copying a unit's keys or values of one KV head; keys at and beyond `length` become zeros.
@@ -189,7 +192,7 @@ __device__ __forceinline__ float quad_sum(float v) {
 }
 
 /// Powers of one chunk's scores and their sum per row, in the order that both kernels share.
-__device__ __forceinline__ void chunk_powers(float (&s)[4][4], const float (&peak)[2], float scale, float (&sum)[2]) {
+__device__ __forceinline__ void chunk_powers(float* s, const float (&peak)[2], float scale, float (&sum)[2]) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const float shift = peak[half] == -INFINITY ? 0.0F : __fmul_rn(peak[half], scale);
@@ -198,7 +201,7 @@ __device__ __forceinline__ void chunk_powers(float (&s)[4][4], const float (&pea
     for (int n = 0; n < 4; ++n) {
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
-        float& x = s[n][2 * half + c];
+        float& x = s[4 * n + 2 * half + c];
         x = exp2_fast(__fmaf_rn(x, scale, -shift));
         total += x;
       }
@@ -273,7 +276,7 @@ __global__ void __launch_bounds__(kDecodeWarps * 32)
     for (int w = 0; w < kDecodeWarps; ++w) peak[half] = fmaxf(peak[half], chunk_peak[w][lane / 4 + 8 * half]);
   }
   float sum[2];
-  chunk_powers(s, peak, scale, sum);
+  chunk_powers(&s[0][0], peak, scale, sum);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int row = lane / 4 + 8 * half;
@@ -349,40 +352,108 @@ __global__ void __launch_bounds__(kDim)
            threadIdx.x] = __float2bfloat16_rn(__fdiv_rn(total, row.sum));
 }
 
-/// A prefill tile: {tile, kv head}; every warp has 16 (token, head) rows.
+/// Scores of a warpgroup's 64 rows against a unit's 128 keys.
 template <int kDim>
-__global__ void __launch_bounds__(kPrefillWarps * 32, 1)
+__device__ __forceinline__ void score_unit(float (&s)[64], const std::uint32_t (&q)[kDim / 16][4], std::uint32_t keys) {
+  products_begin();
+#pragma unroll
+  for (int step = 0; step < kDim / 16; ++step) {
+    const std::uint32_t at = keys + static_cast<std::uint32_t>(step / 4 * kUnitKeys * 128 + step % 4 * 32);
+    RegisterProduct<kUnitKeys, false>::run(s, q[step], operand_descriptor(at), step > 0);
+  }
+  products_commit();
+  products_wait<0>();
+}
+
+/// out [64 rows, kDim] = P [64, 128 keys] · V.
+template <int kDim>
+__device__ __forceinline__ void weigh_unit(float (&out)[kDim / 2], const std::uint32_t (&p)[kUnitKeys / 16][4],
+                                           std::uint32_t values) {
+  products_begin();
+#pragma unroll
+  for (int step = 0; step < kUnitKeys / 16; ++step) {
+    const std::uint32_t at = values + static_cast<std::uint32_t>(step * 16 * 128);
+    RegisterProduct<kDim, true>::run(out, p[step], column_operand_descriptor(at, kUnitKeys * 128), step > 0);
+  }
+  products_commit();
+  products_wait<0>();
+}
+
+/// A lane's two rows of a prefill: the last key that each sees.
+struct RowKeys {
+  int last[2];
+  int first_of_group;  // the least of the warpgroup's rows
+};
+
+/// Masks a unit's scores and turns them into powers, as operands of the product with the values; peaks and sums per
+/// row.
+__device__ __forceinline__ void unit_powers(float (&s)[64], const RowKeys& rows, int unit, float scale,
+                                            std::uint32_t (&p)[kUnitKeys / 16][4], float (&peak)[2], float (&sum)[2]) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  if ((unit + 1) * kUnitKeys - 1 > rows.first_of_group) {
+#pragma unroll
+    for (int i = 0; i < 64; ++i) {
+      const int key = unit * kUnitKeys + i / 4 * 8 + (lane % 4) * 2 + (i & 1);
+      if (key > rows.last[(i / 2) & 1]) s[i] = -INFINITY;
+    }
+  }
+  peak[0] = peak[1] = -INFINITY;
+#pragma unroll
+  for (int i = 0; i < 64; ++i) peak[(i / 2) & 1] = fmaxf(peak[(i / 2) & 1], s[i]);
+  peak[0] = quad_max(peak[0]);
+  peak[1] = quad_max(peak[1]);
+  sum[0] = sum[1] = 0.0F;
+#pragma unroll
+  for (int c = 0; c < kUnitKeys / kChunkKeys; ++c) {
+    float part[2];
+    chunk_powers(s + 16 * c, peak, scale, part);
+    sum[0] += part[0];
+    sum[1] += part[1];
+  }
+#pragma unroll
+  for (int step = 0; step < kUnitKeys / 16; ++step) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) p[step][i] = pack_bf16(s[8 * step + 2 * i], s[8 * step + 2 * i + 1]);
+  }
+}
+
+/// A prefill tile: {tile, kv head}; every warpgroup has 64 (token, head) rows.
+template <int kDim>
+__global__ void __launch_bounds__(kPrefillThreads, 1)
     prefill_kernel(const Bf16* qkv, AttentionShape shape, KvLayer kv, AttentionBatch batch, float scale,
                    Bf16* attended) {
   launch_dependents();
   wait_for_previous();
-  extern __shared__ __align__(128) std::uint8_t raw[];
+  extern __shared__ std::uint8_t raw[];
   constexpr int kTile = kUnitKeys * kDim;
-  Bf16* memory = reinterpret_cast<Bf16*>(raw);               // two of {keys, values}
+  // Two of {keys, values}.
+  Bf16* memory = reinterpret_cast<Bf16*>(raw + (1024U - (shared_address(raw) & 1023U)) % 1024U);
   const int4 tile = batch.tile[gridDim.x - 1 - blockIdx.x];  // the last, longest tiles start first
   const int kv_head = static_cast<int>(blockIdx.y), group = shape.group();
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32, warpgroup_index = static_cast<int>(threadIdx.x) / 128 * 64;
   const int length = tile.z + tile.w, units = (length + kUnitKeys - 1) / kUnitKeys;
   const int* table = batch.tables + static_cast<std::size_t>(tile.y) * static_cast<std::size_t>(batch.table_stride);
   const auto fetch = [&](int unit) {
     Bf16* keys = memory + (unit % 2) * 2 * kTile;
-    load_unit<kDim, kPrefillWarps * 32>(keys, kv.k, table, unit, length, shape.kv_heads, kv_head);
-    load_unit<kDim, kPrefillWarps * 32>(keys + kTile, kv.v, table, unit, length, shape.kv_heads, kv_head);
+    load_unit<kDim, kPrefillThreads>(keys, kv.k, table, unit, length, shape.kv_heads, kv_head);
+    load_unit<kDim, kPrefillThreads>(keys + kTile, kv.v, table, unit, length, shape.kv_heads, kv_head);
     copy_async_commit();
   };
   fetch(0);
-  const int first_index = warp * kWarpRows;
+  const int first_index = static_cast<int>(threadIdx.x) / 32 * kWarpRows;
   std::uint32_t q[kDim / 16][4];
   load_queries<kDim>(q, qkv, shape, tile.x, kv_head, first_index, tile.w);
-  int last_key[2];  // of each of the lane's two rows
+  RowKeys row_keys;
 #pragma unroll
-  for (int half = 0; half < 2; ++half) last_key[half] = tile.z + (first_index + lane / 4 + 8 * half) / group;
-  const int warp_last = tile.z + (first_index + kWarpRows - 1) / group;
+  for (int half = 0; half < 2; ++half) row_keys.last[half] = tile.z + (first_index + lane / 4 + 8 * half) / group;
+  row_keys.first_of_group = tile.z + warpgroup_index / group;
+  const int last_of_group = tile.z + (warpgroup_index + 63) / group;
 
   Running rows[2] = {{-INFINITY, 0.0F}, {-INFINITY, 0.0F}};
-  float total[kDim / 8][4];
+  float total[kDim / 2];
 #pragma unroll
-  for (auto& part : total) part[0] = part[1] = part[2] = part[3] = 0.0F;
+  for (float& t : total) t = 0.0F;
+#pragma unroll 1
   for (int unit = 0; unit < units; ++unit) {
     if (unit + 1 < units) {
       fetch(unit + 1);
@@ -390,58 +461,24 @@ __global__ void __launch_bounds__(kPrefillWarps * 32, 1)
     } else {
       copy_async_wait<0>();
     }
+    shared_writes_to_tensor_cores();
     __syncthreads();
-    Bf16* keys = memory + (unit % 2) * 2 * kTile;
-    if (unit * kUnitKeys <= warp_last && first_index < tile.w * group) {
-      float s[kDecodeWarps][4][4], peak[2] = {-INFINITY, -INFINITY};
-#pragma unroll
-      for (int c = 0; c < kDecodeWarps; ++c) {
-#pragma unroll
-        for (int n = 0; n < 4; ++n) {
-          score_keys<kDim>(s[c][n], q, keys, c * kChunkKeys + n * 8);
-#pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            const int key = unit * kUnitKeys + c * kChunkKeys + n * 8 + (lane % 4) * 2 + (i & 1);
-            if (key > last_key[i / 2]) s[c][n][i] = -INFINITY;
-            peak[i / 2] = fmaxf(peak[i / 2], s[c][n][i]);
-          }
-        }
-      }
-      peak[0] = quad_max(peak[0]);
-      peak[1] = quad_max(peak[1]);
-      float sum[2] = {0.0F, 0.0F};
+    const std::uint32_t keys = shared_address(memory + (unit % 2) * 2 * kTile);
+    if (unit * kUnitKeys <= last_of_group && warpgroup_index < tile.w * group) {
       std::uint32_t p[kUnitKeys / 16][4];
-#pragma unroll
-      for (int c = 0; c < kDecodeWarps; ++c) {
-        float part[2];
-        chunk_powers(s[c], peak, scale, part);
-        sum[0] += part[0];
-        sum[1] += part[1];
-#pragma unroll
-        for (int n = 0; n < 4; n += 2) {
-          std::uint32_t(&to)[4] = p[c * 2 + n / 2];
-          to[0] = pack_bf16(s[c][n][0], s[c][n][1]);
-          to[1] = pack_bf16(s[c][n][2], s[c][n][3]);
-          to[2] = pack_bf16(s[c][n + 1][0], s[c][n + 1][1]);
-          to[3] = pack_bf16(s[c][n + 1][2], s[c][n + 1][3]);
-        }
+      float peak[2], sum[2], keep[2], add[2];
+      {
+        float s[64];
+        score_unit<kDim>(s, q, keys);
+        unit_powers(s, row_keys, unit, scale, p, peak, sum);
       }
-      float keep[2], add[2];
+      float part[kDim / 2];
+      weigh_unit<kDim>(part, p, keys + kTile * 2);
 #pragma unroll
       for (int half = 0; half < 2; ++half)
         fold_factors(rows[half], __fmul_rn(peak[half], scale), sum[half], keep[half], add[half]);
 #pragma unroll
-      for (int pair = 0; pair < kDim / 16; ++pair) {
-        float low[4] = {0, 0, 0, 0}, high[4] = {0, 0, 0, 0};
-#pragma unroll
-        for (int step = 0; step < kUnitKeys / 16; ++step)
-          add_values<kDim>(low, high, p[step], keys + kTile, step * 16, pair * 16);
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          total[2 * pair][i] = fold(total[2 * pair][i], keep[i / 2], low[i], add[i / 2]);
-          total[2 * pair + 1][i] = fold(total[2 * pair + 1][i], keep[i / 2], high[i], add[i / 2]);
-        }
-      }
+      for (int i = 0; i < kDim / 2; ++i) total[i] = fold(total[i], keep[(i / 2) & 1], part[i], add[(i / 2) & 1]);
     }
     __syncthreads();
   }
@@ -456,8 +493,8 @@ __global__ void __launch_bounds__(kPrefillWarps * 32, 1)
                 static_cast<std::size_t>((lane % 4) * 2);
 #pragma unroll
     for (int n = 0; n < kDim / 8; ++n) {
-      *reinterpret_cast<std::uint32_t*>(out + n * 8) =
-          pack_bf16(__fdiv_rn(total[n][2 * half], rows[half].sum), __fdiv_rn(total[n][2 * half + 1], rows[half].sum));
+      *reinterpret_cast<std::uint32_t*>(out + n * 8) = pack_bf16(
+          __fdiv_rn(total[4 * n + 2 * half], rows[half].sum), __fdiv_rn(total[4 * n + 2 * half + 1], rows[half].sum));
     }
   }
 }
@@ -466,7 +503,7 @@ template <int kDim>
 void run(const Bf16* qkv, const AttentionShape& shape, const KvLayer& kv, const AttentionBatch& batch, float scale,
          const RopeArgs* rope, float* scratch, Bf16* attended, cudaStream_t stream) {
   constexpr std::size_t kDecodeShared = (2 * kUnitKeys * kDim + kWarpRows * (kUnitKeys + 8)) * sizeof(Bf16);
-  constexpr std::size_t kPrefillShared = 4 * kUnitKeys * kDim * sizeof(Bf16);
+  constexpr std::size_t kPrefillShared = 4 * kUnitKeys * kDim * sizeof(Bf16) + 1024;
   static const int ready = [] {
     cudaFuncSetAttribute(reinterpret_cast<const void*>(decode_kernel<kDim>),
                          cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kDecodeShared));
@@ -478,7 +515,7 @@ void run(const Bf16* qkv, const AttentionShape& shape, const KvLayer& kv, const 
   const float log2_scale = scale * 1.4426950408889634F;
   if (batch.tiles > 0) {
     launch(prefill_kernel<kDim>, dim3(static_cast<unsigned>(batch.tiles), static_cast<unsigned>(shape.kv_heads)),
-           dim3(kPrefillWarps * 32), kPrefillShared, stream, qkv, shape, kv, batch, log2_scale, attended);
+           dim3(kPrefillThreads), kPrefillShared, stream, qkv, shape, kv, batch, log2_scale, attended);
   }
   if (batch.decodes > 0) {
     float* peaks = scratch + static_cast<std::size_t>(batch.works) * static_cast<std::size_t>(shape.heads) * kDim;
@@ -494,7 +531,7 @@ void run(const Bf16* qkv, const AttentionShape& shape, const KvLayer& kv, const 
 }  // namespace
 
 int prefill_tile_tokens(const AttentionShape& shape) {
-  return kPrefillWarps * kWarpRows / shape.group();
+  return kPrefillGroups * 64 / shape.group();
 }
 
 bool attention_rotates(const AttentionShape& shape, const RopeArgs& rope) {

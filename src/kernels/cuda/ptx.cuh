@@ -75,6 +75,11 @@ __device__ __forceinline__ void copy_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
+/// Makes this thread's writes to shared memory visible to the tensor cores; a barrier follows.
+__device__ __forceinline__ void shared_writes_to_tensor_cores() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
 // Dependent launches: the next kernel may start early, and waits for this one's results before it reads them.
 // -----------
 __device__ __forceinline__ void launch_dependents() {
