@@ -7,6 +7,7 @@
 // head's dimensions in order; the sum of a unit by chunks of 32 keys; the output over a unit's keys in order; the same
 // fold.
 #include "kernels/cuda/kernel_launch.cuh"
+#include "kernels/cuda/kv_place.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/wgmma.cuh"
@@ -18,7 +19,8 @@ inline constexpr int kWarpRows = 16;      // rows of the tensor instruction: (to
 inline constexpr int kChunkKeys = 32;     // of a unit, summed by themselves
 inline constexpr int kDecodeWarps = 4;    // one chunk each, then a share of the output's dimensions each
 inline constexpr int kPrefillGroups = 2;  // warpgroups of a prefill tile, 64 rows each
-inline constexpr int kPrefillThreads = kPrefillGroups * 128;
+inline constexpr int kPrefillThreads = kPrefillGroups * 128 + 128;  // and one that copies
+inline constexpr int kPrefillStages = 3;
 inline constexpr int kUnitBlocks = kUnitKeys / kBlockTokens;
 static_assert(kDecodeWarps * kChunkKeys == kUnitKeys);
 
@@ -49,25 +51,34 @@ __device__ __forceinline__ Bf16* tile_at(Bf16* tile, int row, int chunk) {
   return tile + (chunk / 8) * kUnitKeys * 64 + row * 64 + (((chunk % 8) ^ (row & 7)) * 8);
 }
 
-/// Starts copying a unit's keys or values of one KV head; keys at and beyond `length` become zeros.
-template <int kDim, int kThreads>
-__device__ __forceinline__ void load_unit(Bf16* tile, const Bf16* pool, const int* table, int unit, int length,
-                                          int kv_heads, int kv_head) {
-  constexpr int kChunks = kDim / 8;
-  for (int i = static_cast<int>(threadIdx.x); i < kUnitKeys * kChunks; i += kThreads) {
-    const int key = i / kChunks, chunk = i % kChunks;
-    Bf16* out = tile_at<kDim>(tile, key, chunk);
-    if (unit * kUnitKeys + key < length) {
-      const std::size_t block = static_cast<std::size_t>(table[unit * kUnitBlocks + key / kBlockTokens]);
-      copy_async_16(
-          out, pool +
-                   ((block * static_cast<std::size_t>(kv_heads) + static_cast<std::size_t>(kv_head)) * kBlockTokens +
-                    static_cast<std::size_t>(key % kBlockTokens)) *
-                       kDim +
-                   static_cast<std::size_t>(chunk * 8));
-    } else {
-      *reinterpret_cast<uint4*>(out) = make_uint4(0, 0, 0, 0);
-    }
+inline constexpr std::uint32_t kPieceBytes = kBlockTokens * kColumnBlock * sizeof(Bf16);
+
+/// The blocks of a unit that hold keys below `length`.
+__device__ __forceinline__ int unit_blocks(int unit, int length) {
+  return min(kUnitBlocks, (length - unit * kUnitKeys + kBlockTokens - 1) / kBlockTokens);
+}
+
+/// One warp starts copying a unit's keys or values of one KV head; lane 0 announces the bytes.
+template <int kDim>
+__device__ __forceinline__ void copy_unit(Bf16* tile, const Bf16* pool, const int* table, int unit, int blocks,
+                                          int kv_heads, int kv_head, std::uint64_t* barrier) {
+  constexpr int kPieces = kDim / kColumnBlock;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  if (lane == 0) barrier_expect(barrier, static_cast<std::uint32_t>(blocks * kPieces) * kPieceBytes);
+  if (lane >= blocks * kPieces) return;
+  const int block = lane / kPieces, piece = lane % kPieces;
+  const Bf16* in = pool + block_start(table[unit * kUnitBlocks + block], kv_head, kv_heads, kDim) +
+                   piece * kBlockTokens * kColumnBlock;
+  copy_bytes(tile + (piece * kUnitKeys + block * kBlockTokens) * kColumnBlock, in, kPieceBytes, barrier);
+}
+
+/// Zeros for the values of blocks that are not copied: nothing times garbage would be garbage.
+template <int kDim>
+__device__ __forceinline__ void zero_values(Bf16* tile, int blocks, int thread, int threads) {
+  const int from = blocks * kBlockTokens * 8;
+  for (int i = thread; i < kDim / kColumnBlock * (kUnitKeys * 8 - from); i += threads) {
+    const int piece = i / (kUnitKeys * 8 - from), at = from + i % (kUnitKeys * 8 - from);
+    reinterpret_cast<uint4*>(tile)[piece * kUnitKeys * 8 + at] = make_uint4(0, 0, 0, 0);
   }
 }
 
@@ -133,25 +144,21 @@ __device__ __forceinline__ void store_own_token(const Bf16* qkv, const Attention
   const Bf16* k = qkv + static_cast<std::size_t>(row) * static_cast<std::size_t>(shape.row()) +
                   static_cast<std::size_t>((shape.heads + kv_head) * kDim);
   const Bf16* v = k + static_cast<std::size_t>(shape.kv_heads * kDim);
-  const std::size_t slot =
-      (static_cast<std::size_t>(table[position / kBlockTokens]) * static_cast<std::size_t>(shape.kv_heads) +
-       static_cast<std::size_t>(kv_head)) *
-          kBlockTokens +
-      static_cast<std::size_t>(position % kBlockTokens);
-  const std::size_t at = slot * kDim;
+  const std::size_t block = block_start(table[position / kBlockTokens], kv_head, shape.kv_heads, kDim);
+  const int token = position % kBlockTokens;
   const float* cos = rope.cos + static_cast<std::size_t>(position) * (kDim / 2);
   const float* sin = rope.sin + static_cast<std::size_t>(position) * (kDim / 2);
   for (int pair = lane; pair < kDim / 2; pair += 32) {
     const int a = rope.interleaved ? 2 * pair : pair, b = rope.interleaved ? 2 * pair + 1 : pair + kDim / 2;
     const float2 r = rotated(__bfloat162float(k[a]), __bfloat162float(k[b]), cos[pair], sin[pair]);
     const Bf16 ra = __float2bfloat16_rn(r.x), rb = __float2bfloat16_rn(r.y);
-    kv.k[at + static_cast<std::size_t>(a)] = ra;
-    kv.k[at + static_cast<std::size_t>(b)] = rb;
+    kv.k[block + static_cast<std::size_t>(place_in_block(token, a))] = ra;
+    kv.k[block + static_cast<std::size_t>(place_in_block(token, b))] = rb;
     tile_at<kDim>(keys, key, a / 8)[a % 8] = ra;
     tile_at<kDim>(keys, key, b / 8)[b % 8] = rb;
   }
   for (int i = lane; i < kDim; i += 32) {
-    kv.v[at + static_cast<std::size_t>(i)] = v[i];
+    kv.v[block + static_cast<std::size_t>(place_in_block(token, i))] = v[i];
     tile_at<kDim>(values, key, i / 8)[i % 8] = v[i];
   }
 }
@@ -223,35 +230,44 @@ __global__ void __launch_bounds__(kDecodeWarps * 32)
   if (entry < 0) return;
   const int length = batch.decode_length[entry], row_of_batch = batch.decode_row[entry];
   const bool rotates = rope.cos != nullptr;
-  const int cached = rotates ? length - 1 : length;
-  extern __shared__ __align__(128) std::uint8_t raw[];
-  Bf16* keys = reinterpret_cast<Bf16*>(raw);
+  extern __shared__ std::uint8_t raw[];
+  Bf16* keys = reinterpret_cast<Bf16*>(raw + (128U - (shared_address(raw) & 127U)) % 128U);
   Bf16* values = keys + kUnitKeys * kDim;
   Bf16* powers = values + kUnitKeys * kDim;  // [16, 128 + 8]
   constexpr int kPowerStride = kUnitKeys + 8;
   __shared__ float chunk_peak[kDecodeWarps][kWarpRows], chunk_sum[kDecodeWarps][kWarpRows];
+  __shared__ std::uint64_t keys_here, values_here;
   const int* table = batch.tables + static_cast<std::size_t>(batch.decode_sequence[entry]) *
                                         static_cast<std::size_t>(batch.table_stride);
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32, group = shape.group(),
+            blocks = unit_blocks(unit, length);
+  if (threadIdx.x == 0) {
+    barrier_init(&keys_here, 1);
+    barrier_init(&values_here, 1);
+    barrier_init_fence();
+  }
   if (!rotates) wait_for_previous();
-  load_unit<kDim, kDecodeWarps * 32>(keys, kv.k, table, unit, cached, shape.kv_heads, kv_head);
-  copy_async_commit();
-  load_unit<kDim, kDecodeWarps * 32>(values, kv.v, table, unit, cached, shape.kv_heads, kv_head);
-  copy_async_commit();
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32, group = shape.group();
+  __syncwarp();
+  if (warp == 0) {
+    copy_unit<kDim>(keys, kv.k, table, unit, blocks, shape.kv_heads, kv_head, &keys_here);
+    copy_unit<kDim>(values, kv.v, table, unit, blocks, shape.kv_heads, kv_head, &values_here);
+  }
+  zero_values<kDim>(values, blocks, static_cast<int>(threadIdx.x), kDecodeWarps * 32);
   if (rotates) wait_for_previous();
   std::uint32_t q[kDim / 16][4];
   load_queries<kDim>(q, qkv, shape, row_of_batch, kv_head, 0, 1);
+  __syncthreads();  // the barriers are there for all
+  barrier_wait(&keys_here, 0);
   if (rotates) {
     rotate_queries<kDim>(q, rope, length - 1);
     if (unit == (length - 1) / kUnitKeys) {
-      __syncthreads();  // the zeros of keys beyond the cached ones are written
+      barrier_wait(&values_here, 0);
       if (warp == 0) {
         store_own_token<kDim>(qkv, shape, kv, rope, table, row_of_batch, kv_head, length - 1, keys, values);
       }
+      __syncthreads();
     }
   }
-  copy_async_wait<1>();
-  __syncthreads();
 
   float s[4][4], peak[2] = {-INFINITY, -INFINITY};
 #pragma unroll
@@ -287,7 +303,7 @@ __global__ void __launch_bounds__(kDecodeWarps * 32)
           pack_bf16(s[n][2 * half], s[n][2 * half + 1]);
     }
   }
-  copy_async_wait<0>();
+  barrier_wait(&values_here, 0);
   __syncthreads();
 
   constexpr int kShare = kDim / kDecodeWarps;
@@ -417,70 +433,74 @@ __device__ __forceinline__ void unit_powers(float (&s)[64], const RowKeys& rows,
   }
 }
 
-/// A prefill tile: {tile, kv head}; every warpgroup has 64 (token, head) rows.
 template <int kDim>
-__global__ void __launch_bounds__(kPrefillThreads, 1)
-    prefill_kernel(const Bf16* qkv, AttentionShape shape, KvLayer kv, AttentionBatch batch, float scale,
-                   Bf16* attended) {
-  launch_dependents();
-  wait_for_previous();
-  extern __shared__ std::uint8_t raw[];
-  constexpr int kTile = kUnitKeys * kDim;
-  // Two of {keys, values}.
-  Bf16* memory = reinterpret_cast<Bf16*>(raw + (1024U - (shared_address(raw) & 1023U)) % 1024U);
-  const int4 tile = batch.tile[gridDim.x - 1 - blockIdx.x];  // the last, longest tiles start first
-  const int kv_head = static_cast<int>(blockIdx.y), group = shape.group();
-  const int lane = static_cast<int>(threadIdx.x) % 32, warpgroup_index = static_cast<int>(threadIdx.x) / 128 * 64;
-  const int length = tile.z + tile.w, units = (length + kUnitKeys - 1) / kUnitKeys;
-  const int* table = batch.tables + static_cast<std::size_t>(tile.y) * static_cast<std::size_t>(batch.table_stride);
-  const auto fetch = [&](int unit) {
-    Bf16* keys = memory + (unit % 2) * 2 * kTile;
-    load_unit<kDim, kPrefillThreads>(keys, kv.k, table, unit, length, shape.kv_heads, kv_head);
-    load_unit<kDim, kPrefillThreads>(keys + kTile, kv.v, table, unit, length, shape.kv_heads, kv_head);
-    copy_async_commit();
-  };
-  fetch(0);
-  const int first_index = static_cast<int>(threadIdx.x) / 32 * kWarpRows;
+struct PrefillMemory {
+  Bf16 tile[kPrefillStages][2][kUnitKeys * kDim];  // keys, values
+};
+
+/// The copying warp: units in order into the stages.
+template <int kDim>
+__device__ __forceinline__ void copy_units(PrefillMemory<kDim>& memory, std::uint64_t* full, std::uint64_t* empty,
+                                           const KvLayer& kv, const int* table, int length, int kv_heads, int kv_head) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  for (int unit = 0; unit * kUnitKeys < length; ++unit) {
+    const int stage = unit % kPrefillStages;
+    if (unit >= kPrefillStages) barrier_wait(&empty[stage], static_cast<std::uint32_t>(unit / kPrefillStages - 1) & 1U);
+    const int blocks = unit_blocks(unit, length);
+    zero_values<kDim>(memory.tile[stage][1], blocks, lane, 32);
+    shared_writes_to_tensor_cores();
+    __syncwarp();
+    copy_unit<kDim>(memory.tile[stage][0], kv.k, table, unit, blocks, kv_heads, kv_head, &full[stage]);
+    copy_unit<kDim>(memory.tile[stage][1], kv.v, table, unit, blocks, kv_heads, kv_head, &full[stage]);
+    __syncwarp();
+  }
+}
+
+/// A warpgroup's 64 rows: scores, powers and weighted values of one unit after the other, folded in order.
+template <int kDim>
+__device__ __forceinline__ void prefill_rows(PrefillMemory<kDim>& memory, std::uint64_t* full, std::uint64_t* empty,
+                                             const Bf16* qkv, const AttentionShape& shape, const int4& tile,
+                                             int kv_head, float scale, Bf16* attended) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, group = shape.group();
+  const int group_index = static_cast<int>(threadIdx.x) / 128 * 64,
+            first_index = static_cast<int>(threadIdx.x) / 32 * kWarpRows;
+  const int length = tile.z + tile.w;
   std::uint32_t q[kDim / 16][4];
   load_queries<kDim>(q, qkv, shape, tile.x, kv_head, first_index, tile.w);
   RowKeys row_keys;
 #pragma unroll
   for (int half = 0; half < 2; ++half) row_keys.last[half] = tile.z + (first_index + lane / 4 + 8 * half) / group;
-  row_keys.first_of_group = tile.z + warpgroup_index / group;
-  const int last_of_group = tile.z + (warpgroup_index + 63) / group;
+  row_keys.first_of_group = tile.z + group_index / group;
+  const int last_of_group = tile.z + (group_index + 63) / group;
+  const bool active = group_index < tile.w * group;
 
   Running rows[2] = {{-INFINITY, 0.0F}, {-INFINITY, 0.0F}};
   float total[kDim / 2];
 #pragma unroll
   for (float& t : total) t = 0.0F;
 #pragma unroll 1
-  for (int unit = 0; unit < units; ++unit) {
-    if (unit + 1 < units) {
-      fetch(unit + 1);
-      copy_async_wait<1>();
-    } else {
-      copy_async_wait<0>();
-    }
-    shared_writes_to_tensor_cores();
-    __syncthreads();
-    const std::uint32_t keys = shared_address(memory + (unit % 2) * 2 * kTile);
-    if (unit * kUnitKeys <= last_of_group && warpgroup_index < tile.w * group) {
+  for (int unit = 0; unit * kUnitKeys < length; ++unit) {
+    const int stage = unit % kPrefillStages;
+    barrier_wait(&full[stage], static_cast<std::uint32_t>(unit / kPrefillStages) & 1U);
+    if (unit * kUnitKeys <= last_of_group && active) {
       std::uint32_t p[kUnitKeys / 16][4];
       float peak[2], sum[2], keep[2], add[2];
       {
         float s[64];
-        score_unit<kDim>(s, q, keys);
+        score_unit<kDim>(s, q, shared_address(memory.tile[stage][0]));
         unit_powers(s, row_keys, unit, scale, p, peak, sum);
       }
       float part[kDim / 2];
-      weigh_unit<kDim>(part, p, keys + kTile * 2);
+      weigh_unit<kDim>(part, p, shared_address(memory.tile[stage][1]));
+      if (lane == 0) barrier_arrive(&empty[stage]);
 #pragma unroll
       for (int half = 0; half < 2; ++half)
         fold_factors(rows[half], __fmul_rn(peak[half], scale), sum[half], keep[half], add[half]);
 #pragma unroll
       for (int i = 0; i < kDim / 2; ++i) total[i] = fold(total[i], keep[(i / 2) & 1], part[i], add[(i / 2) & 1]);
+    } else if (lane == 0) {
+      barrier_arrive(&empty[stage]);
     }
-    __syncthreads();
   }
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -499,11 +519,43 @@ __global__ void __launch_bounds__(kPrefillThreads, 1)
   }
 }
 
+/// A prefill tile: {kv head, tile}; two warpgroups with 64 (token, head) rows each and a warp that copies.
+template <int kDim>
+__global__ void __launch_bounds__(kPrefillThreads, 1)
+    prefill_kernel(const Bf16* qkv, AttentionShape shape, KvLayer kv, AttentionBatch batch, float scale,
+                   Bf16* attended) {
+  extern __shared__ std::uint8_t raw[];
+  auto& memory = *reinterpret_cast<PrefillMemory<kDim>*>(raw + (1024U - (shared_address(raw) & 1023U)) % 1024U);
+  __shared__ std::uint64_t full[kPrefillStages], empty[kPrefillStages];
+  if (threadIdx.x == 0) {
+    for (int s = 0; s < kPrefillStages; ++s) {
+      barrier_init(&full[s], 2);
+      barrier_init(&empty[s], kPrefillGroups * 4);
+    }
+    barrier_init_fence();
+  }
+  __syncthreads();
+  launch_dependents();
+  wait_for_previous();
+  const int4 tile = batch.tile[gridDim.y - 1 - blockIdx.y];  // the last, longest tiles start first
+  const int kv_head = static_cast<int>(blockIdx.x);
+  if (threadIdx.x >= kPrefillGroups * 128) {
+    fewer_registers<24>();
+    if (threadIdx.x < kPrefillGroups * 128 + 32) {
+      const int* table = batch.tables + static_cast<std::size_t>(tile.y) * static_cast<std::size_t>(batch.table_stride);
+      copy_units<kDim>(memory, full, empty, kv, table, tile.z + tile.w, shape.kv_heads, kv_head);
+    }
+  } else {
+    more_registers<240>();
+    prefill_rows<kDim>(memory, full, empty, qkv, shape, tile, kv_head, scale, attended);
+  }
+}
+
 template <int kDim>
 void run(const Bf16* qkv, const AttentionShape& shape, const KvLayer& kv, const AttentionBatch& batch, float scale,
          const RopeArgs* rope, float* scratch, Bf16* attended, cudaStream_t stream) {
-  constexpr std::size_t kDecodeShared = (2 * kUnitKeys * kDim + kWarpRows * (kUnitKeys + 8)) * sizeof(Bf16);
-  constexpr std::size_t kPrefillShared = 4 * kUnitKeys * kDim * sizeof(Bf16) + 1024;
+  constexpr std::size_t kDecodeShared = (2 * kUnitKeys * kDim + kWarpRows * (kUnitKeys + 8)) * sizeof(Bf16) + 128;
+  constexpr std::size_t kPrefillShared = 2 * kPrefillStages * kUnitKeys * kDim * sizeof(Bf16) + 1024;
   static const int ready = [] {
     cudaFuncSetAttribute(reinterpret_cast<const void*>(decode_kernel<kDim>),
                          cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kDecodeShared));
@@ -514,7 +566,7 @@ void run(const Bf16* qkv, const AttentionShape& shape, const KvLayer& kv, const 
   (void)ready;
   const float log2_scale = scale * 1.4426950408889634F;
   if (batch.tiles > 0) {
-    launch(prefill_kernel<kDim>, dim3(static_cast<unsigned>(batch.tiles), static_cast<unsigned>(shape.kv_heads)),
+    launch(prefill_kernel<kDim>, dim3(static_cast<unsigned>(shape.kv_heads), static_cast<unsigned>(batch.tiles)),
            dim3(kPrefillThreads), kPrefillShared, stream, qkv, shape, kv, batch, log2_scale, attended);
   }
   if (batch.decodes > 0) {

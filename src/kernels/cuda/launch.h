@@ -83,7 +83,8 @@ void rms_norm(const float* x, const int* rows, const float* weight, float eps, i
 /// bf16 [t, k] to fp8 with a scale per row.
 void quantize_rows(const Bf16* x, int t, const Activations& out, cudaStream_t stream);
 
-/// One layer's KV on the device: [blocks, kv_heads, 16, head_dim] bf16 each.
+/// One layer's KV on the device, bf16: [blocks, kv_heads, head_dim / 64, 16 tokens, 64], where a token's groups of 8 lie
+/// swizzled by the token, as the tensor cores read shared memory (kv_place.cuh): blocks are copied there as they are.
 struct KvLayer {
   Bf16 *k = nullptr, *v = nullptr;
 };

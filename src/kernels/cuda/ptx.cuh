@@ -57,23 +57,19 @@ __device__ __forceinline__ void copy_box(void* out, const CUtensorMap* map, int 
       "l"(map), "r"(column), "r"(row), "r"(shared_address(barrier)), "l"(policy)
       : "memory");
 }
+/// Consecutive bytes (a multiple of 16) into shared memory.
+__device__ __forceinline__ void copy_bytes(void* out, const void* in, std::uint32_t bytes, std::uint64_t* barrier) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                   shared_address(out)),
+               "l"(in), "r"(bytes), "r"(shared_address(barrier))
+               : "memory");
+}
 __device__ __forceinline__ void prefetch_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 // Cache policies as the hardware encodes them: weights stream through, activations stay.
 inline constexpr std::uint64_t kEvictFirst = 0x12F0000000000000ULL;
 inline constexpr std::uint64_t kEvictLast = 0x14F0000000000000ULL;
-
-__device__ __forceinline__ void copy_async_16(void* out, const void* in) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(out)), "l"(in) : "memory");
-}
-__device__ __forceinline__ void copy_async_commit() {
-  asm volatile("cp.async.commit_group;" ::: "memory");
-}
-template <int kPending>
-__device__ __forceinline__ void copy_async_wait() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
-}
 
 /// Makes this thread's writes to shared memory visible to the tensor cores; a barrier follows.
 __device__ __forceinline__ void shared_writes_to_tensor_cores() {

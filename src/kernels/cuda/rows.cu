@@ -1,6 +1,7 @@
 // Operations on rows of activations: embedding, norms, fp8 quantization, rotary positions with the KV store, and what
 // loading and benchmarks need. One thread block per row; sums over a row run in one fixed tree.
 #include "kernels/cuda/kernel_launch.cuh"
+#include "kernels/cuda/kv_place.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ptx.cuh"
 
@@ -176,16 +177,14 @@ __global__ void rope_kernel(Bf16* qkv, AttentionShape shape, RopeArgs rope, cons
   if (!is_q) {
     if (slot < 0) return;
     const int kv_head = (head - shape.heads) % shape.kv_heads;
-    out = (is_v ? kv.v : kv.k) +
-          ((static_cast<std::size_t>(slot / kBlockTokens) * static_cast<std::size_t>(shape.kv_heads) +
-            static_cast<std::size_t>(kv_head)) *
-               kBlockTokens +
-           static_cast<std::size_t>(slot % kBlockTokens)) *
-              static_cast<std::size_t>(d);
+    out = (is_v ? kv.v : kv.k) + block_start(slot / kBlockTokens, kv_head, shape.kv_heads, d);
   }
+  // Where dimension i of the result goes: queries stay in their row, keys and values go to their block.
+  const auto place = [&](int i) { return is_q ? i : place_in_block(slot % kBlockTokens, i); };
   if (is_v) {
-    for (int i = lane; i < d / 2; i += 32)
-      reinterpret_cast<__nv_bfloat162*>(out)[i] = reinterpret_cast<const __nv_bfloat162*>(in)[i];
+    for (int i = 2 * lane; i < d; i += 64) {
+      *reinterpret_cast<__nv_bfloat162*>(out + place(i)) = *reinterpret_cast<const __nv_bfloat162*>(in + i);
+    }
     return;
   }
   const float* norm = is_q ? rope.q_norm : rope.k_norm;
@@ -213,8 +212,8 @@ __global__ void rope_kernel(Bf16* qkv, AttentionShape shape, RopeArgs rope, cons
       const float2 r = rotated(x, y, rope.cos[at], rope.sin[at]);
       rx = r.x, ry = r.y;
     }
-    out[a] = __float2bfloat16_rn(rx);
-    out[b] = __float2bfloat16_rn(ry);
+    out[place(a)] = __float2bfloat16_rn(rx);
+    out[place(b)] = __float2bfloat16_rn(ry);
   }
 }
 
