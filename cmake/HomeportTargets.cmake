@@ -72,13 +72,17 @@ function(hp_program name)
   endif()
 endfunction()
 
-# hp_embed(ROOM files...): text files of the room compiled in. src/x/data/some_name.toml becomes
+# hp_embed(ROOM folders...): every file of these folders of the room compiled in. src/x/data/some_name.toml becomes
 # `extern const std::string_view some_name_toml;` in namespace hp::x::data (declare it where it is used).
 function(hp_embed room)
-  foreach(file IN LISTS ARGN)
-    get_filename_component(name "${file}" NAME)
+  set(all)
+  foreach(folder IN LISTS ARGN)
+    file(GLOB_RECURSE files CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/${room}/${folder}/*")
+    list(APPEND all ${files})
+  endforeach()
+  foreach(source IN LISTS all)
+    get_filename_component(name "${source}" NAME)
     string(REGEX REPLACE "[^A-Za-z0-9]" "_" symbol "${name}")
-    set(source "${PROJECT_SOURCE_DIR}/${file}")
     set(output "${CMAKE_CURRENT_BINARY_DIR}/embedded/${room}/${symbol}.cpp")
     add_custom_command(
       OUTPUT "${output}"

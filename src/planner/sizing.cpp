@@ -163,7 +163,7 @@ DeviceResult best_for_device(const Search& s, const Accelerator& device,
                              const std::vector<const WeightFormat*>& formats, const Chosen& chosen) {
   DeviceResult out;
   for (const WeightFormat* format : formats) {
-    for (double parallel = 1; parallel <= device.per_server; parallel *= 2) {
+    for (double parallel = 1; parallel <= std::min(device.per_server, s.request.max_tensor_parallel); parallel *= 2) {
       out.fits = out.fits || memory_plan(s.request.model, *format, device, parallel, kChunks.back()).kv_tokens >=
                                  s.request.inputs.context;
       std::optional<Configuration> c = configure(s, device, *format, parallel, chosen);

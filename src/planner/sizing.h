@@ -29,6 +29,7 @@ struct SizeRequest {
   SizeInputs inputs;
   std::string model_name;
   ModelConfig model;
+  double max_tensor_parallel = 64;        ///< 1: what a node of this version can do by itself
   std::vector<std::string> formats;       ///< empty: bf16, fp8, int8, and int4 when nothing else fits
   std::vector<std::string> accelerators;  ///< ids; empty: those that Homeport runs on
 };
