@@ -54,7 +54,11 @@ struct Shard {
   std::unique_ptr<net::EventLoop> loop;
   std::unique_ptr<net::HttpClient> client;
   std::unique_ptr<net::HttpServer> server;
-  std::unordered_set<std::shared_ptr<Relay>> relays;  // loop only
+  std::unordered_set<std::shared_ptr<Relay>> relays = {};  // loop only
+  TimePoint swept_at{};                                    // loop only
+
+  /// This process was frozen or starved: what looks like a node's pause is our own.
+  [[nodiscard]] bool was_paused(TimePoint now) const { return now - swept_at > kOwnPause; }
 };
 
 }  // namespace hp::gateway

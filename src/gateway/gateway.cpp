@@ -14,8 +14,10 @@ namespace {
 void sweep_later(Shard& shard) {
   shard.loop->after(kSweepInterval, [&shard] {
     const TimePoint now = shard.core.clock.now();
+    const bool paused = shard.was_paused(now);
+    shard.swept_at = now;
     const std::vector<std::shared_ptr<Relay>> relays(shard.relays.begin(), shard.relays.end());
-    for (const auto& relay : relays) relay->sweep(now);
+    for (const auto& relay : relays) relay->sweep(now, paused);
     sweep_later(shard);
   });
 }
@@ -46,7 +48,7 @@ Result<std::unique_ptr<Gateway>> Gateway::start(GatewayOptions options, MetricsR
 Status Gateway::start_shards(net::ServerOptions server) {
   const int loops = std::max(1, server.threads);
   for (int i = 0; i < loops; ++i) {
-    auto shard = std::make_unique<Shard>(Shard{*core_, net::EventLoop::create(), nullptr, nullptr, {}});
+    auto shard = std::make_unique<Shard>(Shard{*core_, net::EventLoop::create(), nullptr, nullptr});
     shard->client = net::HttpClient::create(*shard->loop);
     server.loop = shard->loop.get();
     server.reuse_port = server.reuse_port || loops > 1;
@@ -59,7 +61,10 @@ Status Gateway::start_shards(net::ServerOptions server) {
     if (!listening) return fail(std::move(listening).error());
     shard->server = *std::move(listening);
     server.port = shard->server->port();  // port 0: the others share what the first one got
-    run_on(*shard, [&] { sweep_later(*shard); });
+    run_on(*shard, [&] {
+      shard->swept_at = core_->clock.now();
+      sweep_later(*shard);
+    });
     shards_.push_back(std::move(shard));
   }
   prober_ = std::make_shared<Prober>(*shards_.front());

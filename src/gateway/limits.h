@@ -19,13 +19,16 @@ inline constexpr std::size_t kMaxErrorBodyBytes = 64 << 10;  ///< of a node's re
 inline constexpr int kMaxAttemptsWithoutProgress = 8;  ///< of one request, no new token in between: then it is given up
 inline constexpr milliseconds kBackoffBase{25};        ///< full jitter between 0 and base · 2^n
 inline constexpr milliseconds kBackoffMax{1'000};
+inline constexpr milliseconds kOwnPause{400};  ///< the loop itself stood still for so long: silence then proves nothing
 inline constexpr milliseconds kSweepInterval{100};  ///< the watchdog's look at every stream
 
 // The pace watchdog: a silent node is dead after kStallFactor times its own longest recent pause, within these bounds.
 inline constexpr double kStallFactor = 6.0;
 inline constexpr milliseconds kStallMin{1'000};
 inline constexpr milliseconds kStallMax{20'000};
-inline constexpr milliseconds kStallUnknown{10'000};  ///< until the node's pace is known
+inline constexpr double kDoubtFactor =
+    2.0;  ///< a verdict on a node that still answers makes the next one wait so much longer
+inline constexpr milliseconds kStallUnknown{3'000};  ///< until the node's pace is known
 
 inline constexpr milliseconds kHandBackAfter{10'000};  ///< a better group must be usable so long to get the load back
 

@@ -23,11 +23,12 @@ struct NodeTable::Node {
   std::int64_t load_tokens = 0, requests = 0;
   bool ready = false, draining = false, removed = false;
   TimePoint ready_since{}, resting_until{};
+  TimePoint failed_at{std::chrono::hours(-1)};
   std::atomic<double> pace_ms{0};  // longest recent pause, halving every kPaceHalfLife from pace_at on
   std::atomic<std::int64_t> pace_at{0};
   std::atomic<std::uint32_t> epoch{0};
   std::atomic<bool> leaving{false};
-  std::atomic<std::int64_t> touched{0};
+  std::atomic<std::int64_t> touched{0}, progressed{0};
   Counter& dispatched;
   Gauge& load;
   Gauge& up;

@@ -10,6 +10,7 @@ namespace hp::gateway {
 namespace {
 constexpr Duration kSlowStart = std::chrono::seconds(10);
 constexpr double kSlowStartFloor = 0.1;
+constexpr Duration kOneFailure = std::chrono::milliseconds(50);
 }  // namespace
 
 NodeTable::NodeTable(std::unique_ptr<RoutePolicy> policy, const Clock& clock, MetricsRegistry& metrics)
@@ -145,6 +146,10 @@ void NodeTable::report(NodeIndex index, Outcome outcome) {
   Node& node = at(index);
   const TimePoint now = clock_.now();
   const bool was_open = node.breaker.state(now) == BreakerState::open;
+  if (outcome == Outcome::failure) {  // streams that break in one moment are one event
+    if (now - node.failed_at < kOneFailure) return;
+    node.failed_at = now;
+  }
   node.breaker.report(outcome, now);
   if (!was_open && node.breaker.state(now) == BreakerState::open)
     log::warn("gateway: node {} fails; it gets no requests for a while", node.config.name);

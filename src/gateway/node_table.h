@@ -82,7 +82,10 @@ class NodeTable {
   /// The pace watchdog. note_gap: a pause between two signs of progress. touch: any byte from the node.
   void note_gap(NodeIndex node, Duration gap);
   void touch(NodeIndex node, TimePoint now);
+  void note_progress(NodeIndex node, TimePoint now);
   [[nodiscard]] Duration silence(NodeIndex node, TimePoint now) const;
+  /// Since the last progress of any stream on the node.
+  [[nodiscard]] Duration standstill(NodeIndex node, TimePoint now) const;
   /// How long the node may be silent in a stream before it counts as dead.
   [[nodiscard]] Duration stall_bound(NodeIndex node) const;
   /// Another node could take a request of this model now.

@@ -95,6 +95,15 @@ void NodeTable::touch(NodeIndex node, TimePoint now) {
   at(node).touched.store(now.time_since_epoch().count(), std::memory_order_relaxed);
 }
 
+void NodeTable::note_progress(NodeIndex node, TimePoint now) {
+  touch(node, now);
+  at(node).progressed.store(now.time_since_epoch().count(), std::memory_order_relaxed);
+}
+
+Duration NodeTable::standstill(NodeIndex node, TimePoint now) const {
+  return now - TimePoint(Duration(at(node).progressed.load(std::memory_order_relaxed)));
+}
+
 Duration NodeTable::silence(NodeIndex index, TimePoint now) const {
   return now - TimePoint(Duration(at(index).touched.load(std::memory_order_relaxed)));
 }

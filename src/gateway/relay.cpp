@@ -14,6 +14,11 @@ constexpr milliseconds kRestDefault{1'000};  // after a 429 or 503 without Retry
 constexpr milliseconds kRestMax{30'000};
 constexpr milliseconds kNodePoll{50};
 constexpr std::chrono::hours kNoTimeout{24};  // the watchdog knows better
+
+// The pace that makes the next verdict on a node that still answers take longer: it may be slow, not dead.
+Duration doubted(Duration pause) {
+  return std::chrono::duration_cast<Duration>(pause * (kDoubtFactor / kStallFactor));
+}
 }  // namespace
 
 Relay::Relay(Shard& shard, RelayStart start)
@@ -118,6 +123,7 @@ void Relay::open_attempt(NodeIndex node) {
   node_epoch_ = core_.nodes.epoch(node);
   attempt_since_ = progress_at_ = core_.clock.now();
   heard_ = streaming_ = false;
+  heartbeat_ = kNoHeartbeat;
   journalled_ = config.homeport && peek().stream;
   status_ = 0;
   cutter_ = {};
@@ -263,9 +269,13 @@ void Relay::on_client_gone() {
   close("client gone");
 }
 
-void Relay::sweep(TimePoint now) {
+void Relay::sweep(TimePoint now, bool paused) {
   if (done_ || !node_) return;
   if (!owns()) return close("taken over");
+  if (paused) {
+    progress_at_ = now;
+    core_.nodes.touch(*node_, now);
+  }
   const NodeIndex node = *node_;
   if (core_.nodes.epoch(node) != node_epoch_) return leave_node("it was declared dead");
   const bool can_move = !begun_ || journalled_;
@@ -276,11 +286,13 @@ void Relay::sweep(TimePoint now) {
   const Duration bound = core_.nodes.stall_bound(node);
   const Duration pause = now - progress_at_;
   if (pause <= bound) return;
-  const bool node_silent = core_.nodes.silence(node, now) > bound;
-  if (node_silent) {
+  const Duration silence = core_.nodes.silence(node, now), standstill = core_.nodes.standstill(node, now);
+  if (silence > bound || (heard_ && standstill > bound && core_.nodes.has_other(node, peek().model))) {
     core_.metrics.stalls.add();
-    core_.nodes.trip(node, fmt::format("no byte for {:.1f} s", to_seconds(core_.nodes.silence(node, now))));
-    return leave_node("it is silent");
+    core_.nodes.trip(node, silence > bound
+                               ? fmt::format("no byte for {:.1f} s", to_seconds(silence))
+                               : fmt::format("no progress in any stream for {:.1f} s", to_seconds(standstill)));
+    return leave_node("it is dead");
   }
   if (!heard_) {
     if (pause > core_.options.first_token_timeout) fail_attempt(Fault::node_died, "no first token in time");
@@ -288,7 +300,7 @@ void Relay::sweep(TimePoint now) {
   }
   if (!can_move || (pause < kStallMax && !core_.nodes.has_other(node, peek().model))) return;
   core_.metrics.stalls.add();
-  core_.nodes.note_gap(node, pause);  // if this was mere slowness, the next verdict takes longer
+  core_.nodes.note_gap(node, doubted(pause));
   fail_attempt(Fault::node_died, fmt::format("no progress for {:.1f} s", to_seconds(pause)));
 }
 

@@ -29,8 +29,8 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   Relay& operator=(const Relay&) = delete;
 
   void start();
-  /// The watchdog's look, every kSweepInterval.
-  void sweep(TimePoint now);
+  /// The watchdog's look, every kSweepInterval. `paused`: the loop itself stood still, all clocks start anew.
+  void sweep(TimePoint now, bool paused);
 
  private:
   // relay.cpp: nodes and attempts
@@ -77,7 +77,8 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   net::EventLoop::Timer timer_ = 0;
   TimePoint started_, waiting_since_{}, attempt_since_{}, progress_at_{}, last_forward_{};
   std::int64_t cost_ = 0;
-  std::uint64_t heartbeat_ = 0;
+  static constexpr std::uint64_t kNoHeartbeat = ~std::uint64_t{0};
+  std::uint64_t heartbeat_ = kNoHeartbeat;
   std::uint32_t attempt_ = 0, node_epoch_ = 0;
   int status_ = 0, fruitless_ = 0, refusals_ = 0, resumes_ = 0;
   std::int64_t retry_after_s_ = 0;

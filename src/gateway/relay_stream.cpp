@@ -24,10 +24,11 @@ void Relay::forward(std::string_view bytes) {
 // A sign that the engine works: tokens, or a heartbeat whose count has moved.
 void Relay::on_progress() {
   const TimePoint now = core_.clock.now();
-  if (heard_) core_.nodes.note_gap(*node_, now - progress_at_);
-  core_.nodes.touch(*node_, now);
+  if (heard_ && !shard_.was_paused(now)) core_.nodes.note_gap(*node_, now - progress_at_);
+  core_.nodes.note_progress(*node_, now);
   progress_at_ = now;
-  heard_ = true;
+  if (std::exchange(heard_, true)) return;
+  core_.nodes.report(*node_, Outcome::success);  // at the first sign, so that a probe does not last a whole stream
 }
 
 // ": progress 1234": the node's count of processed tokens.
@@ -92,7 +93,6 @@ bool Relay::on_event(std::string_view data) {
 }
 
 void Relay::finish_stream() {
-  if (node_) core_.nodes.report(*node_, Outcome::success);
   if (journalled_ || !node_) forward("data: [DONE]\n\n");
   if (writer_) writer_->end();
   close("finished");

@@ -14,6 +14,9 @@ int main(int argc, char** argv) {
       return 2;
     }
   }
-  hp::log::configure({.level = config.text("log.level") == "error" ? hp::log::Level::error : hp::log::Level::info});
+  const std::string& level = config.text("log.level");
+  hp::log::configure({.level = level == "error"   ? hp::log::Level::error
+                               : level == "debug" ? hp::log::Level::debug
+                                                  : hp::log::Level::info});
   return hp::gateway::run_gateway(config);
 }

@@ -1,0 +1,272 @@
+// make chaos, tier (a): streams through two gateways over fake nodes, a fault every few seconds from a seeded schedule.
+// Every token that a client was given is compared with the one that it must be given. One JSON line at the end.
+//   chaos --streams 10000 --concurrent 150 --every 2 --seed 1 --gateway build/dev/gateway_tool --node
+//   build/dev/fake_node
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <future>
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "base/counter_rng.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "faults.h"
+#include "gateway/stream_record.h"
+#include "ledger.h"
+#include "sim/fake_node.h"
+
+namespace hp::chaos {
+namespace {
+
+struct Options {
+  std::uint64_t streams = 10'000, concurrent = 150, seed = 1, nodes = 4;
+  double every = 2, pace_ms = 20;
+  std::string gateway = "build/dev/gateway_tool", node = "build/dev/fake_node", redis, logs = "build/chaos";
+};
+
+struct Totals {
+  std::uint64_t ended = 0, tokens = 0, lost = 0, doubled = 0, unequal = 0, failed = 0, usage_wrong = 0, reconnects = 0,
+                refusals = 0;
+  std::vector<double> gaps, first;
+  std::vector<std::string> examples;
+};
+
+// What the stream must have said, from its own request alone.
+void check(const StreamSpec& spec, const Ledger& ledger, Totals& totals) {
+  ++totals.ended;
+  totals.tokens += ledger.token_events;
+  totals.lost += ledger.lost;
+  totals.doubled += ledger.doubled;
+  totals.reconnects += static_cast<std::uint64_t>(ledger.connections - 1);
+  totals.refusals += static_cast<std::uint64_t>(ledger.refusals);
+  totals.gaps.push_back(ledger.longest_gap_s);
+  totals.first.push_back(ledger.first_token_s);
+  if (!ledger.done) {
+    ++totals.failed;
+    if (totals.examples.size() < 10) totals.examples.push_back(fmt::format("{}: {}", spec.number, ledger.error));
+    return;
+  }
+  const std::uint64_t seed =
+      spec.seed >= 0 ? static_cast<std::uint64_t>(spec.seed) : gateway::stream_seed(ledger.stream);
+  const std::string prompt = JsonValue::parse(spec.prompt)->dump();
+  std::int64_t tokens = 0;
+  bool equal = true;
+  for (int c = 0; c < spec.choices; ++c) {
+    const FakeReply reply = fake_reply(prompt, seed, static_cast<std::uint32_t>(c), spec.max_tokens);
+    tokens += static_cast<std::int64_t>(reply.tokens);
+    equal = equal && reply.text == ledger.text[static_cast<std::size_t>(c)];
+  }
+  if (!equal) ++totals.unequal;
+  const bool usage_ok =
+      spec.streamed ? (ledger.usage_chunks == (spec.usage ? 1 : 0)) && (!spec.usage || ledger.usage_tokens == tokens)
+                    : ledger.usage_tokens == tokens;
+  if (!usage_ok) ++totals.usage_wrong;
+  if ((!equal || !usage_ok || ledger.lost + ledger.doubled > 0) && totals.examples.size() < 10)
+    totals.examples.push_back(fmt::format("{} ({}): equal={} usage={}/{} lost={} doubled={} connections={} n={}",
+                                          spec.number, ledger.stream, equal, ledger.usage_tokens, tokens, ledger.lost,
+                                          ledger.doubled, ledger.connections, spec.choices));
+}
+
+StreamSpec make_spec(std::uint64_t seed, std::uint64_t number, int mean_tokens) {
+  const auto draw = [&](std::uint32_t what) { return uniform_at(seed, number, 1, what); };
+  StreamSpec spec{.number = number};
+  spec.chat = draw(0) < 0.7;
+  spec.usage = draw(1) < 0.5;
+  spec.streamed = draw(2) < 0.95;
+  spec.choices = draw(3) < 0.8 ? 1 : 2 + static_cast<int>(draw(4) * 2);
+  spec.max_tokens = 1 + static_cast<int>(draw(5) * 2 * mean_tokens);
+  spec.seed = draw(6) < 0.5 ? static_cast<std::int64_t>(draw(7) * 1e6) : -1;
+  const std::string text = fmt::format("shared prefix {} and question {}", number % 16, number);
+  spec.prompt = spec.chat ? fmt::format(R"([{{"role":"user","content":"{}"}}])", text) : fmt::format(R"("{}")", text);
+  return spec;
+}
+
+double quantile(std::vector<double> values, double q) {
+  if (values.empty()) return 0;
+  std::ranges::sort(values);
+  return values[static_cast<std::size_t>(q * static_cast<double>(values.size() - 1))];
+}
+
+void build_world(World& world, const Options& options) {
+  std::filesystem::remove_all(options.logs);
+  std::filesystem::create_directories(options.logs);
+  world.log_folder = options.logs;
+  std::string list;
+  for (std::uint64_t i = 0; i < options.nodes; ++i) {
+    Process node{.name = fmt::format("node{}", i), .command = {}, .port = free_port()};
+    node.command = {options.node, "--port", std::to_string(node.port), "--pace-us",
+                    std::to_string(static_cast<int>(options.pace_ms * 1000))};
+    list += fmt::format("{}node{}=127.0.0.1:{}", i == 0 ? "" : ",", i, node.port);
+    world.nodes.push_back(node);
+  }
+  if (!options.redis.empty()) {
+    world.redis = {.name = "redis", .command = {}, .port = free_port()};
+    world.redis.command = {options.redis,  "--port", std::to_string(world.redis.port), "--save", "",
+                           "--appendonly", "no"};
+    world.redis.start(world.log_folder);
+  }
+  for (int i = 0; i < 2; ++i) {
+    Process gateway{.name = fmt::format("gateway{}", i), .command = {}, .port = free_port()};
+    gateway.command = {
+        options.gateway,     "--port", std::to_string(gateway.port), "--node", list, "--access-log", "false",
+        "--max-connections", "20000",  "--probe-interval-ms",        "250", "--log-level", std::getenv("CHAOS_GAPS") != nullptr ? "debug" : "info"};
+    if (!options.redis.empty()) {
+      gateway.command.emplace_back("--redis");
+      gateway.command.push_back(fmt::format("127.0.0.1:{}", world.redis.port));
+    }
+    world.gateways.push_back(gateway);
+  }
+  for (auto* group : {&world.nodes, &world.gateways})
+    for (Process& p : *group) p.start(world.log_folder);
+}
+
+bool wait_ready(const World& world) {
+  for (const auto* group : {&world.nodes, &world.gateways})
+    for (const Process& p : *group)
+      if (!p.wait_ready(20)) {
+        std::fprintf(stderr, "chaos: %s did not become ready; see its log in %s\n", p.name.c_str(),
+                     world.log_folder.c_str());
+        return false;
+      }
+  return true;
+}
+
+class Run {
+ public:
+  Run(const Options& options, World& world) : options_(options), world_(world), cluster_{*loop_, *http_, {}, "fake"} {
+    cluster_.tell_gaps = std::getenv("CHAOS_GAPS") != nullptr;
+    for (const Process& gateway : world.gateways) cluster_.gateways.push_back(gateway.port);
+  }
+
+  Totals operator()(Faults& faults) {
+    loop_->post([this] {
+      for (std::uint64_t i = 0; i < options_.concurrent; ++i) next();
+    });
+    auto finished = done_.get_future();
+    const auto start = std::chrono::steady_clock::now();
+    const auto elapsed = [&] { return to_seconds(std::chrono::steady_clock::now() - start); };
+    double fault_at = options_.every;
+    while (finished.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready) {
+      if (elapsed() > fault_at && started_ < options_.streams) {
+        faults.inject(elapsed());
+        fault_at += options_.every;
+      }
+      faults.mend(elapsed());
+      for (const Process& g : world_.gateways)
+        if (g.running()) peak_kib_ = std::max(peak_kib_, resident_kib(g.pid));
+    }
+    seconds_ = elapsed();
+    return std::move(totals_);
+  }
+  [[nodiscard]] double seconds() const { return seconds_; }
+  [[nodiscard]] long peak_kib() const { return peak_kib_; }
+
+ private:
+  void next() {
+    if (started_ >= options_.streams) return;
+    const auto spec = make_spec(options_.seed, started_++, 50);
+    std::make_shared<Client>(cluster_, spec, [this](const StreamSpec& s, const Ledger& ledger) {
+      check(s, ledger, totals_);
+      if (totals_.ended == options_.streams) done_.set_value();
+      next();
+    })->start();
+  }
+
+  const Options& options_;
+  World& world_;
+  std::unique_ptr<net::EventLoop> loop_ = net::EventLoop::create();
+  std::unique_ptr<net::HttpClient> http_ = net::HttpClient::create(*loop_);
+  Client::Cluster cluster_;
+  std::atomic<std::uint64_t> started_{0};
+  Totals totals_;
+  std::promise<void> done_;
+  double seconds_ = 0;
+  long peak_kib_ = 0;
+};
+
+bool report(const Run& run, const Options& options, const Totals& totals, const Faults& faults) {
+  const double gap_p99 = quantile(totals.gaps, 0.99), gap_max = quantile(totals.gaps, 1);
+  const bool pass =
+      totals.failed + totals.unequal + totals.lost + totals.doubled + totals.usage_wrong == 0 && gap_p99 <= 3.0;
+  int injected = 0;
+  std::string out;
+  JsonWriter json(out);
+  json.begin_object().member("tier", "a: fake engine").member("pass", pass).member("seed", options.seed);
+  json.member("streams", totals.ended).member("token_events", totals.tokens).member("lost", totals.lost);
+  json.member("doubled", totals.doubled).member("unequal", totals.unequal).member("failed", totals.failed);
+  json.member("usage_wrong", totals.usage_wrong)
+      .member("reconnects", totals.reconnects)
+      .member("refusals", totals.refusals);
+  json.member("longest_gap_p50_s", quantile(totals.gaps, 0.5))
+      .member("longest_gap_p99_s", gap_p99)
+      .member("longest_gap_max_s", gap_max);
+  json.member("first_token_p50_s", quantile(totals.first, 0.5))
+      .member("first_token_p99_s", quantile(totals.first, 0.99));
+  json.member("gateway_peak_rss_mib", static_cast<std::int64_t>(run.peak_kib() / 1024))
+      .member("seconds", run.seconds());
+  json.key("faults").begin_object();
+  for (const auto& [kind, count] : faults.counts()) {
+    json.member(kind, count);
+    injected += count;
+  }
+  json.end_object().member("faults_injected", injected).end_object();
+  for (const std::string& example : totals.examples) std::printf("  wrong: %s\n", example.c_str());
+  std::printf("%s\n", out.c_str());
+  return pass;
+}
+
+}  // namespace
+}  // namespace hp::chaos
+
+int main(int argc, char** argv) {
+  using namespace hp::chaos;
+  hp::log::configure({.level = hp::log::Level::error});
+  std::signal(SIGPIPE, SIG_IGN);
+  Options options;
+  std::map<std::string, std::string> flags;
+  for (int i = 1; i + 1 < argc; i += 2) flags[argv[i]] = argv[i + 1];
+  const auto take = [&](const char* flag, auto& value) {
+    const auto found = flags.find(flag);
+    if (found == flags.end()) return;
+    if constexpr (std::is_same_v<std::decay_t<decltype(value)>, std::string>)
+      value = found->second;
+    else if constexpr (std::is_floating_point_v<std::decay_t<decltype(value)>>)
+      value = std::atof(found->second.c_str());
+    else
+      value = std::strtoull(found->second.c_str(), nullptr, 10);
+    flags.erase(found);
+  };
+  take("--streams", options.streams);
+  take("--concurrent", options.concurrent);
+  take("--seed", options.seed);
+  take("--nodes", options.nodes);
+  take("--every", options.every);
+  take("--pace-ms", options.pace_ms);
+  take("--gateway", options.gateway);
+  take("--node", options.node);
+  take("--redis", options.redis);
+  take("--logs", options.logs);
+  if (!flags.empty()) {
+    std::fprintf(stderr, "chaos: unknown flag %s\n", flags.begin()->first.c_str());
+    return 2;
+  }
+  World world;
+  build_world(world, options);
+  bool pass = false;
+  if (wait_ready(world)) {
+    Faults faults(world, options.seed);
+    Run run(options, world);
+    const Totals totals = run(faults);
+    pass = report(run, options, totals, faults);
+  }
+  for (auto* group : {&world.nodes, &world.gateways})
+    for (Process& p : *group) p.signal(SIGKILL);
+  world.redis.signal(SIGKILL);
+  return pass ? 0 : 1;
+}

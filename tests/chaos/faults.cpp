@@ -1,0 +1,164 @@
+#include "faults.h"
+
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <cstdio>
+
+#include "base/counter_rng.h"
+
+namespace hp::chaos {
+namespace {
+constexpr double kRestart = 1.0, kFreeze = 5.0, kLongFreeze = 8.0, kRollStep = 1.5;
+constexpr std::array kKinds{
+    "kill node",  "freeze node",  "freeze node for good", "kill gateway", "stall engine",    "cut streams",
+    "slow node",  "429 storm",    "500 errors",           "flood of 4xx", "rolling restart", "freeze gateway",
+    "kill redis", "freeze redis", "flush redis"};
+}  // namespace
+
+std::uint64_t Faults::draw(std::uint64_t below) {
+  return static_cast<std::uint64_t>(uniform_at(seed_, drawn_++, 0) * static_cast<double>(below));
+}
+
+// A running member that may break while another one stays whole.
+Process* Faults::healthy(std::vector<Process>& group) {
+  std::vector<Process*> whole;
+  for (Process& p : group)
+    if (p.running() && !p.frozen && p.back_at < 0) whole.push_back(&p);
+  if (whole.size() < 2) return nullptr;
+  return whole[draw(whole.size())];
+}
+
+void Faults::ask_node(const Process& node, const std::string& fault) {
+  http_->start({.method = "POST", .port = node.port, .target = "/fault", .body = fault}, {});
+}
+
+void Faults::flood(int requests) {
+  static constexpr std::array<const char*, 3> kBodies{"{", R"({"model":"fake"})",
+                                                      R"({"model":"no such model","messages":[]})"};
+  for (int i = 0; i < requests; ++i)
+    http_->start({.method = "POST",
+                  .port = world_.gateways[static_cast<std::size_t>(i) % world_.gateways.size()].port,
+                  .target = "/v1/chat/completions",
+                  .body = kBodies[static_cast<std::size_t>(i) % kBodies.size()]},
+                 {});
+}
+
+bool Faults::break_node(const std::string& kind, double now) {
+  Process* node = healthy(world_.nodes);
+  if (node == nullptr) return false;
+  if (kind == "kill node") {
+    node->signal(SIGKILL);
+    node->back_at = now + kRestart;
+  } else if (kind.starts_with("freeze node")) {
+    node->signal(SIGSTOP);
+    node->back_at = now + (kind == "freeze node" ? kFreeze : kLongFreeze);
+  } else if (!world_.fake_nodes) {
+    return false;
+  } else if (kind == "stall engine") {
+    ask_node(*node, R"({"kind":"stall","ms":4000})");
+  } else if (kind == "cut streams") {
+    ask_node(*node, R"({"kind":"cut"})");
+  } else if (kind == "slow node") {
+    ask_node(*node, R"({"kind":"slow","ms":5000,"factor":10})");
+  } else if (kind == "429 storm") {
+    for (const Process& n : world_.nodes)
+      if (n.running() && !n.frozen) ask_node(n, R"({"kind":"busy","ms":1000})");
+  } else if (kind == "500 errors") {
+    ask_node(*node, R"({"kind":"error","ms":1500})");
+  }
+  return true;
+}
+
+bool Faults::break_redis(const std::string& kind, double now) {
+  Process& redis = world_.redis;
+  if (redis.command.empty() || !redis.running() || redis.frozen) return false;
+  if (kind == "kill redis") {
+    redis.signal(SIGKILL);
+    redis.back_at = now + 2 * kRestart;
+  } else if (kind == "freeze redis") {
+    redis.signal(SIGSTOP);
+    redis.back_at = now + kFreeze;
+  } else {
+    redis.signal(SIGKILL);  // it keeps nothing on disk: a restart is a flush
+    redis.start(world_.log_folder);
+  }
+  return true;
+}
+
+void Faults::inject(double now) {
+  for (int tries = 0; tries < 50; ++tries) {
+    const std::string kind = kKinds[draw(kKinds.size())];
+    bool done = false;
+    if (kind == "kill gateway" || kind == "freeze gateway") {
+      if (Process* gateway = healthy(world_.gateways)) {
+        gateway->signal(kind == "kill gateway" ? SIGKILL : SIGSTOP);
+        gateway->back_at = now + (kind == "kill gateway" ? kRestart : 2.0);
+        done = true;
+      }
+    } else if (kind == "flood of 4xx") {
+      flood(300);
+      done = true;
+    } else if (kind == "rolling restart") {
+      done = rolling_at_ < 0;
+      if (done) {
+        rolling_ = 0;
+        rolling_at_ = now;
+      }
+    } else if (kind.ends_with("redis")) {
+      done = break_redis(kind, now);
+    } else {
+      done = break_node(kind, now);
+    }
+    if (!done) continue;
+    ++counts_[kind];
+    std::printf("  %6.1f s  %s\n", now, kind.c_str());
+    std::fflush(stdout);
+    return;
+  }
+}
+
+void Faults::mend(double now) {
+  for (auto* group : {&world_.nodes, &world_.gateways})
+    for (Process& p : *group) {
+      if (p.back_at < 0 || now < p.back_at) continue;
+      p.back_at = -1;
+      if (p.frozen)
+        p.signal(SIGCONT);
+      else if (!p.running())
+        p.start(world_.log_folder);
+    }
+  if (Process& redis = world_.redis; redis.back_at >= 0 && now >= redis.back_at) {
+    redis.back_at = -1;
+    if (redis.frozen)
+      redis.signal(SIGCONT);
+    else
+      redis.start(world_.log_folder);
+  }
+  if (rolling_at_ < 0 || now < rolling_at_) return;
+  if (rolling_ > 0 && rolling_ <= world_.nodes.size()) {
+    Process& drained = world_.nodes[rolling_ - 1];
+    drained.signal(SIGKILL);
+    drained.back_at = -1;
+    drained.start(world_.log_folder);
+  }
+  if (rolling_ >= world_.nodes.size()) {
+    rolling_at_ = -1;
+    return;
+  }
+  if (world_.fake_nodes && world_.nodes[rolling_].running() && !world_.nodes[rolling_].frozen)
+    ask_node(world_.nodes[rolling_], R"({"kind":"drain","ms":60000})");
+  ++rolling_;
+  rolling_at_ = now + kRollStep;
+}
+
+void Faults::mend_all() {
+  for (auto* group : {&world_.nodes, &world_.gateways})
+    for (Process& p : *group) {
+      if (p.frozen) p.signal(SIGCONT);
+      if (!p.running()) p.start(world_.log_folder);
+      p.back_at = -1;
+    }
+}
+
+}  // namespace hp::chaos

@@ -1,0 +1,48 @@
+// The seeded schedule: what breaks when, and what mends. At least one node and one gateway stay whole at any moment.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "net/http_client.h"
+#include "processes.h"
+
+namespace hp::chaos {
+
+struct World {
+  std::vector<Process> nodes, gateways;
+  Process redis;  ///< no command: the run has none
+  std::string log_folder;
+  bool fake_nodes = true;
+};
+
+class Faults {
+ public:
+  Faults(World& world, std::uint64_t seed) : world_(world), seed_(seed) {}
+  /// Injects the next fault of the schedule.
+  void inject(double now);
+  /// Starts again, thaws, goes on with a rolling restart.
+  void mend(double now);
+  void mend_all();
+  [[nodiscard]] const std::map<std::string, int>& counts() const { return counts_; }
+
+ private:
+  std::uint64_t draw(std::uint64_t below);
+  Process* healthy(std::vector<Process>& group);
+  void ask_node(const Process& node, const std::string& fault);
+  void flood(int requests);
+  bool break_node(const std::string& kind, double now);
+  bool break_redis(const std::string& kind, double now);
+
+  World& world_;
+  const std::uint64_t seed_;
+  std::uint64_t drawn_ = 0;
+  std::size_t rolling_ = 0;
+  double rolling_at_ = -1;
+  std::map<std::string, int> counts_;
+  std::unique_ptr<net::HttpClient> http_ = net::HttpClient::create();
+};
+
+}  // namespace hp::chaos
