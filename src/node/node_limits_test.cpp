@@ -1,9 +1,8 @@
 // Bad requests, full queues, clients that leave or do not read, drains and lost devices. What other servers get wrong
 // here is listed in the project's notes on peers; each has its test.
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -201,14 +200,13 @@ TEST(NodeLimits, LeavingDuringALongPrefillFreesTheEngineWithinOneChunk) {
 TEST(NodeLimits, AClientThatDoesNotReadIsCut) {
   NodeOptions options = test_options();
   options.max_queued_bytes = 64 << 10;
+  const std::string path = testing::TempDir() + fmt::format("homeport_slow_{}.sock", ::getpid());
+  options.address = "unix:" + path;
   const TestNode node(options, {.context = 8192, .block_tokens = 16, .blocks = 40000, .max_logit_rows = 64});
-  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  const int small = 4096;
-  ::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(node.server->port());
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
   ASSERT_EQ(::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
   const std::string body = completion_body(R"("max_tokens":8000,"n":32,"stream":true)");
   const std::string all =

@@ -96,9 +96,9 @@ struct Answer {
 
 class TestNode {
  public:
-  explicit TestNode(NodeOptions options = test_options(), FakeExecutorOptions device = {})
-      : TestNode(std::move(options), fake_model(std::move(device))) {}
-  TestNode(NodeOptions options, NodeModel model) : client(net::HttpClient::create()) {
+  explicit TestNode(const NodeOptions& options = test_options(), FakeExecutorOptions device = {})
+      : TestNode(options, fake_model(std::move(device))) {}
+  TestNode(const NodeOptions& options, NodeModel model) : client(net::HttpClient::create()), host(options.address) {
     auto started = start_node(options, std::move(model));
     EXPECT_TRUE(started) << (started ? "" : started.error().message);
     server = *std::move(started);
@@ -107,6 +107,7 @@ class TestNode {
                                            net::Headers headers = {}) const {
     net::ClientRequest r;
     r.method = std::move(method);
+    r.host = host;
     r.port = server->port();
     r.target = std::move(target);
     r.body = std::move(body);
@@ -136,6 +137,7 @@ class TestNode {
 
   std::unique_ptr<NodeServer> server;
   std::unique_ptr<net::HttpClient> client;
+  std::string host;
 };
 
 /// The member at `path` ("choices.0.text"), null when it is not there.
