@@ -15,6 +15,7 @@
 #include "engine/engine.h"
 #include "engine/kv_pool.h"
 #include "engine/prefix_cache.h"
+#include "engine/sampler.h"
 #include "engine/scheduler.h"
 #include "engine/sequence.h"
 
@@ -76,6 +77,7 @@ struct Engine::State {
 
   KvPool pool;
   PrefixCache cache;
+  Sampler sampler;
   Sequences waiting;  ///< by rank
   Sequences running;
   std::vector<std::pair<Sequence*, FinishReason>> ended;

@@ -25,14 +25,14 @@ void Engine::State::sample(Sequence& s, std::span<const float> logits) {
     mask.assign((static_cast<std::size_t>(info.vocab) + 63) / 64, ~std::uint64_t{0});
     s.constraint->allowed(mask);
   }
-  auto sampled = sample_token(r.sampling, {.logits = logits,
-                                           .prompt = r.prompt,
-                                           .generated = s.generated(),
-                                           .forbidden = done < r.min_tokens ? std::span<const TokenId>(r.stop_tokens)
-                                                                            : std::span<const TokenId>(),
-                                           .allowed = mask,
-                                           .position = s.tokens.size(),
-                                           .choice = static_cast<std::uint32_t>(s.choice)});
+  auto sampled = sampler.sample(r.sampling, {.logits = logits,
+                                             .prompt = r.prompt,
+                                             .generated = s.generated(),
+                                             .forbidden = done < r.min_tokens ? std::span<const TokenId>(r.stop_tokens)
+                                                                              : std::span<const TokenId>(),
+                                             .allowed = mask,
+                                             .position = s.tokens.size(),
+                                             .choice = static_cast<std::uint32_t>(s.choice)});
   if (!sampled) {
     log::error("request {} choice {}: {}", r.id.value, s.choice, sampled.error().message);
     ended.emplace_back(&s, FinishReason::error);

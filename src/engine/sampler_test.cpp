@@ -2,9 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
+#include <random>
+
+#include "base/counter_rng.h"
 
 namespace hp {
 namespace {
@@ -79,6 +83,83 @@ TEST(Sampler, DrawsFollowTheDistribution) {
   EXPECT_LT(chi_square({.top_p = 0.75F}, logits, {0, 4.0 / 9, 2.0 / 9, 3.0 / 9}), 16.27);
   EXPECT_LT(chi_square({.min_p = 0.6F}, logits, {0, 4.0 / 7, 0, 3.0 / 7}), 16.27);
   EXPECT_LT(chi_square({.temperature = 0.5F}, logits, {0.01 / 0.3, 0.16 / 0.3, 0.04 / 0.3, 0.09 / 0.3}), 16.27);
+}
+
+/// The definition, in doubles and with full sorts: what the quick passes must agree with.
+TokenId slow_draw(const SamplingParams& p, const std::vector<float>& logits, std::uint64_t position) {
+  struct Candidate {
+    TokenId token;
+    double weight;
+  };
+  const double best = static_cast<double>(*std::ranges::max_element(logits));
+  std::vector<Candidate> all;
+  for (std::size_t t = 0; t < logits.size(); ++t)
+    all.push_back({static_cast<TokenId>(t),
+                   std::exp((static_cast<double>(logits[t]) - best) / static_cast<double>(p.temperature))});
+  if (p.top_k > 0 || p.top_p < 1.0F)
+    std::ranges::stable_sort(all, [](const auto& a, const auto& b) { return a.weight > b.weight; });
+  if (p.top_k > 0) all.resize(std::min(all.size(), static_cast<std::size_t>(p.top_k)));
+  const auto total = [&] {
+    double sum = 0;
+    for (const Candidate& c : all) sum += c.weight;
+    return sum;
+  };
+  const double whole = total();
+  double sum = 0;
+  std::size_t n = 0;
+  while (n < all.size() && (n == 0 || sum < static_cast<double>(p.top_p) * whole)) sum += all[n++].weight;
+  if (p.top_p < 1.0F) all.resize(n);
+  std::erase_if(all, [&](const Candidate& c) { return c.weight < static_cast<double>(p.min_p); });
+  double left = uniform_at(p.seed, position, 0) * total();
+  for (const Candidate& c : all) {
+    if (left < c.weight) return c.token;
+    left -= c.weight;
+  }
+  return all.back().token;
+}
+
+TEST(Sampler, QuickPassesAgreeWithTheDefinition) {
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal(0.0F, 3.0F);
+  Sampler sampler;
+  int draws = 0, differing = 0;
+  for (const std::size_t vocab : {1UL, 7UL, 64UL, 65UL, 1000UL, 5003UL}) {
+    std::vector<float> logits(vocab);
+    for (float& v : logits) v = normal(random);
+    for (const SamplingParams& p :
+         std::initializer_list<SamplingParams>{{},
+                                               {.temperature = 0.3F},
+                                               {.temperature = 1.9F},
+                                               {.top_k = 1},
+                                               {.top_k = 50},
+                                               {.top_p = 0.9F},
+                                               {.top_p = 0.01F},
+                                               {.min_p = 0.05F},
+                                               {.temperature = 0.7F, .top_k = 40, .top_p = 0.95F, .min_p = 0.02F}})
+      for (std::uint64_t position = 0; position < 40; ++position) {
+        SamplingParams seeded = p;
+        seeded.seed = vocab;
+        const auto s = sampler.sample(
+            seeded,
+            {.logits = logits, .prompt = {}, .generated = {}, .forbidden = {}, .allowed = {}, .position = position});
+        ASSERT_TRUE(s);
+        ++draws;
+        if (s->token != slow_draw(seeded, logits, position)) ++differing;
+      }
+  }
+  EXPECT_LE(differing, draws / 500);  // a draw may fall into the rounding between two tokens
+}
+
+TEST(Sampler, PaddingRowsAndEdgesOfBlocks) {
+  // The only possible token stands last, alone in its block.
+  std::vector<float> logits(129, -kInf);
+  logits[128] = -3.0F;
+  for (std::uint64_t i = 0; i < 20; ++i)
+    EXPECT_EQ(
+        sample_token({.seed = i},
+                     {.logits = logits, .prompt = {}, .generated = {}, .forbidden = {}, .allowed = {}, .position = i})
+            ->token,
+        128);
 }
 
 TEST(Sampler, LogprobsAreTheModelsOwn) {
