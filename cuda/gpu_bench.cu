@@ -35,6 +35,29 @@ const std::map<std::string, ModelShape>& shapes() {
   return all;
 }
 
+ModelShape v2_lite() {
+  ModelShape s;
+  s.layers = 27, s.hidden = 2048, s.ffn = 10944, s.heads = 16, s.kv_heads = 1, s.vocab = 102400, s.context = 8192,
+  s.eps = 1e-6F;
+  s.attention_scale = 0.07216878F, s.rope_dims = 64, s.rope_interleaved = true;
+  s.latent = {128, 128};
+  s.experts.experts = 64, s.experts.chosen = 6, s.experts.ffn = 1408, s.experts.shared_ffn = 2816,
+  s.experts.first_dense = 1;
+  return s;
+}
+
+/// Parameters that a token's forward pass multiplies with.
+double active_parameters(const ModelShape& s) {
+  const double h = s.hidden;
+  const double attention = s.latent.nope > 0
+                               ? h * (s.heads * (s.latent.nope + 64.0) + 576) +
+                                     512.0 * s.heads * (s.latent.nope + s.latent.v_dim) + h * s.heads * s.latent.v_dim
+                               : h * (s.heads + 2.0 * s.kv_heads) * s.head_dim + h * s.heads * s.head_dim;
+  const double dense = 3 * h * s.ffn, experts = 3 * h * (s.experts.chosen * s.experts.ffn + s.experts.shared_ffn);
+  const int dense_layers = s.experts.experts > 0 ? s.experts.first_dense : s.layers;
+  return s.layers * attention + dense_layers * dense + (s.layers - dense_layers) * experts + h * s.vocab;
+}
+
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
@@ -233,7 +256,7 @@ struct Plan {
 };
 
 bool bench_model(const std::string& name, WeightType weights, const Plan& plan, double limit) {
-  const ModelShape shape = shapes().at(name);
+  const ModelShape shape = name == "v2-lite" ? v2_lite() : shapes().at(name);
   ModelOptions options;
   options.weights = weights, options.max_step_tokens = 4096, options.max_logit_rows = 256;
   DeviceModel model(0, shape, options);
@@ -246,8 +269,7 @@ bool bench_model(const std::string& name, WeightType weights, const Plan& plan, 
   }
   DeviceInfo info;
   model.describe(info);
-  const double per_token = static_cast<double>(info.weight_bytes) -
-                           2.0 * shape.vocab * static_cast<double>(shape.hidden);  // the embedding is looked up
+  const double active = active_parameters(shape), per_token = active * (weights == WeightType::fp8 ? 1.0 : 2.0);
   std::printf("%s %s on %s: weights %.1f GB, ready in %.1f s, KV %d blocks, bandwidth limit %.0f tok/s\n", name.c_str(),
               weights == WeightType::fp8 ? "fp8" : "bf16", info.name, static_cast<double>(info.weight_bytes) * 1e-9,
               now() - start, info.blocks, limit * 1e12 / per_token);
@@ -269,7 +291,7 @@ bool bench_model(const std::string& name, WeightType weights, const Plan& plan, 
     }
     const double t = median(times);
     std::printf("  prefill %5d: %8.2f ms  %8.0f tok/s  %.0f TFLOP/s\n", prompt, t * 1e3, prompt / t,
-                2e-12 * (per_token / (weights == WeightType::fp8 ? 1.0 : 2.0)) * prompt / t);
+                2e-12 * active * prompt / t);
   }
   for (int users : plan.users) {
     const int span = (plan.context + plan.steps + 8) / kBlockTokens + 1;
@@ -329,10 +351,11 @@ int main(int argc, char** argv) {
     std::printf(
         "usage: gpu_bench products | gpu_bench operations | gpu_bench SHAPE bf16|fp8 [users,users,...]\nshapes:");
     for (const auto& [name, shape] : shapes()) std::printf(" %s", name.c_str());
+    std::printf(" v2-lite");
     std::printf("\n");
     return 2;
   }
-  if (shapes().count(what) == 0) {
+  if (what != "v2-lite" && shapes().count(what) == 0) {
     std::printf("no shape named %s\n", what.c_str());
     return 2;
   }

@@ -39,7 +39,11 @@ void StepLayout::place() {
 }
 
 DeviceModel::DeviceModel(int device, const ModelShape& shape, const ModelOptions& options)
-    : device_(device), shape_(shape), options_(options), attention_{shape.heads, shape.kv_heads, shape.head_dim} {}
+    : device_(device),
+      shape_(shape),
+      options_(options),
+      attention_{shape.heads, shape.kv_heads, shape.head_dim},
+      latent_{shape.heads, shape.latent.nope, shape.latent.v_dim} {}
 
 DeviceModel::~DeviceModel() {
   if (stream_ != nullptr) cudaStreamSynchronize(stream_);
@@ -97,22 +101,37 @@ bool DeviceModel::allocate_activations(Activations& out, int rows, int k, bool f
                                 std::to_string(k) + "] activations");
 }
 
-bool DeviceModel::create(const float* rope_cos, const float* rope_sin) {
+bool DeviceModel::check_shape() {
   const ModelShape& s = shape_;
-  if (s.head_dim != 128 && s.head_dim != 64)
-    return fail("head_dim " + std::to_string(s.head_dim) + ": the GPU's attention knows 64 and 128");
-  if (s.kv_heads <= 0 || s.heads % s.kv_heads != 0 || attention_.group() > 16) {
-    return fail("heads " + std::to_string(s.heads) + " over kv_heads " + std::to_string(s.kv_heads) +
-                ": groups of 1 to 16 are expected");
+  const auto number = [](int value) { return std::to_string(value); };
+  if (latent()) {
+    if (s.rope_dims != kLatentRope || s.heads % kLatentHeads != 0 || s.latent.nope % 16 != 0 ||
+        s.latent.v_dim % 32 != 0)
+      return fail("latent attention of " + number(s.heads) + " heads with " + number(s.rope_dims) +
+                  " rotary dimensions: the GPU expects heads in multiples of 16 and 64");
+  } else {
+    if (s.head_dim != 128 && s.head_dim != 64)
+      return fail("head_dim " + number(s.head_dim) + ": the GPU's attention knows 64 and 128");
+    if (s.kv_heads <= 0 || s.heads % s.kv_heads != 0 || attention_.group() > 16)
+      return fail("heads " + number(s.heads) + " over kv_heads " + number(s.kv_heads) +
+                  ": groups of 1 to 16 are expected");
   }
-  if (s.hidden % 64 != 0 || s.ffn % 32 != 0 || s.hidden > 16384) {
-    return fail("hidden " + std::to_string(s.hidden) + ", ffn " + std::to_string(s.ffn) +
+  if (s.hidden % 64 != 0 || s.ffn % 32 != 0 || s.hidden > 16384)
+    return fail("hidden " + number(s.hidden) + ", ffn " + number(s.ffn) +
                 ": multiples of 64 and 32 are expected, hidden up to 16384");
-  }
-  if (options_.weights == WeightType::fp8 &&
-      (s.hidden % kQuantBlock != 0 || s.ffn % kQuantBlock != 0 || s.kv_heads * s.head_dim % 64 != 0)) {
-    return fail("fp8 weights want hidden and ffn in multiples of 128; run this model in bf16");
-  }
+  if (fp8() && (s.hidden % kQuantBlock != 0 || (!latent() && s.kv_heads * s.head_dim % 64 != 0)))
+    return fail("fp8 weights want hidden in multiples of 128; run this model in bf16");
+  const ExpertDims& e = s.experts;
+  if (e.experts > 0 && (e.experts > kMostExperts || e.experts % 4 != 0 || e.chosen > kMostChosen || e.ffn % 64 != 0 ||
+                        e.groups > 32 || e.experts % e.groups != 0))
+    return fail("experts " + number(e.experts) + " of ffn " + number(e.ffn) + ", " + number(e.chosen) +
+                " chosen: the GPU expects up to 256, an ffn in multiples of 64, up to 16 chosen");
+  return true;
+}
+
+bool DeviceModel::create(const float* rope_cos, const float* rope_sin) {
+  if (!check_shape()) return false;
+  const ModelShape& s = shape_;
   cudaSetDevice(device_);
   if (cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking) != cudaSuccess) return check("a stream's creation");
   const std::size_t rope =
@@ -128,7 +147,6 @@ bool DeviceModel::create(const float* rope_cos, const float* rope_sin) {
 
 bool DeviceModel::allocate_weights() {
   const ModelShape& s = shape_;
-  const bool fp8 = options_.weights == WeightType::fp8;
   const auto floats = [&](float*& out, int count) {
     return allocate(reinterpret_cast<void**>(&out), static_cast<std::size_t>(count) * 4U, "norms");
   };
@@ -136,18 +154,45 @@ bool DeviceModel::allocate_weights() {
   if (!allocate(reinterpret_cast<void**>(&embedding_), head_.bytes(), "embedding")) return false;
   weight_bytes_ += head_.bytes();
   layers_.resize(static_cast<std::size_t>(s.layers));
-  for (Layer& layer : layers_) {
-    if (!allocate_matrix(layer.qkv, attention_.row(), s.hidden, fp8) ||
-        !allocate_matrix(layer.o, s.hidden, s.heads * s.head_dim, fp8) ||
-        !allocate_matrix(layer.gate_up, 2 * s.ffn, s.hidden, fp8) ||
-        !allocate_matrix(layer.down, s.hidden, s.ffn, fp8) || !floats(layer.attn_norm, s.hidden) ||
-        !floats(layer.ffn_norm, s.hidden)) {
-      return false;
-    }
-    if (s.qkv_bias && !floats(layer.qkv_bias, attention_.row())) return false;
-    if (s.qk_norm && (!floats(layer.q_norm, s.head_dim) || !floats(layer.k_norm, s.head_dim))) return false;
+  for (int i = 0; i < s.layers; ++i) {
+    Layer& layer = layers_[static_cast<std::size_t>(i)];
+    layer.has_experts = s.experts.experts > 0 && i >= s.experts.first_dense;
+    if (!allocate_layer(layer)) return false;
   }
   return true;
+}
+
+bool DeviceModel::allocate_layer(Layer& layer) {
+  const ModelShape& s = shape_;
+  const ExpertDims& e = s.experts;
+  const auto floats = [&](float*& out, int count) {
+    return allocate(reinterpret_cast<void**>(&out), static_cast<std::size_t>(count) * 4U, "norms");
+  };
+  const auto plain = [&](Bf16*& out, int n, int k) {
+    const std::size_t bytes = static_cast<std::size_t>(n) * static_cast<std::size_t>(k) * 2U;
+    weight_bytes_ += bytes;
+    return allocate(reinterpret_cast<void**>(&out), bytes, "weights");
+  };
+  const int ffn = dense_ffn(layer);
+  if (!allocate_matrix(layer.projections, projection_rows(), s.hidden, fp8()) ||
+      !allocate_matrix(layer.o, s.hidden, attended_columns(), fp8()) || !floats(layer.attn_norm, s.hidden) ||
+      !floats(layer.ffn_norm, s.hidden)) {
+    return false;
+  }
+  if (ffn > 0 &&
+      (!allocate_matrix(layer.gate_up, 2 * ffn, s.hidden, fp8()) || !allocate_matrix(layer.down, s.hidden, ffn, fp8())))
+    return false;
+  if (s.qkv_bias && !floats(layer.qkv_bias, attention_.row())) return false;
+  if (s.qk_norm && (!floats(layer.q_norm, s.head_dim) || !floats(layer.k_norm, s.head_dim))) return false;
+  if (latent() && (!floats(layer.kv_norm, kLatentDims) || !plain(layer.k_b, s.heads * kLatentDims, s.latent.nope) ||
+                   !plain(layer.v_b, s.heads * s.latent.v_dim, kLatentDims))) {
+    return false;
+  }
+  if (!layer.has_experts) return true;
+  if (e.has_bias && !floats(layer.router_bias, e.experts)) return false;
+  return allocate_matrix(layer.router, e.experts, s.hidden, false) &&
+         allocate_matrix(layer.expert_gate_up, e.experts * 2 * e.ffn, s.hidden, fp8()) &&
+         allocate_matrix(layer.expert_down, e.experts * s.hidden, e.ffn, fp8());
 }
 
 Matrix* DeviceModel::matrix_of(const WeightRows& rows, int& first, RowPlace& place) {
@@ -156,25 +201,42 @@ Matrix* DeviceModel::matrix_of(const WeightRows& rows, int& first, RowPlace& pla
   first = rows.first;
   if (rows.role == WeightRole::head) return &head_;
   Layer& layer = layers_[static_cast<std::size_t>(rows.layer)];
+  const int expert = rows.expert;
   switch (rows.role) {
     case WeightRole::q:
-      return &layer.qkv;
+      return &layer.projections;
     case WeightRole::k:
       first += s.heads * s.head_dim;
-      return &layer.qkv;
+      return &layer.projections;
     case WeightRole::v:
       first += (s.heads + s.kv_heads) * s.head_dim;
-      return &layer.qkv;
+      return &layer.projections;
+    case WeightRole::kv_a:
+      first += s.heads * latent_.query();
+      return &layer.projections;
     case WeightRole::o:
       return &layer.o;
     case WeightRole::gate:
+    case WeightRole::shared_gate:
       place = RowPlace::gate;
       return &layer.gate_up;
     case WeightRole::up:
+    case WeightRole::shared_up:
       place = RowPlace::up;
       return &layer.gate_up;
     case WeightRole::down:
+    case WeightRole::shared_down:
       return &layer.down;
+    case WeightRole::router:
+      return &layer.router;
+    case WeightRole::expert_gate:
+    case WeightRole::expert_up:
+      place = rows.role == WeightRole::expert_up ? RowPlace::up : RowPlace::gate;
+      first += expert * s.experts.ffn;
+      return &layer.expert_gate_up;
+    case WeightRole::expert_down:
+      first += expert * s.hidden;
+      return &layer.expert_down;
     default:
       return nullptr;
   }
@@ -189,6 +251,10 @@ float* DeviceModel::floats_of(const WeightRows& rows) {
       return layer.attn_norm;
     case WeightRole::ffn_norm:
       return layer.ffn_norm;
+    case WeightRole::kv_a_norm:
+      return layer.kv_norm;
+    case WeightRole::router_bias:
+      return layer.router_bias;
     case WeightRole::q_norm:
       return layer.q_norm;
     case WeightRole::k_norm:
@@ -223,6 +289,14 @@ bool DeviceModel::load(const WeightRows& rows) {
     const int count = std::min(step, rows.rows - at);
     const auto* in = static_cast<const std::byte*>(rows.data) + static_cast<std::size_t>(at) * row_bytes;
     const std::size_t bytes = static_cast<std::size_t>(count) * row_bytes;
+    if (rows.role == WeightRole::k_b || rows.role == WeightRole::v_b) {
+      const Layer& layer = layers_[static_cast<std::size_t>(rows.layer)];
+      Bf16* out = rows.role == WeightRole::k_b ? layer.k_b : layer.v_b;
+      if (out == nullptr) return fail("this model's shape has no latent attention");
+      cudaMemcpy(out + static_cast<std::size_t>(rows.first + at) * static_cast<std::size_t>(rows.columns), in, bytes,
+                 cudaMemcpyHostToDevice);
+      continue;
+    }
     if (rows.role == WeightRole::embedding) {
       if (rows.columns != shape_.hidden || rows.first + at + count > shape_.vocab)
         return fail("the embedding's shape is not the model's");
@@ -253,8 +327,19 @@ bool DeviceModel::load_random(std::uint64_t seed) {
   fill_f32(output_norm_, static_cast<std::size_t>(s.hidden), 1.0F, stream_);
   std::uint64_t next = seed + 2;
   for (Layer& layer : layers_) {
-    for (Matrix* matrix : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down})
-      random_weight(*matrix, deviation(matrix->k), next++, stream_);
+    for (Matrix* matrix : {&layer.projections, &layer.o, &layer.gate_up, &layer.down, &layer.router,
+                           &layer.expert_gate_up, &layer.expert_down}) {
+      if (matrix->n > 0) random_weight(*matrix, deviation(matrix->k), next++, stream_);
+    }
+    if (latent()) {
+      random_bf16(layer.k_b, static_cast<std::size_t>(s.heads * kLatentDims) * static_cast<std::size_t>(s.latent.nope),
+                  deviation(s.latent.nope), next++, stream_);
+      random_bf16(layer.v_b, static_cast<std::size_t>(s.heads * s.latent.v_dim) * kLatentDims, deviation(kLatentDims),
+                  next++, stream_);
+      fill_f32(layer.kv_norm, kLatentDims, 1.0F, stream_);
+    }
+    if (layer.router_bias != nullptr)
+      fill_f32(layer.router_bias, static_cast<std::size_t>(s.experts.experts), 0.0F, stream_);
     fill_f32(layer.attn_norm, static_cast<std::size_t>(s.hidden), 1.0F, stream_);
     fill_f32(layer.ffn_norm, static_cast<std::size_t>(s.hidden), 1.0F, stream_);
     if (layer.qkv_bias != nullptr) fill_f32(layer.qkv_bias, static_cast<std::size_t>(attention_.row()), 0.01F, stream_);
@@ -271,9 +356,10 @@ bool DeviceModel::finish() {
   cudaStreamSynchronize(stream_);
   if (!check("loading")) return false;
   const ModelShape& s = shape_;
+  // Keys and values of a layer's block; latent attention has one for both.
   const std::size_t layer_block =
-      static_cast<std::size_t>(s.kv_heads) * kBlockTokens * static_cast<std::size_t>(s.head_dim) * sizeof(Bf16);
-  block_bytes_ = 2 * layer_block * static_cast<std::size_t>(s.layers);
+      static_cast<std::size_t>(latent() ? kLatentKey : s.kv_heads * s.head_dim) * kBlockTokens * sizeof(Bf16);
+  block_bytes_ = (latent() ? 1 : 2) * layer_block * static_cast<std::size_t>(s.layers);
   if (!allocate_step()) return false;
   std::size_t free_bytes = 0, total = 0;
   cudaMemGetInfo(&free_bytes, &total);
@@ -285,16 +371,17 @@ bool DeviceModel::finish() {
                 " MiB are free after the weights");
   for (Layer& layer : layers_) {
     const std::size_t bytes = layer_block * static_cast<std::size_t>(blocks_);
-    if (!allocate(reinterpret_cast<void**>(&layer.kv.k), bytes, "KV cache") ||
-        !allocate(reinterpret_cast<void**>(&layer.kv.v), bytes, "KV cache"))
-      return false;
-    cudaMemsetAsync(layer.kv.k, 0, bytes, stream_);
-    cudaMemsetAsync(layer.kv.v, 0, bytes, stream_);
+    for (Bf16** pool : {&layer.kv.k, &layer.kv.v}) {
+      if (latent() && pool == &layer.kv.v) continue;
+      if (!allocate(reinterpret_cast<void**>(pool), bytes, "KV cache")) return false;
+      cudaMemsetAsync(*pool, 0, bytes, stream_);
+    }
   }
-  work_capacity_ = bucket(blocks_ / (kUnitKeys / kBlockTokens) + options_.max_logit_rows + 1);
-  if (!allocate(reinterpret_cast<void**>(&scratch_), attention_scratch(attention_, work_capacity_) * sizeof(float),
-                "attention scratch"))
-    return false;
+  const int keys = latent() ? kLatentRange : kUnitKeys;
+  work_capacity_ = bucket(blocks_ / (keys / kBlockTokens) + options_.max_logit_rows + 1);
+  const std::size_t scratch =
+      latent() ? latent_scratch(latent_, work_capacity_) : attention_scratch(attention_, work_capacity_);
+  if (!allocate(reinterpret_cast<void**>(&scratch_), scratch * sizeof(float), "attention scratch")) return false;
   cudaStreamSynchronize(stream_);
   return check("setting up");
 }
@@ -302,21 +389,25 @@ bool DeviceModel::finish() {
 bool DeviceModel::allocate_step() {
   const ModelShape& s = shape_;
   const int t = round_up(std::max(options_.max_step_tokens, kGraphDecodes), 128), r = options_.max_logit_rows;
-  const bool fp8 = options_.weights == WeightType::fp8;
   const auto rows = [&](int count, std::size_t element) {
     return static_cast<std::size_t>(t) * static_cast<std::size_t>(count) * element;
   };
   if (!allocate(reinterpret_cast<void**>(&x_), rows(s.hidden, 4), "activations") ||
-      !allocate(reinterpret_cast<void**>(&qkv_), rows(attention_.row(), 2), "activations") ||
-      !allocate_activations(normed_, t, s.hidden, fp8) ||
-      !allocate_activations(attended_, t, s.heads * s.head_dim, false) ||
-      !allocate_activations(act_, t, s.ffn, false) ||
+      !allocate(reinterpret_cast<void**>(&projected_), rows(projection_rows(), 2), "activations") ||
+      !allocate_activations(normed_, t, s.hidden, fp8()) ||
+      !allocate_activations(attended_, t, attended_columns(), false) || !allocate_activations(act_, t, s.ffn, false) ||
       !allocate_activations(head_in_, round_up(r, 128), s.hidden, false)) {
     return false;
   }
-  if (fp8 && (!allocate_activations(attended8_, t, s.heads * s.head_dim, true) ||
-              !allocate_activations(act8_, t, s.ffn, true)))
+  if (fp8() &&
+      (!allocate_activations(attended8_, t, attended_columns(), true) || !allocate_activations(act8_, t, s.ffn, true)))
     return false;
+  if (latent() &&
+      (!allocate(reinterpret_cast<void**>(&queries_), rows(s.heads * kLatentKey, 2), "activations") ||
+       !allocate(reinterpret_cast<void**>(&attended_latent_), rows(s.heads * kLatentDims, 2), "activations"))) {
+    return false;
+  }
+  if (s.experts.experts > 0 && !allocate_experts_step(t)) return false;
   const std::size_t logits = static_cast<std::size_t>(r) * static_cast<std::size_t>(s.vocab) * sizeof(float);
   step_ints_ = static_cast<std::size_t>(16 * t + 4 * t) + (std::size_t{4} << 20);
   if (!allocate(reinterpret_cast<void**>(&logits_), logits, "logits") ||
@@ -324,7 +415,7 @@ bool DeviceModel::allocate_step() {
       !allocate(reinterpret_cast<void**>(&step_memory_), step_ints_ * sizeof(int), "step memory")) {
     return false;
   }
-  cudaMemsetAsync(qkv_, 0, rows(attention_.row(), 2), stream_);
+  cudaMemsetAsync(projected_, 0, rows(projection_rows(), 2), stream_);
   if (cudaMallocHost(reinterpret_cast<void**>(&host_step_), step_ints_ * sizeof(int)) != cudaSuccess ||
       cudaMallocHost(reinterpret_cast<void**>(&host_logits_), logits) != cudaSuccess ||
       cudaMallocHost(reinterpret_cast<void**>(&host_greedy_), static_cast<std::size_t>(r) * 4U) != cudaSuccess) {
@@ -333,9 +424,37 @@ bool DeviceModel::allocate_step() {
   return true;
 }
 
+bool DeviceModel::allocate_experts_step(int t) {
+  const ModelShape& s = shape_;
+  const ExpertDims& e = s.experts;
+  const int slots = round_up(t * e.chosen, 128);
+  const auto ints = [&](void** out, int count) {
+    return allocate(out, static_cast<std::size_t>(count) * 4U, "routing");
+  };
+  const std::size_t out_bytes = static_cast<std::size_t>(slots) * static_cast<std::size_t>(s.hidden) * 2U;
+  if (!allocate_activations(expert_in_, slots, s.hidden, fp8()) ||
+      !allocate_activations(expert_act_, slots, e.ffn, false) ||
+      !allocate(reinterpret_cast<void**>(&expert_out_), out_bytes, "activations") ||
+      !ints(reinterpret_cast<void**>(&router_logits_), t * e.experts) ||
+      !ints(reinterpret_cast<void**>(&grouping_.token), slots) ||
+      !ints(reinterpret_cast<void**>(&grouping_.slot), slots) ||
+      !ints(reinterpret_cast<void**>(&grouping_.weight), slots) ||
+      !ints(reinterpret_cast<void**>(&grouping_.expert), slots) ||
+      !ints(reinterpret_cast<void**>(&grouping_.tile_count), 1) ||
+      !ints(reinterpret_cast<void**>(&grouping_.tiles), 4 * (slots / 8 + e.experts))) {
+    return false;
+  }
+  if (e.shared_ffn > 0 && !allocate_activations(shared_act_, t, e.shared_ffn, false)) return false;
+  if (!fp8()) return true;
+  return allocate_activations(normed16_, t, s.hidden, false) &&
+         allocate_activations(expert_act8_, slots, e.ffn, true) &&
+         (e.shared_ffn == 0 || allocate_activations(shared_act8_, t, e.shared_ffn, true));
+}
+
 /// Fills the host's step memory; `graph`: every sequence decodes one token, so that a recorded graph fits.
 bool DeviceModel::plan(const PluginSequence* batch, int sequences, StepLayout& layout, bool& graph) {
-  const int tile_tokens = prefill_tile_tokens(attention_);
+  const int tile_tokens = latent() ? kLatentTile : prefill_tile_tokens(attention_);
+  const int work_keys = latent() ? kLatentRange : kUnitKeys;
   int most_blocks = 1;
   layout = {};
   for (int i = 0; i < sequences; ++i) {
@@ -349,7 +468,7 @@ bool DeviceModel::plan(const PluginSequence* batch, int sequences, StepLayout& l
     most_blocks = std::max(most_blocks, (length + kBlockTokens - 1) / kBlockTokens);
     if (s.count == 1) {
       ++layout.decodes;
-      layout.works += (length + kUnitKeys - 1) / kUnitKeys;
+      layout.works += (length + work_keys - 1) / work_keys;
     } else {
       layout.tiles += (s.count + tile_tokens - 1) / tile_tokens;
     }
@@ -392,7 +511,7 @@ bool DeviceModel::plan(const PluginSequence* batch, int sequences, StepLayout& l
     if (s.count == 1) {
       m[layout.at_decode_row + decode] = token, m[layout.at_decode_sequence + decode] = i;
       m[layout.at_decode_length + decode] = length, m[layout.at_decode_first + decode] = work;
-      for (int u = 0; u * kUnitKeys < length; ++u, ++work)
+      for (int u = 0; u * work_keys < length; ++u, ++work)
         m[layout.at_work + 2 * work] = decode, m[layout.at_work + 2 * work + 1] = u;
       ++decode;
     } else {
@@ -413,46 +532,6 @@ bool DeviceModel::plan(const PluginSequence* batch, int sequences, StepLayout& l
     token += s.count;
   }
   return true;
-}
-
-void DeviceModel::layer_forward(const Layer& layer, const StepLayout& l, const AttentionBatch& batch) {
-  const bool fp8 = options_.weights == WeightType::fp8;
-  const int t = l.tokens;
-  const RopeArgs rope{rope_cos_,  rope_sin_,        layer.q_norm,           layer.k_norm,
-                      shape_.eps, shape_.rope_dims, shape_.rope_interleaved};
-  rms_norm(x_, nullptr, layer.attn_norm, shape_.eps, t, normed_, stream_);
-  matmul(layer.qkv, normed_, t, {Epilogue::bf16, qkv_, attention_.row(), layer.qkv_bias}, stream_);
-  // Few decodes: a kernel less is worth more than the rotation's repetition.
-  const bool rotates = l.tiles == 0 && l.decodes <= 32 && attention_rotates(attention_, rope);
-  if (!rotates) {
-    rope_and_store(qkv_, attention_, rope, step_memory_ + l.at_position, step_memory_ + l.at_slot, t, layer.kv,
-                   stream_);
-  }
-  attention(qkv_, attention_, layer.kv, batch, shape_.attention_scale, rotates ? &rope : nullptr, scratch_,
-            static_cast<Bf16*>(attended_.data), stream_);
-  if (fp8) quantize_rows(static_cast<const Bf16*>(attended_.data), t, attended8_, stream_);
-  matmul(layer.o, fp8 ? attended8_ : attended_, t, {Epilogue::add_f32, x_, shape_.hidden, nullptr}, stream_);
-  rms_norm(x_, nullptr, layer.ffn_norm, shape_.eps, t, normed_, stream_);
-  matmul(layer.gate_up, normed_, t, {Epilogue::swiglu, act_.data, shape_.ffn, nullptr}, stream_);
-  if (fp8) quantize_rows(static_cast<const Bf16*>(act_.data), t, act8_, stream_);
-  matmul(layer.down, fp8 ? act8_ : act_, t, {Epilogue::add_f32, x_, shape_.hidden, nullptr}, stream_);
-}
-
-void DeviceModel::forward(const StepLayout& l) {
-  const int* m = step_memory_;
-  AttentionBatch batch;
-  batch.tables = m + l.at_table, batch.table_stride = l.table_stride;
-  batch.decodes = l.decodes, batch.works = l.works;
-  batch.decode_row = m + l.at_decode_row, batch.decode_sequence = m + l.at_decode_sequence;
-  batch.decode_length = m + l.at_decode_length, batch.decode_first = m + l.at_decode_first;
-  batch.work = reinterpret_cast<const int2*>(m + l.at_work);
-  batch.tiles = l.tiles, batch.tile = reinterpret_cast<const int4*>(m + l.at_tile);
-  embed(embedding_, m + l.at_token, l.tokens, shape_.hidden, x_, stream_);
-  for (const Layer& layer : layers_) layer_forward(layer, l, batch);
-  if (l.rows == 0) return;
-  rms_norm(x_, m + l.at_logit_row, output_norm_, shape_.eps, l.rows, head_in_, stream_);
-  matmul(head_, head_in_, l.rows, {Epilogue::f32, logits_, shape_.vocab, nullptr}, stream_);
-  argmax_rows(logits_, l.rows, shape_.vocab, greedy_, stream_);
 }
 
 bool DeviceModel::launch_graph(const StepLayout& layout) {

@@ -1,5 +1,5 @@
-// The dense decoder on one GPU: owns weights, KV, activations and step graphs in device memory. Straight down like the
-// CPU's forward pass: embed, layers, logits.
+// A decoder on one GPU: owns weights, KV, activations and step graphs in device memory. Grouped-query or latent
+// attention, dense layers or experts. device_model.cu has memory and steps, device_forward.cu the pass straight down.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "arch/cuda/plugin_api.h"
+#include "kernels/cuda/experts.h"
+#include "kernels/cuda/latent.h"
 #include "kernels/cuda/launch.h"
 
 namespace hp::cuda {
@@ -43,15 +45,33 @@ class DeviceModel {
 
  private:
   struct Layer {
-    Matrix qkv, o, gate_up, down;
+    Matrix projections;       ///< q, k, v; or queries, latent and rotary key
+    Matrix o, gate_up, down;  ///< the dense layer's or the shared experts'
     float *attn_norm = nullptr, *ffn_norm = nullptr, *qkv_bias = nullptr, *q_norm = nullptr, *k_norm = nullptr;
-    KvLayer kv;
+    float* kv_norm = nullptr;
+    Bf16 *k_b = nullptr, *v_b = nullptr;
+    bool has_experts = false;
+    Matrix router, expert_gate_up, expert_down;
+    float* router_bias = nullptr;
+    KvLayer kv;  ///< k holds the latents of latent attention
   };
 
+  [[nodiscard]] bool latent() const { return shape_.latent.nope > 0; }
+  [[nodiscard]] bool fp8() const { return options_.weights == WeightType::fp8; }
+  [[nodiscard]] int projection_rows() const { return latent() ? latent_.row() : attention_.row(); }
+  [[nodiscard]] int attended_columns() const {
+    return shape_.heads * (latent() ? shape_.latent.v_dim : shape_.head_dim);
+  }
+  [[nodiscard]] int dense_ffn(const Layer& layer) const {
+    return layer.has_experts ? shape_.experts.shared_ffn : shape_.ffn;
+  }
+  bool check_shape();
   bool allocate(void** out, std::size_t bytes, const char* what);
   bool allocate_matrix(Matrix& matrix, int n, int k, bool fp8);
   bool allocate_activations(Activations& out, int rows, int k, bool fp8);
   bool allocate_weights();
+  bool allocate_layer(Layer& layer);
+  bool allocate_experts_step(int t);
   bool allocate_step();
   bool check(const char* what);
   bool fail(std::string sentence);
@@ -59,13 +79,17 @@ class DeviceModel {
   float* floats_of(const WeightRows& rows);
   bool plan(const PluginSequence* batch, int sequences, StepLayout& layout, bool& graph);
   void forward(const StepLayout& layout);
-  void layer_forward(const Layer& layer, const StepLayout& layout, const AttentionBatch& batch);
+  void attend(const Layer& layer, const StepLayout& layout, const AttentionBatch& batch);
+  void attend_latent(const Layer& layer, const StepLayout& layout, const AttentionBatch& batch);
+  void feed_dense(const Layer& layer, int t, const Activations& act, const Activations& act8);
+  void feed_experts(const Layer& layer, int t);
   bool launch_graph(const StepLayout& layout);
 
   int device_;
   ModelShape shape_;
   ModelOptions options_;
   AttentionShape attention_;
+  LatentShape latent_;
   std::string error_;
   cudaStream_t stream_ = nullptr;
   std::vector<void*> allocations_;
@@ -79,8 +103,12 @@ class DeviceModel {
   std::size_t block_bytes_ = 0;
 
   float *x_ = nullptr, *scratch_ = nullptr, *logits_ = nullptr;
-  Bf16* qkv_ = nullptr;
+  Bf16 *projected_ = nullptr, *queries_ = nullptr, *attended_latent_ = nullptr;
   Activations normed_, attended_, attended8_, act_, act8_, head_in_;
+  Activations normed16_, shared_act_, shared_act8_, expert_in_, expert_act_, expert_act8_;
+  Bf16* expert_out_ = nullptr;
+  float* router_logits_ = nullptr;
+  Grouping grouping_;
   int *step_memory_ = nullptr, *host_step_ = nullptr, *greedy_ = nullptr;
   float* host_logits_ = nullptr;
   std::int32_t* host_greedy_ = nullptr;

@@ -8,16 +8,32 @@
 
 namespace hp::cuda {
 
-inline constexpr std::uint32_t kPluginVersion = 1;
+inline constexpr std::uint32_t kPluginVersion = 2;
 inline constexpr char kPluginEntry[] = "homeport_cuda_plugin";
 
-/// A dense grouped-query decoder.
+/// DeepSeek's latent attention, with a latent of 512 and 64 rotary dimensions; nope = 0: grouped-query attention.
+struct LatentDims {
+  int nope = 0, v_dim = 0;
+};
+
+/// A mixture of experts after the first dense layers; experts = 0: all layers are dense.
+struct ExpertDims {
+  int experts = 0, chosen = 0, ffn = 0;
+  int shared_ffn = 0;  ///< of all shared experts together; 0: none
+  int first_dense = 0;
+  int groups = 1, chosen_groups = 1;
+  bool sigmoid = false, best_two = false, normalize = false, has_bias = false;
+  float weight_scale = 1.0F;
+};
+
 struct ModelShape {
   int layers = 0, hidden = 0, ffn = 0, heads = 0, kv_heads = 0, head_dim = 0, vocab = 0;
   int context = 0;  ///< most positions of a sequence; rows of the rope tables
   float eps = 0, attention_scale = 0;
   int rope_dims = 0;
   bool rope_interleaved = false, qkv_bias = false, qk_norm = false;
+  LatentDims latent;
+  ExpertDims experts;
 };
 
 enum class WeightType : int { bf16, fp8 };  ///< of the layers' matrices; embedding and head stay bf16
@@ -28,6 +44,7 @@ struct ModelOptions {
   int max_step_tokens = 2048, max_logit_rows = 256;
 };
 
+/// Matrices are [outputs, inputs]. kv_a: [576, hidden]; k_b: [heads · 512, nope]; v_b: [heads · v_dim, 512].
 enum class WeightRole : int {
   embedding,
   head,
@@ -45,7 +62,19 @@ enum class WeightRole : int {
   k_bias,
   v_bias,
   q_norm,
-  k_norm
+  k_norm,
+  kv_a,
+  kv_a_norm,
+  k_b,
+  v_b,
+  router,
+  router_bias,
+  shared_gate,
+  shared_up,
+  shared_down,
+  expert_gate,
+  expert_up,
+  expert_down,
 };
 
 /// Rows of one weight on the host: matrices as bf16 [rows, columns], norms and biases as f32 [rows].
@@ -54,6 +83,7 @@ struct WeightRows {
   int layer = 0;
   int first = 0, rows = 0, columns = 0;  ///< a matrix may come in pieces; first is a multiple of 128
   const void* data = nullptr;
+  int expert = 0;
 };
 
 struct DeviceInfo {

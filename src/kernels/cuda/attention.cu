@@ -6,6 +6,7 @@
 // Batch invariance: both ways run the same instructions on the same numbers for every (token, head): scores over the
 // head's dimensions in order; the sum of a unit by chunks of 32 keys; the output over a unit's keys in order; the same
 // fold.
+#include "kernels/cuda/fold.cuh"
 #include "kernels/cuda/kernel_launch.cuh"
 #include "kernels/cuda/kv_place.cuh"
 #include "kernels/cuda/launch.h"
@@ -23,26 +24,6 @@ inline constexpr int kPrefillThreads = kPrefillGroups * 128 + 128;  // and one t
 inline constexpr int kPrefillStages = 3;
 inline constexpr int kUnitBlocks = kUnitKeys / kBlockTokens;
 static_assert(kDecodeWarps * kChunkKeys == kUnitKeys);
-
-struct Running {
-  float peak, sum;  // of the scores in powers of two
-};
-
-/// Factors that bring an old and a new partial result to a common maximum; a unit without keys changes nothing.
-__device__ __forceinline__ void fold_factors(Running& row, float peak, float sum, float& keep, float& add) {
-  if (peak == -INFINITY) {
-    keep = 1.0F, add = 0.0F;
-    return;
-  }
-  const float top = fmaxf(row.peak, peak);
-  keep = exp2_fast(row.peak - top);
-  add = exp2_fast(peak - top);
-  row.sum = __fmaf_rn(row.sum, keep, __fmul_rn(sum, add));
-  row.peak = top;
-}
-__device__ __forceinline__ float fold(float old, float keep, float part, float add) {
-  return add == 0.0F && keep == 1.0F ? old : __fmaf_rn(old, keep, __fmul_rn(part, add));
-}
 
 /// Element (row, group of 8 columns) of a [128, kDim] bf16 tile in shared memory: blocks of 64 columns, rows of 128
 /// bytes in them swizzled as the tensor cores read them.

@@ -50,8 +50,8 @@ struct Activations {
   CUtensorMap map[5];  ///< boxes of kOperandRows
 };
 
-/// Fill the maps; data, n (rows, a multiple of 4) and k (beyond three steps of 64, fp8 128) are set. False when the driver
-/// refuses (the sizes are then wrong).
+/// Fill the maps; data, n (rows, a multiple of 4) and k (beyond three steps of 64, fp8 128) are set. False when the
+/// driver refuses (the sizes are then wrong).
 bool make_maps(Matrix& matrix);
 bool make_maps(Activations& activations);
 
@@ -74,6 +74,18 @@ void matmul(const Matrix& weight, const Activations& input, int t, const MatmulO
             int tile = -1);
 int choose_tile(bool fp8, int n, int k, int t, int multiprocessors);
 
+/// Products of many matrices of `rows` rows that lie one after the other in `weight`: group i multiplies rows
+/// [first, end) of the input with matrix `expert` and writes the same rows of the output.
+struct MatmulGroups {
+  int rows = 0;
+  const int4* list = nullptr;  ///< device: {expert, first, end, -}, end - first at most the tile's columns
+  const int* count = nullptr;  ///< device: how many
+  int most = 0;                ///< bound of the count, sizes the grid
+};
+void grouped_matmul(const Matrix& weight, const Activations& input, const MatmulGroups& groups, const MatmulOut& out,
+                    cudaStream_t stream, int tile);
+int tile_columns(int tile);
+
 // Rows. ---------------------------------------------------------------------------------------------------------------
 /// x f32 [t, hidden] = embedding bf16 [vocab, hidden] at tokens.
 void embed(const Bf16* embedding, const int* tokens, int t, int hidden, float* x, cudaStream_t stream);
@@ -83,8 +95,9 @@ void rms_norm(const float* x, const int* rows, const float* weight, float eps, i
 /// bf16 [t, k] to fp8 with a scale per row.
 void quantize_rows(const Bf16* x, int t, const Activations& out, cudaStream_t stream);
 
-/// One layer's KV on the device, bf16: [blocks, kv_heads, head_dim / 64, 16 tokens, 64], where a token's groups of 8 lie
-/// swizzled by the token, as the tensor cores read shared memory (kv_place.cuh): blocks are copied there as they are.
+/// One layer's KV on the device, bf16: [blocks, kv_heads, head_dim / 64, 16 tokens, 64], where a token's groups of 8
+/// lie swizzled by the token, as the tensor cores read shared memory (kv_place.cuh): blocks are copied there as they
+/// are.
 struct KvLayer {
   Bf16 *k = nullptr, *v = nullptr;
 };

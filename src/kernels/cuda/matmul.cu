@@ -33,6 +33,9 @@ struct Params {
   const float* bias;
   void* out;
   int n, k, t, stride, k_blocks;
+  int scale_tiles;         ///< 64-row tiles of the stored matrix
+  const int4* groups;      ///< {expert, first row, end row}: experts' weights of n rows each lie one after the other
+  const int* group_count;  ///< null without groups
   Epilogue epilogue;
   std::uint64_t weight_policy;
 };
@@ -79,17 +82,41 @@ struct Ring {
   }
 };
 
-/// The tiles that a thread block computes, one after the other: neighbours share their rows of the weight.
+/// The tiles that a thread block computes, one after the other. Without groups neighbours share their rows of the
+/// weight.
 struct Tiles {
-  int next, count, token_tiles;
-  __device__ __forceinline__ Tiles(const Params& p, int rows, int columns)
-      : next(static_cast<int>(blockIdx.x)),
-        count(((p.n + rows - 1) / rows) * ((p.t + columns - 1) / columns)),
-        token_tiles((p.t + columns - 1) / columns) {}
+  int weight_row = 0;            ///< in the stored matrix
+  int row = 0;                   ///< of the output
+  int token = 0, end_token = 0;  ///< the tile's first row of activations, and where they end
+  const Params& p;
+  int rows, columns, next, count, row_tiles, token_tiles;
+
+  __device__ __forceinline__ Tiles(const Params& params, int tile_rows, int tile_columns)
+      : p(params), rows(tile_rows), columns(tile_columns), next(static_cast<int>(blockIdx.x)) {
+    row_tiles = (p.n + rows - 1) / rows;
+    token_tiles = (p.t + columns - 1) / columns;
+    count = row_tiles * (p.group_count != nullptr ? *p.group_count : token_tiles);
+    place();
+  }
   __device__ __forceinline__ bool more() const { return next < count; }
-  __device__ __forceinline__ int row_tile() const { return next / token_tiles; }
-  __device__ __forceinline__ int token_tile() const { return next % token_tiles; }
-  __device__ __forceinline__ void advance() { next += static_cast<int>(gridDim.x); }
+  __device__ __forceinline__ void advance() {
+    next += static_cast<int>(gridDim.x);
+    place();
+  }
+
+ private:
+  __device__ __forceinline__ void place() {
+    if (next >= count) return;
+    if (p.group_count != nullptr) {
+      const int4 group = p.groups[next / row_tiles];
+      row = next % row_tiles * rows;
+      weight_row = group.x * p.n + row;
+      token = group.y, end_token = group.z;
+    } else {
+      weight_row = row = next / token_tiles * rows;
+      token = next % token_tiles * columns, end_token = p.t;
+    }
+  }
 };
 
 /// The loads of one turn, in order: the steps of its part of every tile.
@@ -116,13 +143,13 @@ __device__ __forceinline__ void feed(const CUtensorMap* weight, const CUtensorMa
   Cursor<S, kColumns> of_weights(p, steps, turn), of_tokens(p, steps, turn);
   const auto load_weights = [&](int stage) {
     barrier_expect(&full[stage], S::kStageBytes);
-    copy_box(stages + stage * S::kStageBytes, weight, of_weights.step * kStepElements,
-             of_weights.tiles.row_tile() * S::kTileRows, &full[stage], p.weight_policy);
+    copy_box(stages + stage * S::kStageBytes, weight, of_weights.step * kStepElements, of_weights.tiles.weight_row,
+             &full[stage], p.weight_policy);
     of_weights.advance();
   };
   const auto load_tokens = [&](int stage) {
     copy_box(stages + stage * S::kStageBytes + S::kWeightBytes, tokens, of_tokens.step * kStepElements,
-             of_tokens.tiles.token_tile() * kColumns, &full[stage], kEvictLast);
+             of_tokens.tiles.token, &full[stage], kEvictLast);
     of_tokens.advance();
   };
   // Weights do not depend on the kernel before; tokens do.
@@ -191,7 +218,7 @@ struct Consumer {
 #pragma unroll
       for (float& s : sum) s = 0.0F;
     }
-    const int tile = min(first_row / 64, (p.n + 63) / 64 - 1);
+    const int tile = min(first_row / 64, p.scale_tiles - 1);
     const float* scale = p.scale + static_cast<std::size_t>(2 * tile) * static_cast<std::size_t>(p.k_blocks);
 #pragma unroll 1
     for (int step = begin; step < end; ++step) {
@@ -253,10 +280,11 @@ __device__ __forceinline__ float4 take(const float* tile, int token, int row) {
 
 /// The result tile to memory, four outputs a thread, neighbouring threads on neighbouring outputs.
 template <typename S>
-__device__ __forceinline__ void store(const Params& p, const float* tile, int first_row, int first_token) {
+__device__ __forceinline__ void store(const Params& p, const float* tile, int first_row, int first_token,
+                                      int end_token) {
   const bool swiglu = p.epilogue == Epilogue::swiglu;
   const int vectors = swiglu ? S::kTileRows / 8 : S::kTileRows / 4;
-  const int tokens = min(S::kSumTokens, p.t - first_token);
+  const int tokens = min(S::kSumTokens, end_token - first_token);
   for (int i = static_cast<int>(threadIdx.x); i < tokens * vectors; i += S::kWorkers) {
     const int token = i / vectors, vector = i % vectors;
     const float factor = p.row_scale != nullptr ? p.row_scale[first_token + token] : 1.0F;
@@ -297,8 +325,7 @@ __device__ __forceinline__ void work(const Params& p, std::uint8_t* stages, std:
   if constexpr (kWay == Way::parts) consumer.ring.advance(group);
   bool waited = false;
   for (Tiles tiles(p, S::kTileRows, kColumns); tiles.more(); tiles.advance()) {
-    const int tile_row = tiles.row_tile() * S::kTileRows;
-    consumer.first_row = tile_row + (kWay == Way::rows ? group * 64 : 0);
+    consumer.first_row = tiles.weight_row + (kWay == Way::rows ? group * 64 : 0);
     float sum[kColumns / 2];
     if constexpr (kWay == Way::parts) {
       consumer.run(sum, part_begin(steps, group), part_begin(steps, group + 1), 0);
@@ -318,7 +345,7 @@ __device__ __forceinline__ void work(const Params& p, std::uint8_t* stages, std:
       named_barrier<1, S::kWorkers>();  // the result tile is free
       put<kColumns, S::kSumTokens>(put_at, S::kSumStride, sum, round);
       named_barrier<1, S::kWorkers>();
-      store<S>(p, tile, tile_row, tiles.token_tile() * kColumns + round * S::kSumTokens);
+      store<S>(p, tile, tiles.row, tiles.token + round * S::kSumTokens, tiles.end_token);
     }
   }
 }
@@ -344,6 +371,7 @@ __global__ void __launch_bounds__(Shape<kWay, kColumns>::kThreads, Shape<kWay, k
   }
   __syncthreads();
   launch_dependents();
+  if (p.group_count != nullptr) wait_for_previous();  // the list of tiles is its result
   const int steps = (p.k + kStepElements - 1) / kStepElements;
   if (threadIdx.x >= S::kWorkers) {
     if constexpr (kWay != Way::parts) fewer_registers<24>();
@@ -365,7 +393,8 @@ inline constexpr Choice kChoices[kTileChoices] = {
     {Way::parts, 8}, {Way::parts, 16}, {Way::parts, 32}, {Way::parts, 64}, {Way::rows, 128}};
 
 template <bool kFp8, int kTile>
-void run(const Matrix& weight, const Activations& input, int t, const MatmulOut& out, cudaStream_t stream) {
+void run(const Matrix& weight, const Activations& input, int t, const MatmulOut& out, const MatmulGroups* groups,
+         cudaStream_t stream) {
   constexpr Choice c = kChoices[kTile];
   constexpr int kColumns = c.columns;
   using S = Shape<c.way, kColumns>;
@@ -374,17 +403,21 @@ void run(const Matrix& weight, const Activations& input, int t, const MatmulOut&
       reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(S::kShared));
   (void)ready;
   const int token_tiles = (t + kColumns - 1) / kColumns;
-  const int tiles = (weight.n + S::kTileRows - 1) / S::kTileRows * token_tiles;
+  const int n = groups != nullptr ? groups->rows : weight.n;
+  const int tiles = (n + S::kTileRows - 1) / S::kTileRows * (groups != nullptr ? groups->most : token_tiles);
   const int blocks = std::min(tiles, multiprocessor_count());
   const Params params{weight.scale,
                       kFp8 ? input.row_scale : nullptr,
                       out.bias,
                       out.data,
-                      weight.n,
+                      n,
                       weight.k,
                       t,
                       out.stride,
                       weight.k_blocks(),
+                      (weight.n + 63) / 64,
+                      groups != nullptr ? groups->list : nullptr,
+                      groups != nullptr ? groups->count : nullptr,
                       out.epilogue,
                       token_tiles == 1 ? kEvictFirst : kEvictNormal};
   int map = 0;
@@ -394,19 +427,19 @@ void run(const Matrix& weight, const Activations& input, int t, const MatmulOut&
 }
 
 template <bool kFp8>
-void run_tile(const Matrix& weight, const Activations& input, int t, const MatmulOut& out, cudaStream_t stream,
-              int tile) {
+void run_tile(const Matrix& weight, const Activations& input, int t, const MatmulOut& out, const MatmulGroups* groups,
+              cudaStream_t stream, int tile) {
   switch (tile) {
     case 0:
-      return run<kFp8, 0>(weight, input, t, out, stream);
+      return run<kFp8, 0>(weight, input, t, out, groups, stream);
     case 1:
-      return run<kFp8, 1>(weight, input, t, out, stream);
+      return run<kFp8, 1>(weight, input, t, out, groups, stream);
     case 2:
-      return run<kFp8, 2>(weight, input, t, out, stream);
+      return run<kFp8, 2>(weight, input, t, out, groups, stream);
     case 3:
-      return run<kFp8, 3>(weight, input, t, out, stream);
+      return run<kFp8, 3>(weight, input, t, out, groups, stream);
     default:
-      return run<kFp8, 4>(weight, input, t, out, stream);
+      return run<kFp8, 4>(weight, input, t, out, groups, stream);
   }
 }
 
@@ -473,14 +506,27 @@ int choose_tile(bool fp8, int n, int k, int t, int multiprocessors) {
   return best;
 }
 
+int tile_columns(int tile) {
+  return kChoices[tile].columns;
+}
+
 void matmul(const Matrix& weight, const Activations& input, int t, const MatmulOut& out, cudaStream_t stream,
             int tile) {
   if (t == 0) return;
   if (tile < 0) tile = choose_tile(weight.fp8, weight.n, weight.k, t, multiprocessor_count());
   if (weight.fp8) {
-    run_tile<true>(weight, input, t, out, stream, tile);
+    run_tile<true>(weight, input, t, out, nullptr, stream, tile);
   } else {
-    run_tile<false>(weight, input, t, out, stream, tile);
+    run_tile<false>(weight, input, t, out, nullptr, stream, tile);
+  }
+}
+
+void grouped_matmul(const Matrix& weight, const Activations& input, const MatmulGroups& groups, const MatmulOut& out,
+                    cudaStream_t stream, int tile) {
+  if (weight.fp8) {
+    run_tile<true>(weight, input, 1, out, &groups, stream, tile);
+  } else {
+    run_tile<false>(weight, input, 1, out, &groups, stream, tile);
   }
 }
 

@@ -1,0 +1,450 @@
+// Latent attention on the warp-level tensor instruction. A thread block has 16 heads of one or two tokens: four warps a
+// token, each with a quarter of a unit's keys for the scores and a quarter of the latent's dimensions for the result.
+//
+// Batch invariance: units of 64 keys in order within ranges of 512, ranges folded in order; a decode computes its
+// ranges side by side, a prefill one after the other, by the same instructions.
+#include "kernels/cuda/latent.h"
+
+#include "kernels/cuda/fold.cuh"
+#include "kernels/cuda/kernel_launch.cuh"
+#include "kernels/cuda/kv_place.cuh"
+#include "kernels/cuda/ptx.cuh"
+
+namespace hp::cuda {
+namespace {
+
+inline constexpr int kWarps = 4;  // of a token
+inline constexpr int kUnitBlocks = kLatentUnit / kBlockTokens, kUnitsOfRange = kLatentRange / kLatentUnit;
+inline constexpr int kBlockElements = kBlockTokens * kLatentKey;
+inline constexpr int kQueryStride = kLatentKey + 8, kPowerStride = kLatentUnit + 8;
+inline constexpr int kShare = kLatentDims / kWarps;  // dimensions of the result that a warp has
+static_assert(kUnitBlocks == kWarps);
+
+template <int kTokens>
+struct Memory {
+  Bf16 unit[2][kUnitBlocks * kBlockElements];
+  Bf16 query[kTokens][kLatentHeads * kQueryStride];
+  Bf16 power[kTokens][kLatentHeads * kPowerStride];
+  float peak[kTokens][kWarps][kLatentHeads], sum[kTokens][kWarps][kLatentHeads];
+  std::uint64_t full[2];
+};
+
+/// A token's view of its sequence.
+struct Span {
+  const int* table;
+  int length;    // keys that may be loaded
+  int position;  // of this thread's token: the last key that it sees
+};
+
+__device__ __forceinline__ Bf16* element(Bf16* unit, int key, int group) {
+  return unit + key / kBlockTokens * kBlockElements + (group / 8 * kBlockTokens + key % kBlockTokens) * kColumnBlock +
+         (((group % 8) ^ (key & 7)) * 8);
+}
+
+/// Lanes of one warp start copying a unit's blocks; values of blocks that are not there become zeros first.
+template <int kTokens>
+__device__ __forceinline__ void copy_unit(Memory<kTokens>& memory, const Bf16* cache, const Span& span, int unit,
+                                          int stage) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int blocks = min(kUnitBlocks, (span.length - unit * kLatentUnit + kBlockTokens - 1) / kBlockTokens);
+  if (lane == 0) barrier_expect(&memory.full[stage], static_cast<std::uint32_t>(blocks) * kBlockElements * 2U);
+  __syncwarp();
+  if (lane < blocks) {
+    const auto block = static_cast<std::size_t>(span.table[unit * kUnitBlocks + lane]);
+    copy_bytes(memory.unit[stage] + lane * kBlockElements, cache + block * kBlockElements, kBlockElements * 2U,
+               &memory.full[stage]);
+  }
+  for (int i = blocks * kBlockElements / 8 + lane; i < kUnitBlocks * kBlockElements / 8; i += 32) {
+    reinterpret_cast<uint4*>(memory.unit[stage])[i] = make_uint4(0, 0, 0, 0);
+  }
+}
+
+__device__ __forceinline__ float quad_max(float v) {
+  v = fmaxf(v, __shfl_xor_sync(0xFFFFFFFFU, v, 1));
+  return fmaxf(v, __shfl_xor_sync(0xFFFFFFFFU, v, 2));
+}
+__device__ __forceinline__ float quad_sum(float v) {
+  v += __shfl_xor_sync(0xFFFFFFFFU, v, 1);
+  return v + __shfl_xor_sync(0xFFFFFFFFU, v, 2);
+}
+
+/// A range's result of one warp: 16 heads × its share of the dimensions.
+struct Range {
+  float out[kShare / 8][4];
+  Running row[2];
+  __device__ __forceinline__ void clear() {
+#pragma unroll
+    for (auto& o : out) o[0] = o[1] = o[2] = o[3] = 0.0F;
+    row[0] = row[1] = {-INFINITY, 0.0F};
+  }
+};
+
+/// Adds one unit to the range. All threads of the block call it together.
+template <int kTokens>
+__device__ __forceinline__ void add_unit(Memory<kTokens>& memory, Range& range, int token, int warp, int stage,
+                                         int first_key, int position, float scale) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  Bf16* unit = memory.unit[stage];
+  float s[2][4] = {};
+#pragma unroll 4
+  for (int step = 0; step < kLatentKey / 16; ++step) {
+    std::uint32_t q[4], k[4];
+    load_matrices(q, memory.query[token] + (lane % 16) * kQueryStride + step * 16 + (lane / 16) * 8);
+    load_matrices(k, element(unit, warp * 16 + lane / 16 * 8 + lane % 8, step * 2 + lane / 8 % 2));
+    mma_16x8x16(s[0], q, k[0], k[1]);
+    mma_16x8x16(s[1], q, k[2], k[3]);
+  }
+  float peak[2] = {-INFINITY, -INFINITY};
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const int key = first_key + warp * 16 + i / 4 * 8 + (lane % 4) * 2 + (i & 1);
+    float& x = s[i / 4][i % 4];
+    x = key > position ? -INFINITY : __fmul_rn(x, scale);
+    peak[(i / 2) & 1] = fmaxf(peak[(i / 2) & 1], x);
+  }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    peak[half] = quad_max(peak[half]);
+    if (lane % 4 == 0) memory.peak[token][warp][lane / 4 + 8 * half] = peak[half];
+  }
+  __syncthreads();
+  float keep[2];
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int row = lane / 4 + 8 * half;
+    float top = range.row[half].peak;
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) top = fmaxf(top, memory.peak[token][w][row]);
+    const float shift = top == -INFINITY ? 0.0F : top;
+    keep[half] = exp2_fast(range.row[half].peak - shift);
+    range.row[half].peak = top;
+    float total = 0.0F;
+#pragma unroll
+    for (int n = 0; n < 2; ++n) {
+      const float a = exp2_fast(s[n][2 * half] - shift), b = exp2_fast(s[n][2 * half + 1] - shift);
+      total += a;
+      total += b;
+      *reinterpret_cast<std::uint32_t*>(memory.power[token] + row * kPowerStride + warp * 16 + n * 8 + (lane % 4) * 2) =
+          pack_bf16(a, b);
+    }
+    total = quad_sum(total);
+    if (lane % 4 == 0) memory.sum[token][warp][row] = total;
+  }
+  __syncthreads();
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    float total = 0.0F;
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) total += memory.sum[token][w][lane / 4 + 8 * half];
+    range.row[half].sum = __fmaf_rn(range.row[half].sum, keep[half], total);
+  }
+#pragma unroll
+  for (auto& o : range.out) {
+    o[0] = __fmul_rn(o[0], keep[0]), o[1] = __fmul_rn(o[1], keep[0]);
+    o[2] = __fmul_rn(o[2], keep[1]), o[3] = __fmul_rn(o[3], keep[1]);
+  }
+#pragma unroll
+  for (int step = 0; step < kLatentUnit / 16; ++step) {
+    std::uint32_t p[4];
+    load_matrices(p, memory.power[token] + (lane % 16) * kPowerStride + step * 16 + (lane / 16) * 8);
+#pragma unroll
+    for (int pair = 0; pair < kShare / 16; ++pair) {
+      std::uint32_t v[4];
+      load_matrices_transposed(v, element(unit, step * 16 + lane % 16, (warp * kShare + pair * 16) / 8 + lane / 16));
+      mma_16x8x16(range.out[2 * pair], p, v[0], v[1]);
+      mma_16x8x16(range.out[2 * pair + 1], p, v[2], v[3]);
+    }
+  }
+}
+
+/// Queries of one token and 16 heads into shared memory.
+template <int kTokens>
+__device__ __forceinline__ void load_queries(Memory<kTokens>& memory, const Bf16* queries, const LatentShape& shape,
+                                             int row, int head0, int token, bool valid) {
+  const auto* in =
+      reinterpret_cast<const uint4*>(queries + (static_cast<std::size_t>(row) * static_cast<std::size_t>(shape.heads) +
+                                                static_cast<std::size_t>(head0)) *
+                                                   kLatentKey);
+  for (int i = static_cast<int>(threadIdx.x) % (kWarps * 32); i < kLatentHeads * kLatentKey / 8; i += kWarps * 32) {
+    *reinterpret_cast<uint4*>(memory.query[token] + i / (kLatentKey / 8) * kQueryStride + i % (kLatentKey / 8) * 8) =
+        valid ? in[i] : make_uint4(0, 0, 0, 0);
+  }
+}
+
+/// Units [first, end) of the sequence into ranges; `done` takes each range's result.
+template <int kTokens, typename Done>
+__device__ __forceinline__ void run_units(Memory<kTokens>& memory, const Bf16* cache, const Span& span, int token,
+                                          int first, int end, float scale, Done&& done) {
+  const int warp = static_cast<int>(threadIdx.x) / 32 % kWarps;
+  const bool copies = threadIdx.x < 32;
+  Range range;
+  range.clear();
+  if (copies) copy_unit(memory, cache, span, first, 0);
+  for (int unit = first; unit < end; ++unit) {
+    const int turn = unit - first, stage = turn % 2;
+    if (copies && unit + 1 < end) copy_unit(memory, cache, span, unit + 1, stage ^ 1);
+    barrier_wait(&memory.full[stage], static_cast<std::uint32_t>(turn / 2) & 1U);
+    if (turn == 0) __syncthreads();  // the queries, and the zeros of the first unit
+    add_unit(memory, range, token, warp, stage, unit * kLatentUnit, span.position, scale);
+    if ((unit + 1) % kUnitsOfRange == 0 || unit + 1 == end) {
+      done(range);
+      range.clear();
+    }
+    __syncthreads();  // the stage is free, the next unit's zeros are written
+  }
+}
+
+template <int kTokens>
+__device__ __forceinline__ Memory<kTokens>& open_memory(std::uint8_t* raw) {
+  auto& memory = *reinterpret_cast<Memory<kTokens>*>(raw + (128U - (shared_address(raw) & 127U)) % 128U);
+  if (threadIdx.x == 0) {
+    barrier_init(&memory.full[0], 1);
+    barrier_init(&memory.full[1], 1);
+    barrier_init_fence();
+  }
+  __syncthreads();
+  return memory;
+}
+
+/// One range of a decode: {work, 16 heads}.
+__global__ void __launch_bounds__(kWarps * 32)
+    decode_kernel(const Bf16* queries, LatentShape shape, const Bf16* cache, AttentionBatch batch, float scale,
+                  float* parts, float* peaks) {
+  launch_dependents();
+  const int2 work = batch.work[blockIdx.x];
+  if (work.x < 0) return;
+  extern __shared__ std::uint8_t raw[];
+  auto& memory = open_memory<1>(raw);
+  const int length = batch.decode_length[work.x], row = batch.decode_row[work.x],
+            head0 = static_cast<int>(blockIdx.y) * kLatentHeads;
+  const Span span{batch.tables + static_cast<std::size_t>(batch.decode_sequence[work.x]) *
+                                     static_cast<std::size_t>(batch.table_stride),
+                  length, length - 1};
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const int first = work.y * kUnitsOfRange, end = min(first + kUnitsOfRange, (length + kLatentUnit - 1) / kLatentUnit);
+  wait_for_previous();
+  load_queries(memory, queries, shape, row, head0, 0, true);
+  run_units(memory, cache, span, 0, first, end, scale, [&](const Range& range) {
+    const std::size_t part =
+        static_cast<std::size_t>(blockIdx.x) * static_cast<std::size_t>(shape.heads) + static_cast<std::size_t>(head0);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const std::size_t at = part + static_cast<std::size_t>(lane / 4 + 8 * half);
+      float* to = parts + at * kLatentDims + warp * kShare + (lane % 4) * 2;
+#pragma unroll
+      for (int n = 0; n < kShare / 8; ++n)
+        *reinterpret_cast<float2*>(to + n * 8) = make_float2(range.out[n][2 * half], range.out[n][2 * half + 1]);
+      if (warp == 0 && lane % 4 == 0) peaks[2 * at] = range.row[half].peak, peaks[2 * at + 1] = range.row[half].sum;
+    }
+  });
+}
+
+/// Folds a decode's ranges in order: {head, decode}.
+__global__ void __launch_bounds__(kLatentDims)
+    fold_kernel(LatentShape shape, AttentionBatch batch, const float* parts, const float* peaks, Bf16* attended) {
+  launch_dependents();
+  const int entry = static_cast<int>(blockIdx.y), length = batch.decode_length[entry], to = batch.decode_row[entry];
+  if (length == 0) return;
+  wait_for_previous();
+  Running row{-INFINITY, 0.0F};
+  float total = 0.0F;
+  for (int r = 0; r * kLatentRange < length; ++r) {
+    const std::size_t part =
+        static_cast<std::size_t>(batch.decode_first[entry] + r) * static_cast<std::size_t>(shape.heads) + blockIdx.x;
+    float keep, add;
+    fold_factors(row, peaks[2 * part], peaks[2 * part + 1], keep, add);
+    total = fold(total, keep, parts[part * kLatentDims + threadIdx.x], add);
+  }
+  attended[(static_cast<std::size_t>(to) * static_cast<std::size_t>(shape.heads) + blockIdx.x) * kLatentDims +
+           threadIdx.x] = __float2bfloat16_rn(__fdiv_rn(total, row.sum));
+}
+
+/// Two tokens of a prefill: {16 heads, tile}.
+__global__ void __launch_bounds__(kLatentTile* kWarps * 32, 1)
+    prefill_kernel(const Bf16* queries, LatentShape shape, const Bf16* cache, AttentionBatch batch, float scale,
+                   Bf16* attended) {
+  launch_dependents();
+  extern __shared__ std::uint8_t raw[];
+  auto& memory = open_memory<kLatentTile>(raw);
+  const int4 tile = batch.tile[gridDim.y - 1 - blockIdx.y];
+  const int head0 = static_cast<int>(blockIdx.x) * kLatentHeads, token = static_cast<int>(threadIdx.x) / (kWarps * 32);
+  const int warp = static_cast<int>(threadIdx.x) / 32 % kWarps, lane = static_cast<int>(threadIdx.x) % 32;
+  const Span span{batch.tables + static_cast<std::size_t>(tile.y) * static_cast<std::size_t>(batch.table_stride),
+                  tile.z + tile.w, tile.z + min(token, tile.w - 1)};
+  wait_for_previous();
+  load_queries(memory, queries, shape, tile.x + token, head0, token, token < tile.w);
+  float total[kShare / 8][4] = {};
+  Running rows[2] = {{-INFINITY, 0.0F}, {-INFINITY, 0.0F}};
+  run_units(memory, cache, span, token, 0, (span.length + kLatentUnit - 1) / kLatentUnit, scale,
+            [&](const Range& range) {
+              float keep[2], add[2];
+#pragma unroll
+              for (int half = 0; half < 2; ++half)
+                fold_factors(rows[half], range.row[half].peak, range.row[half].sum, keep[half], add[half]);
+#pragma unroll
+              for (int n = 0; n < kShare / 8; ++n) {
+#pragma unroll
+                for (int i = 0; i < 4; ++i) total[n][i] = fold(total[n][i], keep[i / 2], range.out[n][i], add[i / 2]);
+              }
+            });
+  if (token >= tile.w) return;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    Bf16* out = attended +
+                (static_cast<std::size_t>(tile.x + token) * static_cast<std::size_t>(shape.heads) +
+                 static_cast<std::size_t>(head0 + lane / 4 + 8 * half)) *
+                    kLatentDims +
+                warp * kShare + (lane % 4) * 2;
+#pragma unroll
+    for (int n = 0; n < kShare / 8; ++n) {
+      *reinterpret_cast<std::uint32_t*>(out + n * 8) =
+          pack_bf16(__fdiv_rn(total[n][2 * half], rows[half].sum), __fdiv_rn(total[n][2 * half + 1], rows[half].sum));
+    }
+  }
+}
+
+inline constexpr int kPrepareThreads = 128;
+
+__global__ void __launch_bounds__(kPrepareThreads)
+    prepare_kernel(const Bf16* projections, LatentShape shape, LatentPrepare args, Bf16* cache, Bf16* queries) {
+  launch_dependents();
+  wait_for_previous();
+  const std::size_t row = blockIdx.x;
+  const int slot = args.slots[row], position = args.positions[row], thread = static_cast<int>(threadIdx.x);
+  const Bf16* in = projections + row * static_cast<std::size_t>(shape.row());
+  const Bf16* latent = in + shape.heads * shape.query();
+  const float* cos = args.cos + static_cast<std::size_t>(position) * (kLatentRope / 2);
+  const float* sin = args.sin + static_cast<std::size_t>(position) * (kLatentRope / 2);
+  Bf16* block = slot < 0 ? nullptr : cache + static_cast<std::size_t>(slot / kBlockTokens) * kBlockElements;
+  __shared__ float part[kPrepareThreads / 32];
+  constexpr int kEach = kLatentDims / kPrepareThreads;
+  float v[kEach], sum = 0.0F;
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    v[i] = __bfloat162float(latent[thread * kEach + i]);
+    sum = __fmaf_rn(v[i], v[i], sum);
+  }
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xFFFFFFFFU, sum, step);
+  if (thread % 32 == 0) part[thread / 32] = sum;
+  __syncthreads();
+  sum = ((part[0] + part[1]) + part[2]) + part[3];
+  const float factor = rsqrtf(sum / static_cast<float>(kLatentDims) + args.eps);
+  if (block != nullptr) {
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const int dim = thread * kEach + i;
+      block[place_in_block(slot % kBlockTokens, dim)] = __float2bfloat16_rn(v[i] * factor * args.kv_norm[dim]);
+    }
+  }
+  constexpr int kPairs = kLatentRope / 2;
+  for (int i = thread; i < (shape.heads + 1) * kPairs; i += kPrepareThreads) {
+    const int head = i / kPairs, pair = i % kPairs;
+    const Bf16* from = head < shape.heads ? in + head * shape.query() + shape.nope : latent + kLatentDims;
+    const float2 r =
+        rotated(__bfloat162float(from[2 * pair]), __bfloat162float(from[2 * pair + 1]), cos[pair], sin[pair]);
+    const __nv_bfloat162 out = __floats2bfloat162_rn(r.x, r.y);
+    if (head < shape.heads) {
+      *reinterpret_cast<__nv_bfloat162*>(
+          queries + (row * static_cast<std::size_t>(shape.heads) + static_cast<std::size_t>(head)) * kLatentKey +
+          kLatentDims + 2 * pair) = out;
+    } else if (block != nullptr) {
+      *reinterpret_cast<__nv_bfloat162*>(block + place_in_block(slot % kBlockTokens, kLatentDims + 2 * pair)) = out;
+    }
+  }
+}
+
+/// One warp: 16 tokens × 32 outputs of one head, straight from memory (both operands are small and stay in L2).
+__global__ void __launch_bounds__(128) head_product_kernel(HeadProduct p, int t) {
+  launch_dependents();
+  wait_for_previous();
+  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+  const int head = static_cast<int>(blockIdx.y), token0 = static_cast<int>(blockIdx.x) * 16;
+  const int column0 = (static_cast<int>(blockIdx.z) * 4 + warp) * 32;
+  if (column0 >= p.rows) return;
+  const Bf16* in[2];
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int token = min(token0 + lane / 4 + 8 * half, t - 1);
+    in[half] = p.in + static_cast<std::size_t>(token) * static_cast<std::size_t>(p.in_stride) +
+               static_cast<std::size_t>(head * p.in_head + (lane % 4) * 2);
+  }
+  const Bf16* w = p.weight +
+                  static_cast<std::size_t>(head * p.rows + column0 + lane / 4) * static_cast<std::size_t>(p.k) +
+                  static_cast<std::size_t>((lane % 4) * 2);
+  float d[4][4] = {};
+#pragma unroll 4
+  for (int k = 0; k < p.k; k += 16) {
+    std::uint32_t a[4];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      a[half] = *reinterpret_cast<const std::uint32_t*>(in[half] + k);
+      a[2 + half] = *reinterpret_cast<const std::uint32_t*>(in[half] + k + 8);
+    }
+#pragma unroll
+    for (int n = 0; n < 4; ++n) {
+      const Bf16* row = w + static_cast<std::size_t>(8 * n) * static_cast<std::size_t>(p.k) + k;
+      mma_16x8x16(d[n], a, __ldg(reinterpret_cast<const std::uint32_t*>(row)),
+                  __ldg(reinterpret_cast<const std::uint32_t*>(row + 8)));
+    }
+  }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int token = token0 + lane / 4 + 8 * half;
+    if (token >= t) continue;
+    Bf16* out = p.out + static_cast<std::size_t>(token) * static_cast<std::size_t>(p.out_stride) +
+                static_cast<std::size_t>(head * p.out_head + column0 + (lane % 4) * 2);
+#pragma unroll
+    for (int n = 0; n < 4; ++n)
+      *reinterpret_cast<std::uint32_t*>(out + n * 8) = pack_bf16(d[n][2 * half], d[n][2 * half + 1]);
+  }
+}
+
+}  // namespace
+
+void latent_prepare(const Bf16* projections, const LatentShape& shape, const LatentPrepare& args, int t, Bf16* cache,
+                    Bf16* queries, cudaStream_t stream) {
+  launch(prepare_kernel, dim3(static_cast<unsigned>(t)), dim3(kPrepareThreads), 0, stream, projections, shape, args,
+         cache, queries);
+}
+
+void head_product(const HeadProduct& product, int t, cudaStream_t stream) {
+  const dim3 grid(static_cast<unsigned>((t + 15) / 16), static_cast<unsigned>(product.heads),
+                  static_cast<unsigned>((product.rows + 127) / 128));
+  launch(head_product_kernel, grid, dim3(128), 0, stream, product, t);
+}
+
+std::size_t latent_scratch(const LatentShape& shape, int works) {
+  return static_cast<std::size_t>(works) * static_cast<std::size_t>(shape.heads) * (kLatentDims + 2);
+}
+
+void latent_attention(const Bf16* queries, const LatentShape& shape, const Bf16* cache, const AttentionBatch& batch,
+                      float scale, float* scratch, Bf16* attended, cudaStream_t stream) {
+  constexpr int kDecodeShared = static_cast<int>(sizeof(Memory<1>)) + 128,
+                kPrefillShared = static_cast<int>(sizeof(Memory<kLatentTile>)) + 128;
+  static const int ready = [] {
+    cudaFuncSetAttribute(reinterpret_cast<const void*>(decode_kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                         kDecodeShared);
+    cudaFuncSetAttribute(reinterpret_cast<const void*>(prefill_kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                         kPrefillShared);
+    return 0;
+  }();
+  (void)ready;
+  const float log2_scale = scale * 1.4426950408889634F;
+  const auto groups = static_cast<unsigned>(shape.heads / kLatentHeads);
+  if (batch.tiles > 0) {
+    launch(prefill_kernel, dim3(groups, static_cast<unsigned>(batch.tiles)), dim3(kLatentTile * kWarps * 32),
+           kPrefillShared, stream, queries, shape, cache, batch, log2_scale, attended);
+  }
+  if (batch.decodes > 0) {
+    float* peaks =
+        scratch + static_cast<std::size_t>(batch.works) * static_cast<std::size_t>(shape.heads) * kLatentDims;
+    launch(decode_kernel, dim3(static_cast<unsigned>(batch.works), groups), dim3(kWarps * 32), kDecodeShared, stream,
+           queries, shape, cache, batch, log2_scale, scratch, peaks);
+    launch(fold_kernel, dim3(static_cast<unsigned>(shape.heads), static_cast<unsigned>(batch.decodes)),
+           dim3(kLatentDims), 0, stream, shape, batch, static_cast<const float*>(scratch),
+           static_cast<const float*>(peaks), attended);
+  }
+}
+
+}  // namespace hp::cuda

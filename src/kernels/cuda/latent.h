@@ -1,0 +1,52 @@
+// GPU operations of DeepSeek's multi-head latent attention: the cache holds one latent and one rotary key per token for
+// all heads; queries are brought into the latent space, attention runs there, and its result is brought back per head.
+#pragma once
+
+#include "kernels/cuda/launch.h"
+
+namespace hp::cuda {
+
+inline constexpr int kLatentDims = 512, kLatentRope = 64, kLatentKey = kLatentDims + kLatentRope;
+inline constexpr int kLatentUnit = 64;    ///< keys that are in shared memory at once
+inline constexpr int kLatentRange = 512;  ///< keys of a partial result; folded in order
+inline constexpr int kLatentTile = 2;     ///< query tokens of a prefill tile
+inline constexpr int kLatentHeads = 16;   ///< heads of a thread block: the tensor instruction's rows
+
+/// A row of projections is [heads · (nope + 64) | 512 | 64]: queries, latent, rotary key.
+struct LatentShape {
+  int heads = 0, nope = 0, v_dim = 0;
+  [[nodiscard]] constexpr int query() const { return nope + kLatentRope; }
+  [[nodiscard]] constexpr int row() const { return heads * query() + kLatentKey; }
+};
+
+struct LatentPrepare {
+  const float* kv_norm = nullptr;  ///< [512]
+  float eps = 0;
+  const float *cos = nullptr, *sin = nullptr;  ///< [context, 32]
+  const int *positions = nullptr, *slots = nullptr;
+};
+
+/// Normalizes and stores the latent, rotates and stores the key, and puts the rotated part of the queries into
+/// queries [t, heads, 576] (its last 64).
+void latent_prepare(const Bf16* projections, const LatentShape& shape, const LatentPrepare& args, int t, Bf16* cache,
+                    Bf16* queries, cudaStream_t stream);
+
+/// Per head h: out[t, h · out_head + n] = Σ_k in[t, h · in_head + k] · w[h · rows + n, k] for n < rows; k a multiple
+/// of 16.
+struct HeadProduct {
+  const Bf16* in = nullptr;
+  int in_stride = 0, in_head = 0;
+  const Bf16* weight = nullptr;
+  int rows = 0, k = 0, heads = 0;
+  Bf16* out = nullptr;
+  int out_stride = 0, out_head = 0;
+};
+void head_product(const HeadProduct& product, int t, cudaStream_t stream);
+
+/// attended [t, heads, 512] over the latents [blocks, 9, 16, 64]. The batch's work is in ranges, its tiles have
+/// kLatentTile tokens.
+void latent_attention(const Bf16* queries, const LatentShape& shape, const Bf16* cache, const AttentionBatch& batch,
+                      float scale, float* scratch, Bf16* attended, cudaStream_t stream);
+std::size_t latent_scratch(const LatentShape& shape, int works);
+
+}  // namespace hp::cuda
