@@ -1,0 +1,303 @@
+#include "text/grammar_matcher.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "text/limits.h"
+
+namespace hp {
+namespace {
+
+constexpr std::int32_t kFarLeft = 0xFFFF;  ///< characters: no token reaches so far
+
+void set_bit(TokenMask& mask, TokenId token) {
+  mask[static_cast<std::size_t>(token) / 64] |= std::uint64_t{1} << (static_cast<std::size_t>(token) % 64);
+}
+
+std::uint64_t mix(std::uint64_t key) {
+  key ^= key >> 31U;
+  key *= 0x9E3779B97F4A7C15ULL;
+  return key ^ (key >> 29U);
+}
+
+}  // namespace
+
+GrammarMatcher::GrammarMatcher(std::shared_ptr<const Grammar> grammar, std::shared_ptr<const TokenTrie> trie,
+                               std::optional<TokenId> wait_for)
+    : grammar_(std::move(grammar)),
+      trie_(std::move(trie)),
+      wait_for_(wait_for),
+      stacks_(1, Frame{.leave = kEnd, .parent = 0}),
+      visited_(1024),
+      visited_stamp_(1024, 0) {
+  begin_set();
+  enter(grammar_->start, 0, now_);
+}
+
+std::uint32_t GrammarMatcher::push(NodeId leave, std::uint32_t parent) {
+  const std::uint64_t key = (static_cast<std::uint64_t>(leave) << 32U) | parent;
+  const auto [at, fresh] = stack_ids_.try_emplace(key, static_cast<std::uint32_t>(stacks_.size()));
+  if (fresh) stacks_.push_back({leave, parent});
+  return at->second;
+}
+
+void GrammarMatcher::begin_set() {
+  ++stamp_;
+  visited_count_ = 0;
+}
+
+/// Whether `key` is new to the set being made.
+bool GrammarMatcher::first_visit(std::uint64_t key) {
+  if (2 * visited_count_ > visited_.size()) {
+    const auto old = std::exchange(visited_, std::vector<std::uint64_t>(visited_.size() * 2));
+    const auto stamps = std::exchange(visited_stamp_, std::vector<std::uint32_t>(old.size() * 2, 0));
+    visited_count_ = 0;
+    for (std::size_t i = 0; i < old.size(); ++i) {
+      if (stamps[i] == stamp_) first_visit(old[i]);
+    }
+  }
+  const std::size_t size = visited_.size();
+  for (std::size_t at = mix(key) & (size - 1);; at = (at + 1) & (size - 1)) {
+    if (visited_stamp_[at] == stamp_ && visited_[at] == key) return false;
+    if (visited_stamp_[at] == stamp_) continue;
+    visited_stamp_[at] = stamp_;
+    visited_[at] = key;
+    ++visited_count_;
+    return true;
+  }
+}
+
+void GrammarMatcher::add(const Thread& thread, Threads& out) {
+  // One alternative too many is left out: what remains is stricter, never wrong. The order is that of the grammar.
+  if (out.size() < text_limits::kGrammarThreadsMax) out.push_back(thread);
+}
+
+/// Everything that `node` leads to without a byte.
+void GrammarMatcher::enter(NodeId first, std::uint32_t first_stack, Threads& out) {
+  queue_.assign(1, {first, first_stack});
+  // Enough alternatives end the search too: nested choices can have more readings than could ever be listed.
+  while (!queue_.empty() && out.size() < text_limits::kGrammarThreadsMax) {
+    const auto [id, stack] = queue_.back();
+    queue_.pop_back();
+    if (!first_visit((static_cast<std::uint64_t>(id) << 32U) | stack)) continue;
+    if (id == kEnd) {
+      add(Thread{.node = kEnd, .stack = 0}, out);
+      continue;
+    }
+    const Grammar::Node& node = grammar_->nodes[id];
+    if (!node.bytes.empty() || !node.tokens.empty() || node.string >= 0) add(Thread{.node = id, .stack = stack}, out);
+    if (node.ends_rule) queue_.emplace_back(stacks_[stack].leave, stacks_[stack].parent);
+    for (auto call = node.calls.rbegin(); call != node.calls.rend(); ++call) {
+      queue_.emplace_back(call->enter, push(call->leave, stack));
+    }
+    for (auto to = node.free.rbegin(); to != node.free.rend(); ++to) queue_.emplace_back(*to, stack);
+  }
+}
+
+void GrammarMatcher::step(const Threads& from, std::uint8_t byte, Threads& out) {
+  begin_set();
+  out.clear();
+  for (const Thread& thread : from) {
+    if (thread.node == kEnd) continue;
+    const Grammar::Node& node = grammar_->nodes[thread.node];
+    for (const auto& edge : node.bytes) {
+      if (edge.low <= byte && byte <= edge.high) enter(edge.to, thread.stack, out);
+    }
+    if (node.string < 0) continue;
+    const Grammar::String& string = grammar_->strings[static_cast<std::size_t>(node.string)];
+    const ByteDfa& dfa = *grammar_->dfas[string.dfa];
+    if (byte == '"' && dfa.accepts[thread.state]) {
+      if (thread.characters >= string.min) enter(string.to, thread.stack, out);
+      continue;
+    }
+    const std::uint16_t to = dfa.next[thread.state][byte];
+    if (to == ByteDfa::kDead) continue;
+    const std::int32_t characters = thread.characters + (dfa.between[to] ? 1 : 0);
+    if (string.max >= 0 && characters + (dfa.between[to] ? 0 : 1) > string.max) continue;
+    // Beyond the minimum of an unlimited string nothing counts any more; equal threads must look equal.
+    const bool counts = string.max >= 0 || characters < string.min;
+    const Thread next{
+        .node = thread.node, .stack = thread.stack, .state = to, .characters = counts ? characters : string.min};
+    if (std::find(out.begin(), out.end(), next) == out.end()) add(next, out);
+  }
+}
+
+bool GrammarMatcher::finished() const {
+  return !wait_for_ && std::any_of(now_.begin(), now_.end(), [](const Thread& t) { return t.node == kEnd; });
+}
+
+void GrammarMatcher::accept(TokenId token) {
+  if (wait_for_) {
+    if (token == *wait_for_) wait_for_.reset();
+    return;
+  }
+  if (token < 0 || token >= trie_->vocab_size()) return;
+  const auto ends = trie_->ends();
+  if (std::find(ends.begin(), ends.end(), token) != ends.end()) return;
+  Threads next;
+  if (!trie_->plain(token)) {
+    begin_set();
+    for (const Thread& thread : now_) {
+      if (thread.node == kEnd) continue;
+      for (const auto& edge : grammar_->nodes[thread.node].tokens) {
+        if (edge.token == token) enter(edge.to, thread.stack, next);
+      }
+    }
+    now_ = std::move(next);
+    return;
+  }
+  for (const char c : trie_->bytes(token)) {
+    step(now_, static_cast<std::uint8_t>(c), next);
+    std::swap(now_, next);
+  }
+  if (stacks_.size() > text_limits::kGrammarStacksMax) drop_unused_stacks();
+}
+
+void GrammarMatcher::allowed(std::span<std::uint64_t> mask) {
+  const auto clear_beyond = [&](std::size_t words) {
+    for (std::size_t w = words; w < mask.size(); ++w) mask[w] = 0;
+  };
+  if (wait_for_) {
+    clear_beyond(trie_->mask_words());
+    for (const TokenId end : trie_->ends()) {
+      mask[static_cast<std::size_t>(end) / 64] &= ~(std::uint64_t{1} << (static_cast<std::size_t>(end) % 64));
+    }
+    return;
+  }
+  const TokenMask& known = mask_of(now_);
+  const std::size_t words = std::min(mask.size(), known.size());
+  for (std::size_t w = 0; w < words; ++w) mask[w] &= known[w];
+  clear_beyond(words);
+}
+
+const TokenMask& GrammarMatcher::mask_of(const Threads& threads) {
+  std::string key = key_of(threads);
+  if (const auto known = masks_.find(key); known != masks_.end()) return known->second;
+  if (masks_.size() >= text_limits::kMaskCacheMax) masks_.clear();
+  TokenMask mask(trie_->mask_words(), 0);
+  Threads plain;
+  bool any = false;
+  for (const Thread& thread : threads) {
+    if (thread.node == kEnd) {
+      for (const TokenId end : trie_->ends()) set_bit(mask, end);
+      any = true;
+      continue;
+    }
+    const Grammar::Node& node = grammar_->nodes[thread.node];
+    for (const auto& edge : node.tokens) set_bit(mask, edge.token);
+    if (node.string < 0) {
+      plain.push_back(thread);
+    } else {
+      add_string(thread, mask);
+    }
+  }
+  walk(0, static_cast<std::uint32_t>(trie_->entries().size()), plain, [&](TokenId t) { set_bit(mask, t); });
+  any = any || std::any_of(mask.begin(), mask.end(), [](std::uint64_t w) { return w != 0; });
+  if (!any) {  // a vocabulary that lacks a byte, or tokens that came against the grammar: end rather than hang
+    for (const TokenId end : trie_->ends()) set_bit(mask, end);
+  }
+  return masks_.emplace(std::move(key), std::move(mask)).first->second;
+}
+
+/// A string: most tokens by the automaton's profile; only those that close it depend on what follows.
+void GrammarMatcher::add_string(const Thread& thread, TokenMask& mask) {
+  const auto& string = grammar_->strings[static_cast<std::size_t>(grammar_->nodes[thread.node].string)];
+  const auto profile = profile_of(string.dfa, thread.state);
+  const std::int32_t left = string.max < 0 ? -1 : string.max - thread.characters;
+  // A token of very many characters is kept back near a limit, where it is in the last mask only.
+  const bool all = left < 0 || left > kFarLeft || profile->inside.size() == 1;
+  const auto& inside =
+      all ? profile->inside.back() : profile->inside[static_cast<std::size_t>(std::min(left, StringProfile::kNeedMax))];
+  for (std::size_t w = 0; w < mask.size(); ++w) mask[w] |= inside[w];
+  for (const ExitToken& exit : exits_of(thread, string, *profile)) {
+    const std::int32_t characters = thread.characters + exit.characters;
+    if (characters >= string.min && (string.max < 0 || characters <= string.max)) set_bit(mask, exit.token);
+  }
+}
+
+/// The tokens that close the string and go on as the grammar does behind it.
+const std::vector<GrammarMatcher::ExitToken>& GrammarMatcher::exits_of(const Thread& thread,
+                                                                       const Grammar::String& string,
+                                                                       const StringProfile& profile) {
+  std::string key;
+  for (const std::uint32_t v : {string.dfa, static_cast<std::uint32_t>(thread.state), string.to, thread.stack}) {
+    key.append(reinterpret_cast<const char*>(&v), sizeof v);
+  }
+  const auto known = exits_.find(key);
+  if (known != exits_.end()) return known->second;
+  if (exits_.size() >= text_limits::kMaskCacheMax) exits_.clear();
+  std::vector<ExitToken>& list = exits_[std::move(key)];
+  Threads behind;
+  begin_set();
+  enter(string.to, thread.stack, behind);
+  for (const auto& exit : profile.exits) {
+    const TrieEntry& entry = trie_->entries()[exit.entry];
+    const auto found = [&](TokenId token) { list.push_back({token, exit.characters}); };
+    for (TokenId t = entry.token; t >= 0; t = trie_->same(t)) found(t);
+    walk(exit.entry + 1, entry.end, behind, found);
+  }
+  return list;
+}
+
+/// Reports all tokens in a part of the tree whose bytes some thread can follow; `from` stands before the part.
+template <typename Found>
+void GrammarMatcher::walk(std::uint32_t begin, std::uint32_t end, const Threads& from, Found found) {
+  if (begin >= end || from.empty()) return;
+  const auto& entries = trie_->entries();
+  const std::size_t base = entries[begin].depth;
+  for (std::uint32_t i = begin; i < end;) {
+    const TrieEntry& entry = entries[i];
+    const std::size_t level = entry.depth - base;
+    if (levels_.size() <= level + 1) levels_.resize(level + 2);
+    step(level == 0 ? from : levels_[level], entry.byte, levels_[level + 1]);
+    if (levels_[level + 1].empty()) {
+      i = entry.end;
+      continue;
+    }
+    for (TokenId t = entry.token; t >= 0; t = trie_->same(t)) found(t);
+    ++i;
+  }
+}
+
+/// Equal keys, equal masks: how many characters are left counts only as far as a token can see.
+std::string GrammarMatcher::key_of(const Threads& threads) const {
+  std::string key;
+  const auto put = [&](std::uint32_t v) { key.append(reinterpret_cast<const char*>(&v), sizeof v); };
+  for (const Thread& thread : threads) {
+    put(thread.node);
+    put(thread.stack);
+    if (thread.node == kEnd || grammar_->nodes[thread.node].string < 0) continue;
+    const auto& string = grammar_->strings[static_cast<std::size_t>(grammar_->nodes[thread.node].string)];
+    const std::int32_t reach = trie_->quote_reach() + 1;
+    const std::int32_t missing = std::clamp(string.min - thread.characters, 0, reach);
+    std::int32_t left = string.max < 0 ? -1 : string.max - thread.characters;
+    if (left > std::max(reach, StringProfile::kNeedMax)) left = left > kFarLeft ? kFarLeft + 1 : kFarLeft;
+    put(thread.state);
+    put(static_cast<std::uint32_t>(missing));
+    put(static_cast<std::uint32_t>(left));
+  }
+  return key;
+}
+
+std::shared_ptr<const StringProfile> GrammarMatcher::profile_of(std::uint32_t dfa, std::uint16_t state) {
+  if (dfa == 0) return trie_->any_string(state);
+  auto& known = profiles_[(dfa << 16U) | state];
+  if (!known) known = std::make_shared<const StringProfile>(trie_->profile(*grammar_->dfas[dfa], state, false));
+  return known;
+}
+
+/// Keeps the return places that threads still have; ids change, so that masks are forgotten.
+void GrammarMatcher::drop_unused_stacks() {
+  const std::vector<Frame> old = std::exchange(stacks_, std::vector<Frame>(1, Frame{.leave = kEnd, .parent = 0}));
+  stack_ids_.clear();
+  masks_.clear();
+  exits_.clear();
+  for (Thread& thread : now_) {
+    std::vector<NodeId> path;
+    for (std::uint32_t s = thread.stack; s != 0; s = old[s].parent) path.push_back(old[s].leave);
+    thread.stack = 0;
+    for (auto leave = path.rbegin(); leave != path.rend(); ++leave) thread.stack = push(*leave, thread.stack);
+  }
+}
+
+}  // namespace hp

@@ -1,0 +1,71 @@
+// A vocabulary as a tree of its tokens' bytes, so that a grammar can rule on all tokens in one walk; and, per state of
+// a string automaton, what the walk finds, because strings are where nearly all tokens are allowed and walks are long.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "base/ids.h"
+#include "text/byte_dfa.h"
+#include "text/tokenizer.h"
+
+namespace hp {
+
+using TokenMask = std::vector<std::uint64_t>;  ///< bit t of word t / 64
+
+/// One byte of one or more tokens, in depth-first order: what goes on from it stands behind it, up to `end`.
+struct TrieEntry {
+  std::uint32_t end = 0;
+  TokenId token = -1;       ///< a token that ends here; others with the same bytes follow by TokenTrie::same
+  std::uint16_t depth = 0;  ///< of the first byte: 1
+  std::uint8_t byte = 0;
+};
+
+/// What tokens do to a string automaton that stands in a given state.
+struct StringProfile {
+  static constexpr std::int32_t kNeedMax = 32;
+  struct Exit {
+    std::uint32_t entry;      ///< the closing quote
+    std::int32_t characters;  ///< complete before it
+  };
+  /// [n]: tokens that stay inside and need at most n more characters; the last: any number.
+  std::vector<TokenMask> inside;
+  std::vector<Exit> exits;
+};
+
+/// Immutable but for its cache, which locks itself: one per model, shared by all answers. The tokenizer must outlive
+/// it.
+class TokenTrie {
+ public:
+  explicit TokenTrie(const Tokenizer& tokenizer);
+
+  [[nodiscard]] const std::vector<TrieEntry>& entries() const { return entries_; }
+  [[nodiscard]] TokenId same(TokenId token) const { return same_[static_cast<std::size_t>(token)]; }
+  [[nodiscard]] std::size_t mask_words() const { return (same_.size() + 63) / 64; }
+  [[nodiscard]] std::span<const TokenId> ends() const { return ends_; }  ///< end-of-generation tokens
+  [[nodiscard]] std::string_view bytes(TokenId token) const { return tokenizer_->token_bytes(token); }
+  [[nodiscard]] std::int32_t vocab_size() const { return static_cast<std::int32_t>(same_.size()); }
+  /// Most characters before a '"' in any token: as far as a token can see to the end of a string.
+  [[nodiscard]] std::int32_t quote_reach() const { return quote_reach_; }
+  [[nodiscard]] bool plain(TokenId token) const { return plain_[static_cast<std::size_t>(token)]; }
+
+  /// Of the any-string automaton; computed at the first call.
+  [[nodiscard]] std::shared_ptr<const StringProfile> any_string(std::uint16_t state) const;
+  /// Of any automaton; `counted` fills all of `inside`, otherwise only its last.
+  [[nodiscard]] StringProfile profile(const ByteDfa& dfa, std::uint16_t state, bool counted) const;
+
+ private:
+  const Tokenizer* tokenizer_;
+  std::vector<TrieEntry> entries_;
+  std::vector<TokenId> same_;
+  std::vector<bool> plain_;  ///< in the tree: not special, not empty
+  std::vector<TokenId> ends_;
+  std::int32_t quote_reach_ = 0;
+  mutable std::mutex mutex_;
+  mutable std::map<std::uint16_t, std::shared_ptr<const StringProfile>> any_string_;
+};
+
+}  // namespace hp
