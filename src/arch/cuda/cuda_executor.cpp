@@ -30,36 +30,74 @@ class Loader {
   Loader(const Checkpoint& checkpoint, const PluginApi& api, void* model)
       : checkpoint_(checkpoint), api_(api), model_(model) {}
 
-  Status matrix(const std::string& name, WeightRole role, int layer, std::int32_t rows, std::int32_t columns) {
-    const NamedTensor* tensor = checkpoint_.find(name);
-    if (tensor == nullptr) return fail(ErrorCode::corrupt_data, "the model has no tensor {}", name);
+  /// Rows [source_row, source_row + rows) of a tensor of such rows.
+  Status matrix(const std::string& name, WeightRole role, int layer, std::int32_t rows, std::int32_t columns,
+                std::int64_t source_row = 0, int expert = 0) {
+    HP_TRY(const NamedTensor* tensor, find(name));
     const DType dtype = tensor->view.dtype;
     const std::size_t row_bytes = storage_bytes(dtype, static_cast<std::size_t>(columns));
-    if (dtype == DType::f8_e4m3)
-      return fail(ErrorCode::unsupported,
-                  "{} holds fp8 blocks, which the GPU does not load yet; expected bf16, f16, f32 or a GGUF type", name);
     const std::size_t bf16_row = static_cast<std::size_t>(columns) * sizeof(std::uint16_t);
     const auto fit = static_cast<std::int32_t>(kPieceBytes / bf16_row) / kPieceRows * kPieceRows;
     const std::int32_t piece = std::max(kPieceRows, fit);
     for (std::int32_t first = 0; first < rows; first += piece) {
       const std::int32_t count = std::min(piece, rows - first);
-      const std::byte* data = tensor->view.data + static_cast<std::size_t>(first) * row_bytes;
+      const std::byte* data = tensor->view.data + static_cast<std::size_t>(source_row + first) * row_bytes;
       const void* bf16 = dtype == DType::bf16 ? static_cast<const void*>(data) : convert(dtype, data, count, columns);
-      HP_TRY_VOID(give({role, layer, first, count, columns, bf16}, name));
+      HP_TRY_VOID(give({role, layer, first, count, columns, bf16, expert}, name));
     }
-    checkpoint_.release(*tensor);
+    return {};
+  }
+
+  /// The two halves of kv_b [heads · (nope + v), rank]: keys transposed to [heads · rank, nope], values as they are.
+  Status kv_b(const std::string& name, int layer, const ModelConfig& c) {
+    HP_TRY(const NamedTensor* tensor, find(name));
+    const MlaConfig& a = *c.mla;
+    const std::size_t rank = static_cast<std::size_t>(a.kv_lora_rank), nope = static_cast<std::size_t>(a.qk_nope_dim);
+    const std::size_t v = static_cast<std::size_t>(a.v_dim), rows = nope + v;
+    floats_.resize(rows * rank);
+    bf16_.resize(rows * rank);
+    for (int head = 0; head < c.heads; ++head) {
+      const std::size_t at = static_cast<std::size_t>(head) * rows;
+      kernels::dequantize(tensor->view.dtype, tensor->view.data + storage_bytes(tensor->view.dtype, at * rank),
+                          rows * rank, floats_.data());
+      for (std::size_t d = 0; d < rank; ++d) {
+        for (std::size_t n = 0; n < nope; ++n) bf16_[d * nope + n] = to_bf16(floats_[n * rank + d]);
+      }
+      std::transform(floats_.begin() + static_cast<std::ptrdiff_t>(nope * rank), floats_.end(),
+                     bf16_.begin() + static_cast<std::ptrdiff_t>(nope * rank), to_bf16);
+      HP_TRY_VOID(
+          give({WeightRole::k_b, layer, head * a.kv_lora_rank, a.kv_lora_rank, a.qk_nope_dim, bf16_.data()}, name));
+      HP_TRY_VOID(
+          give({WeightRole::v_b, layer, head * a.v_dim, a.v_dim, a.kv_lora_rank, bf16_.data() + nope * rank}, name));
+    }
     return {};
   }
 
   Status row(const std::string& name, WeightRole role, int layer, std::int32_t count) {
-    const NamedTensor* tensor = checkpoint_.find(name);
-    if (tensor == nullptr) return fail(ErrorCode::corrupt_data, "the model has no tensor {}", name);
+    HP_TRY(const NamedTensor* tensor, find(name));
     floats_.resize(static_cast<std::size_t>(count));
     kernels::dequantize(tensor->view.dtype, tensor->view.data, floats_.size(), floats_.data());
     return give({role, layer, 0, count, 0, floats_.data()}, name);
   }
 
+  /// Pages of the layer's tensors can go.
+  void release(const std::string& prefix) const {
+    for (const NamedTensor& tensor : checkpoint_.tensors()) {
+      if (tensor.name.starts_with(prefix)) checkpoint_.release(tensor);
+    }
+  }
+
  private:
+  Result<const NamedTensor*> find(const std::string& name) const {
+    const NamedTensor* tensor = checkpoint_.find(name);
+    if (tensor == nullptr) return fail(ErrorCode::corrupt_data, "the model has no tensor {}", name);
+    if (tensor->view.dtype == DType::f8_e4m3)
+      return fail(ErrorCode::unsupported,
+                  "{} ({}) holds fp8 blocks, which the GPU does not load yet; expected bf16, f16, f32 or a GGUF type",
+                  name, tensor->source);
+    return tensor;
+  }
+
   const void* convert(DType dtype, const std::byte* data, std::int32_t rows, std::int32_t columns) {
     const std::size_t count = static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns);
     floats_.resize(count);
@@ -81,11 +119,8 @@ class Loader {
   std::vector<std::uint16_t> bf16_;
 };
 
-Status load_layer(const ModelConfig& c, int layer, Loader& loader) {
-  const std::string p = "blk." + std::to_string(layer) + ".";
+Status load_gqa(const ModelConfig& c, int layer, const std::string& p, Loader& loader) {
   const std::int32_t q_out = c.heads * c.head_dim, kv_out = c.kv_heads * c.head_dim;
-  HP_TRY_VOID(loader.row(p + "attn_norm.weight", WeightRole::attn_norm, layer, c.hidden));
-  HP_TRY_VOID(loader.row(p + "ffn_norm.weight", WeightRole::ffn_norm, layer, c.hidden));
   if (c.qk_norm) {
     HP_TRY_VOID(loader.row(p + "attn_q_norm.weight", WeightRole::q_norm, layer, c.head_dim));
     HP_TRY_VOID(loader.row(p + "attn_k_norm.weight", WeightRole::k_norm, layer, c.head_dim));
@@ -98,21 +133,76 @@ Status load_layer(const ModelConfig& c, int layer, Loader& loader) {
   HP_TRY_VOID(loader.matrix(p + "attn_q.weight", WeightRole::q, layer, q_out, c.hidden));
   HP_TRY_VOID(loader.matrix(p + "attn_k.weight", WeightRole::k, layer, kv_out, c.hidden));
   HP_TRY_VOID(loader.matrix(p + "attn_v.weight", WeightRole::v, layer, kv_out, c.hidden));
-  HP_TRY_VOID(loader.matrix(p + "attn_output.weight", WeightRole::o, layer, c.hidden, q_out));
-  HP_TRY_VOID(loader.matrix(p + "ffn_gate.weight", WeightRole::gate, layer, c.ffn, c.hidden));
-  HP_TRY_VOID(loader.matrix(p + "ffn_up.weight", WeightRole::up, layer, c.ffn, c.hidden));
-  return loader.matrix(p + "ffn_down.weight", WeightRole::down, layer, c.hidden, c.ffn);
+  return loader.matrix(p + "attn_output.weight", WeightRole::o, layer, c.hidden, q_out);
+}
+
+Status load_latent(const ModelConfig& c, TensorForms forms, int layer, const std::string& p, Loader& loader) {
+  const MlaConfig& a = *c.mla;
+  const std::int32_t q_out = c.heads * (a.qk_nope_dim + a.qk_rope_dim);
+  HP_TRY_VOID(loader.row(p + "attn_kv_a_norm.weight", WeightRole::kv_a_norm, layer, a.kv_lora_rank));
+  HP_TRY_VOID(loader.matrix(p + "attn_q.weight", WeightRole::q, layer, q_out, c.hidden));
+  HP_TRY_VOID(
+      loader.matrix(p + "attn_kv_a_mqa.weight", WeightRole::kv_a, layer, a.kv_lora_rank + a.qk_rope_dim, c.hidden));
+  if (forms.split_kv_b) {
+    HP_TRY_VOID(loader.matrix(p + "attn_k_b.weight", WeightRole::k_b, layer, c.heads * a.kv_lora_rank, a.qk_nope_dim));
+    HP_TRY_VOID(loader.matrix(p + "attn_v_b.weight", WeightRole::v_b, layer, c.heads * a.v_dim, a.kv_lora_rank));
+  } else {
+    HP_TRY_VOID(loader.kv_b(p + "attn_kv_b.weight", layer, c));
+  }
+  return loader.matrix(p + "attn_output.weight", WeightRole::o, layer, c.hidden, c.heads * a.v_dim);
+}
+
+struct FfnRoles {
+  WeightRole gate, up, down;
+};
+
+Status load_ffn(const std::string& p, const std::string& suffix, std::int32_t ffn, std::int32_t hidden, int layer,
+                const FfnRoles& roles, Loader& loader) {
+  HP_TRY_VOID(loader.matrix(p + "ffn_gate" + suffix + ".weight", roles.gate, layer, ffn, hidden));
+  HP_TRY_VOID(loader.matrix(p + "ffn_up" + suffix + ".weight", roles.up, layer, ffn, hidden));
+  return loader.matrix(p + "ffn_down" + suffix + ".weight", roles.down, layer, hidden, ffn);
+}
+
+Status load_experts(const ModelConfig& c, TensorForms forms, int layer, const std::string& p, Loader& loader) {
+  const MoeConfig& m = *c.moe;
+  HP_TRY_VOID(loader.matrix(p + "ffn_gate_inp.weight", WeightRole::router, layer, m.experts, c.hidden));
+  if (m.has_score_bias) HP_TRY_VOID(loader.row(p + "exp_probs_b.bias", WeightRole::router_bias, layer, m.experts));
+  const auto all = [&](const char* part, WeightRole role, std::int32_t rows, std::int32_t columns) -> Status {
+    const std::string name = p + part;
+    for (std::int32_t e = 0; e < m.experts; ++e) {
+      HP_TRY_VOID(forms.merged_experts ? loader.matrix(name, role, layer, rows, columns, std::int64_t{e} * rows, e)
+                                       : loader.matrix(expert_tensor_name(name, e), role, layer, rows, columns, 0, e));
+    }
+    return {};
+  };
+  HP_TRY_VOID(all("ffn_gate_exps.weight", WeightRole::expert_gate, m.expert_ffn, c.hidden));
+  HP_TRY_VOID(all("ffn_up_exps.weight", WeightRole::expert_up, m.expert_ffn, c.hidden));
+  HP_TRY_VOID(all("ffn_down_exps.weight", WeightRole::expert_down, c.hidden, m.expert_ffn));
+  if (m.shared_experts == 0) return {};
+  return load_ffn(p, "_shexp", m.shared_experts * m.expert_ffn, c.hidden, layer,
+                  {WeightRole::shared_gate, WeightRole::shared_up, WeightRole::shared_down}, loader);
+}
+
+Status load_layer(const ModelConfig& c, TensorForms forms, int layer, Loader& loader) {
+  const std::string p = "blk." + std::to_string(layer) + ".";
+  HP_TRY_VOID(loader.row(p + "attn_norm.weight", WeightRole::attn_norm, layer, c.hidden));
+  HP_TRY_VOID(loader.row(p + "ffn_norm.weight", WeightRole::ffn_norm, layer, c.hidden));
+  HP_TRY_VOID(c.mla ? load_latent(c, forms, layer, p, loader) : load_gqa(c, layer, p, loader));
+  HP_TRY_VOID(c.is_moe_layer(layer) ? load_experts(c, forms, layer, p, loader)
+                                    : load_ffn(p, "", c.ffn, c.hidden, layer,
+                                               {WeightRole::gate, WeightRole::up, WeightRole::down}, loader));
+  loader.release(p);
+  return {};
 }
 
 Status load_all(const Checkpoint& checkpoint, const PluginApi& api, void* model) {
   const ModelConfig& c = checkpoint.config();
   Loader loader(checkpoint, api, model);
   const bool own_head = checkpoint.find("output.weight") != nullptr;
-  // The head first: loading a matrix gives its pages back, and a tied head is the embedding.
   HP_TRY_VOID(loader.matrix(own_head ? "output.weight" : "token_embd.weight", WeightRole::head, 0, c.vocab, c.hidden));
   HP_TRY_VOID(loader.matrix("token_embd.weight", WeightRole::embedding, 0, c.vocab, c.hidden));
   HP_TRY_VOID(loader.row("output_norm.weight", WeightRole::output_norm, 0, c.hidden));
-  for (int layer = 0; layer < c.layers; ++layer) HP_TRY_VOID(load_layer(c, layer, loader));
+  for (int layer = 0; layer < c.layers; ++layer) HP_TRY_VOID(load_layer(c, checkpoint.forms(), layer, loader));
   if (api.finish(model) != 0) return fail(ErrorCode::resource_exhausted, "{}", api.error(model));
   return {};
 }
@@ -172,31 +262,55 @@ class CudaExecutor final : public Executor {
 };
 
 cuda::ModelShape shape_of(const ModelConfig& c, std::int32_t context) {
-  return {.layers = c.layers,
-          .hidden = c.hidden,
-          .ffn = c.ffn,
-          .heads = c.heads,
-          .kv_heads = c.kv_heads,
-          .head_dim = c.head_dim,
-          .vocab = c.vocab,
-          .context = context,
-          .eps = c.rms_eps,
-          .attention_scale = static_cast<float>(attention_scale(c)),
-          .rope_dims = c.rope.dims,
-          .rope_interleaved = c.rope.layout == RopeLayout::interleaved,
-          .qkv_bias = c.qkv_bias,
-          .qk_norm = c.qk_norm};
+  cuda::ModelShape shape{.layers = c.layers,
+                         .hidden = c.hidden,
+                         .ffn = c.ffn,
+                         .heads = c.heads,
+                         .kv_heads = c.kv_heads,
+                         .head_dim = c.head_dim,
+                         .vocab = c.vocab,
+                         .context = context,
+                         .eps = c.rms_eps,
+                         .attention_scale = static_cast<float>(attention_scale(c)),
+                         .rope_dims = c.mla ? c.mla->qk_rope_dim : c.rope.dims,
+                         .rope_interleaved = c.rope.layout == RopeLayout::interleaved,
+                         .qkv_bias = c.qkv_bias,
+                         .qk_norm = c.qk_norm};
+  if (c.mla) shape.latent = {.nope = c.mla->qk_nope_dim, .v_dim = c.mla->v_dim};
+  if (const auto& m = c.moe) {
+    shape.experts = {.experts = m->experts,
+                     .chosen = m->experts_per_token,
+                     .ffn = m->expert_ffn,
+                     .shared_ffn = m->shared_experts * m->expert_ffn,
+                     .first_dense = m->first_dense_layers,
+                     .groups = m->group_score == MoeConfig::GroupScore::none ? 1 : m->groups,
+                     .chosen_groups = m->groups_per_token,
+                     .sigmoid = m->scoring == MoeConfig::Scoring::sigmoid,
+                     .best_two = m->group_score == MoeConfig::GroupScore::top2_sum,
+                     .normalize = m->normalize_weights,
+                     .has_bias = m->has_score_bias,
+                     .weight_scale = m->weight_scale};
+  }
+  return shape;
 }
 
 }  // namespace
 
 Status cuda_supports(const ModelConfig& c) {
-  if (c.mla || c.moe)
-    return fail(ErrorCode::unsupported, "{}: latent attention and experts run on the CPU only so far", c.name);
-  if (c.v_head_dim != c.head_dim)
-    return fail(ErrorCode::unsupported,
-                "{}: value heads of {} and key heads of {} dimensions; the GPU expects one size", c.name, c.v_head_dim,
-                c.head_dim);
+  const auto no = [&](const std::string& why) {
+    return fail(ErrorCode::unsupported, "{} runs on the CPU only so far: {}", c.name, why);
+  };
+  if (c.moe && c.moe->layer_step != 1) return no("experts in every " + std::to_string(c.moe->layer_step) + "th layer");
+  if (!c.mla) {
+    if (c.v_head_dim != c.head_dim) return no("keys and values of different sizes");
+    return {};
+  }
+  const MlaConfig& a = *c.mla;
+  if (a.q_lora_rank > 0) return no("low-rank queries (q_lora_rank " + std::to_string(a.q_lora_rank) + ")");
+  if (a.kv_lora_rank != 512 || a.qk_rope_dim != 64)
+    return no("a latent of " + std::to_string(a.kv_lora_rank) + " and " + std::to_string(a.qk_rope_dim) +
+              " rotary dimensions; 512 and 64 are expected");
+  if (c.rope.layout != RopeLayout::interleaved) return no("latent attention with halved rotary pairs");
   return {};
 }
 

@@ -145,13 +145,20 @@ TEST_F(CudaExecutorTest, StepsPassThroughAndErrorsKeepTheirSentence) {
   EXPECT_THAT(lost.error().message, testing::HasSubstr("the launch timed out"));
 }
 
-TEST(CudaSupports, LatentAttentionIsRefusedWithAReason) {
+TEST(CudaSupports, WhatTheGpuCannotDoIsRefusedWithAReason) {
   ModelConfig config;
-  config.name = "v2-lite";
-  config.mla.emplace();
+  config.name = "v3";
+  config.rope.layout = RopeLayout::interleaved;
+  config.mla = MlaConfig{.q_lora_rank = 0, .kv_lora_rank = 512, .qk_nope_dim = 128, .qk_rope_dim = 64, .v_dim = 128};
+  EXPECT_TRUE(cuda_supports(config));
+  config.mla->q_lora_rank = 1536;
   const Status status = cuda_supports(config);
   ASSERT_FALSE(status);
-  EXPECT_THAT(status.error().message, testing::HasSubstr("v2-lite"));
+  EXPECT_THAT(status.error().message, testing::HasSubstr("v3"));
+  EXPECT_THAT(status.error().message, testing::HasSubstr("1536"));
+  config.mla->q_lora_rank = 0;
+  config.mla->kv_lora_rank = 256;
+  EXPECT_FALSE(cuda_supports(config));
 }
 
 TEST(CudaPlugin, AMissingFileIsNamed) {
