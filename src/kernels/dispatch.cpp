@@ -24,12 +24,14 @@ std::vector<Isa> available_isas() {
   std::vector<Isa> have = {Isa::ref};
   if (avx2_available()) have.push_back(Isa::avx2);
   if (avx512_available()) have.push_back(Isa::avx512);
+  if (amx_available()) have.push_back(Isa::amx);
   return have;
 }
 
 const KernelTable& kernel_table(Isa isa) {
   if (isa == Isa::avx512 && avx512_available()) return avx512_table();
   if (isa == Isa::avx2 && avx2_available()) return avx2_table();
+  if (isa == Isa::amx && amx_available()) return amx_table();
   HP_CHECK(isa == Isa::ref, "no kernels for {}", to_string(isa));
   return ref_table();
 }

@@ -98,15 +98,20 @@ struct KvHead {
 template <typename Load, std::size_t R>
 void score(const KvHead<Load>& kv, const Row* rows, std::size_t head_dim, float scale, std::size_t begin,
            std::size_t end, float* scores) {
+  const float* q[R];
+#pragma GCC unroll 6
+  for (std::size_t r = 0; r < R; ++r) q[r] = rows[r].q;
   for (std::size_t p = begin; p < end; p += kBlock) {
     const std::byte* k = kv.block(p) + kv.k_offset;
     __m512 acc[R];
+#pragma GCC unroll 6
     for (std::size_t r = 0; r < R; ++r) acc[r] = _mm512_setzero_ps();
     for (std::size_t d = 0; d < head_dim; ++d) {
       const __m512 column = Load::all(k + d * kBlock * Load::kBytes);
 #pragma GCC unroll 6
-      for (std::size_t r = 0; r < R; ++r) acc[r] = _mm512_fmadd_ps(_mm512_set1_ps(rows[r].q[d]), column, acc[r]);
+      for (std::size_t r = 0; r < R; ++r) acc[r] = _mm512_fmadd_ps(_mm512_set1_ps(q[r][d]), column, acc[r]);
     }
+#pragma GCC unroll 6
     for (std::size_t r = 0; r < R; ++r) {
       const __mmask16 seen = rows[r].visible > p ? lanes(rows[r].visible - p) : static_cast<__mmask16>(0);
       _mm512_storeu_ps(scores + r * kSplit + (p - begin),
@@ -135,7 +140,9 @@ template <typename Load, std::size_t R, std::size_t C>
 void weigh_values(const KvHead<Load>& kv, std::size_t v_dim, std::size_t d, __mmask16 last, const float* weights,
                   std::size_t begin, std::size_t end, float* const* values) {
   __m512 acc[R][C];
+#pragma GCC unroll 6
   for (std::size_t r = 0; r < R; ++r) {
+#pragma GCC unroll 4
     for (std::size_t c = 0; c < C; ++c) acc[r][c] = _mm512_setzero_ps();
   }
   for (std::size_t p = begin; p < end; ++p) {
@@ -151,7 +158,9 @@ void weigh_values(const KvHead<Load>& kv, std::size_t v_dim, std::size_t d, __mm
       for (std::size_t c = 0; c < C; ++c) acc[r][c] = _mm512_fmadd_ps(w, v[c], acc[r][c]);
     }
   }
+#pragma GCC unroll 6
   for (std::size_t r = 0; r < R; ++r) {
+#pragma GCC unroll 4
     for (std::size_t c = 0; c < C; ++c) {
       _mm512_mask_storeu_ps(values[r] + d + c * 16, c + 1 == C ? last : static_cast<__mmask16>(0xFFFFU), acc[r][c]);
     }

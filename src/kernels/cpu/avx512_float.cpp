@@ -59,6 +59,7 @@ void add_pairs(const MatmulArgs& a, const std::byte* panel, std::size_t first, s
                std::size_t row, Sums* sums) {
   const float* x[R];
   __m512 even[R], odd[R];
+#pragma GCC unroll 8
   for (std::size_t r = 0; r < R; ++r) {
     x[r] = a.operand.f32 + source_row(a.operand, row + r) * z(a.weight.k);
     even[r] = _mm512_load_ps(sums[r].even);
@@ -80,8 +81,10 @@ void add_pairs(const MatmulArgs& a, const std::byte* panel, std::size_t first, s
   }
   if (single) {
     const __m512 we = W::even(panel + p * W::kPairBytes);
+#pragma GCC unroll 8
     for (std::size_t r = 0; r < R; ++r) even[r] = _mm512_fmadd_ps(_mm512_set1_ps(x[r][2 * p]), we, even[r]);
   }
+#pragma GCC unroll 8
   for (std::size_t r = 0; r < R; ++r) {
     _mm512_store_ps(sums[r].even, even[r]);
     _mm512_store_ps(sums[r].odd, odd[r]);

@@ -160,10 +160,8 @@ template <DType T>
 inline void dot_plane(__m512i (&sum)[2], const __m512i (&quads)[8], const std::int8_t* x) {
 #pragma GCC unroll 8
   for (int j = 0; j < 8; ++j) {
-    int quad = 0;
-    std::memcpy(&quad, x + j * 4, 4);
     __m512i& to = sum[Packed<T>::kHalves ? j / 4 : 0];
-    to = _mm512_dpbusd_epi32(to, quads[j], _mm512_set1_epi32(quad));
+    to = _mm512_dpbusd_epi32(to, quads[j], four_bytes(x + j * 4));
   }
 }
 

@@ -42,6 +42,7 @@ void stream_rows(const MatmulArgs& a, std::size_t panel, std::size_t row) {
   const std::byte* weight = a.weight.data + panel * a.weight.panel_bytes;
   std::size_t source[R];
   __m512 acc[R];
+#pragma GCC unroll 8
   for (std::size_t r = 0; r < R; ++r) {
     source[r] = source_row(a.operand, row + r) * groups;
     acc[r] = _mm512_setzero_ps();
@@ -62,6 +63,7 @@ void stream_rows(const MatmulArgs& a, std::size_t panel, std::size_t row) {
       acc[r] = add_group<L>(acc[r], dot, d, min, a.operand.q8_scale + i, a.operand.q8_sum + i);
     }
   }
+#pragma GCC unroll 8
   for (std::size_t r = 0; r < R; ++r) store_columns(a, panel, row + r, acc[r]);
 }
 
@@ -70,6 +72,7 @@ void expand(const std::byte* g, std::size_t groups, Stretch& out) {
   for (std::size_t i = 0; i < groups; ++i, g += L::kGroupBytes) {
     __m512i quads[8];
     load_quads<L>(g, quads);
+#pragma GCC unroll 8
     for (int j = 0; j < 8; ++j) _mm512_store_si512(out.quads[i] + j * 64, quads[j]);
     _mm512_store_ps(out.d[i], load_d<L>(g));
     if constexpr (L::kMin) _mm512_store_ps(out.min[i], load_min<L>(g));
@@ -82,12 +85,14 @@ void add_stretch(const MatmulArgs& a, const Stretch& w, std::size_t first, std::
                  float* sums) {
   std::size_t source[R];
   __m512 acc[R];
+#pragma GCC unroll 8
   for (std::size_t r = 0; r < R; ++r) {
     source[r] = source_row(a.operand, row + r) * (z(a.weight.k) / kGroupK) + first;
     acc[r] = _mm512_load_ps(sums + r * 16);
   }
   for (std::size_t g = 0; g < groups; ++g) {
     __m512i quads[8];
+#pragma GCC unroll 8
     for (int j = 0; j < 8; ++j) quads[j] = _mm512_load_si512(w.quads[g] + j * 64);
     const __m512 d = _mm512_load_ps(w.d[g]);
     const __m512 min = _mm512_load_ps(w.min[L::kMin ? g : 0]);
@@ -98,6 +103,7 @@ void add_stretch(const MatmulArgs& a, const Stretch& w, std::size_t first, std::
       acc[r] = add_group<L>(acc[r], dot, d, min, a.operand.q8_scale + i, a.operand.q8_sum + i);
     }
   }
+#pragma GCC unroll 8
   for (std::size_t r = 0; r < R; ++r) _mm512_store_ps(sums + r * 16, acc[r]);
 }
 

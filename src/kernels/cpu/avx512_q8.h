@@ -44,9 +44,11 @@ struct Q8_0 {
 template <typename L>
 inline void load_quads(const std::byte* g, __m512i (&quads)[8]) {
   if constexpr (L::kBytes) {
+#pragma GCC unroll 8
     for (int j = 0; j < 8; ++j) quads[j] = _mm512_loadu_si512(g + j * 64);
   } else {
     const __m512i low = _mm512_set1_epi8(15);
+#pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) {
       const __m512i both = _mm512_loadu_si512(g + j * 64);
       quads[j] = _mm512_and_si512(both, low);
@@ -77,10 +79,9 @@ inline __m512 add_group(__m512 acc, __m512i dot, __m512 d, __m512 min, const flo
 
 /// sum + Σ q · x for one plane of a group's activations.
 inline __m512i dot_plane(__m512i sum, const __m512i (&quads)[8], const std::int8_t* x) {
+#pragma GCC unroll 8
   for (int j = 0; j < 8; ++j) {
-    int quad = 0;
-    std::memcpy(&quad, x + j * 4, 4);
-    sum = _mm512_dpbusd_epi32(sum, quads[j], _mm512_set1_epi32(quad));
+    sum = _mm512_dpbusd_epi32(sum, quads[j], four_bytes(x + j * 4));
   }
   return sum;
 }
