@@ -30,6 +30,10 @@ void Arguments::number(std::string_view names, double& value, std::string_view h
       ->capture_default_str();
 }
 
+void Arguments::number(std::string_view names, double& value, std::string_view help) {
+  app_->add_option(std::string(names), value, std::string(help))->group(kGroup)->type_name("X")->capture_default_str();
+}
+
 void Arguments::toggle(std::string_view names, bool& value, std::string_view help) {
   app_->add_flag(std::string(names), value, std::string(help))->group(kGroup);
 }

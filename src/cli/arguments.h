@@ -21,6 +21,8 @@ class Arguments {
   void text(std::string_view names, std::string& value, std::string_view help, std::string_view placeholder = "TEXT");
   void integer(std::string_view names, std::int64_t& value, std::string_view help, std::int64_t min, std::int64_t max);
   void number(std::string_view names, double& value, std::string_view help, double min, double max);
+  /// The command itself checks the range.
+  void number(std::string_view names, double& value, std::string_view help);
   void toggle(std::string_view names, bool& value, std::string_view help);
   /// "1,4,16"
   void integers(std::string_view names, std::vector<std::int64_t>& value, std::string_view help, std::int64_t min,

@@ -32,7 +32,9 @@ struct Command {
   /// Names its own flags; may be empty. Values live in what both functions capture.
   std::function<void(Arguments&)> declare = {};
   /// The exit code, or an error: invalid_argument ends with 2 and a hint at --help, everything else with 1.
-  std::function<Result<int>(const Invocation&)> run;
+  std::function<Result<int>(const Invocation&)> run = {};
+  /// A command with these only chooses among them; they are named "plan size", "plan tco".
+  std::vector<Command> subcommands = {};
 };
 
 /// Every command, in the order of the help.
@@ -43,6 +45,14 @@ Command node_command();
 Command gateway_command();
 Command inspect_command();
 Command doctor_command();
+Command plan_command();
+Command plan_feasibility_command();
+Command plan_tco_command();
+Command plan_size_command();
+Command plan_report_command();
+Command plan_autoscale_command();
+Command plan_deploy_command();
+Command plan_catalog_command();
 Command completion_command();
 
 }  // namespace hp::cli

@@ -196,6 +196,28 @@ int run_command(const Command& command, std::span<const std::string> arguments, 
   return code ? *code : finish(command, code.error());
 }
 
+std::string group_help(const Command& group) {
+  std::string out = fmt::format("homeport {}: {}\n{}\n\nCommands:\n", group.name, group.summary, group.details);
+  for (const Command& command : group.subcommands) out += fmt::format("  {:<18}{}\n", command.name, command.summary);
+  return out + fmt::format("\nExamples:\n{}\n", group.examples);
+}
+
+int run_group(const Command& group, std::span<const std::string> arguments, const char* const* environment) {
+  if (arguments.empty() || arguments[0] == "--help" || arguments[0] == "-h") {
+    print(arguments.empty() ? stderr : stdout, group_help(group));
+    return arguments.empty() ? kExitUsage : kExitOk;
+  }
+  std::vector<std::string_view> words;
+  for (const Command& command : group.subcommands) {
+    words.push_back(command.name.substr(group.name.size() + 1));
+    if (words.back() == arguments[0]) return run_command(command, arguments.subspan(1), environment);
+  }
+  const std::string_view nearest = nearest_name(arguments[0], words);
+  return usage_error(group.name, nearest.empty()
+                                     ? fmt::format("no command '{}'", arguments[0])
+                                     : fmt::format("no command '{}'; did you mean '{}'?", arguments[0], nearest));
+}
+
 }  // namespace
 
 std::vector<std::string> flag_names(const Command& command) {
@@ -238,6 +260,7 @@ int run_program(std::span<const std::string> arguments, const char* const* envir
   }
   std::vector<std::string_view> names;
   for (const Command& command : commands) {
+    if (command.name == name && !command.subcommands.empty()) return run_group(command, rest, environment);
     if (command.name == name) return run_command(command, rest, environment);
     names.push_back(command.name);
   }
