@@ -4,9 +4,16 @@
 namespace hp::cli {
 
 std::vector<Command> all_commands() {
+  // clang-format off
   return {
-      serve_command(), node_command(), inspect_command(), doctor_command(), completion_command(),
+      serve_command(),
+      node_command(),
+      inspect_command(),
+      doctor_command(),
+      plan_command(),
+      completion_command(),
   };
+  // clang-format on
 }
 
 }  // namespace hp::cli

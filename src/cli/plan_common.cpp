@@ -117,6 +117,7 @@ Result<ModelConfig> model_from(const std::string& name) {
 
 void declare_size(Arguments& arguments, SizeFlags& flags) {
   arguments.text("--model", flags.model, "A model of `plan catalog`, or a path to a config.json.", "NAME");
+  flags.request.inputs.context = 0;  // chosen in complete()
   declare_fields(arguments, planner::size_fields(), flags.request.inputs);
   arguments.text("--format", flags.formats,
                  "Weight formats to consider, separated by commas; default: bf16, fp8, int8.", "LIST");
@@ -138,8 +139,8 @@ Status complete(SizeFlags& flags, const Catalogs& catalogs) {
   HP_TRY(request.model, model_from(flags.model));
   request.model_name = flags.model.find('/') == std::string::npos ? flags.model : request.model.name;
   // Without a wish the default context gives way to what the model has.
-  if (request.inputs.context == planner::SizeInputs{}.context)
-    request.inputs.context = std::min<double>(request.inputs.context, request.model.context);
+  if (request.inputs.context == 0)
+    request.inputs.context = std::min<double>(planner::SizeInputs{}.context, request.model.context);
   if (!flags.curve.empty()) {
     HP_TRY(const std::string text, read_text_file(flags.curve));
     HP_TRY(const planner::LoadCurve curve, planner::curve_from_csv(text, flags.curve, 3600));

@@ -106,7 +106,7 @@ Result<Accelerator> find_accelerator(const std::vector<Accelerator>& catalog, st
   for (const Accelerator& a : catalog) {
     if (a.id == id) return a;
   }
-  return fail(ErrorCode::not_found, "accelerator: {}", unknown(catalog, id));
+  return fail(ErrorCode::invalid_argument, "accelerator: {}", unknown(catalog, id));
 }
 
 }  // namespace hp::planner
