@@ -39,12 +39,31 @@ void Wire::wait() {
   });
 }
 
+std::size_t Wire::read_some(std::span<char> into, error_code& error) {
+  if (!tls) return socket.read_some(asio::buffer(into.data(), into.size()), error);
+  std::size_t count = 0;
+  const TlsOutcome outcome = tls->read(into, count);
+  if (outcome == TlsOutcome::closed) error = asio::error::eof;
+  if (outcome == TlsOutcome::failed) error = asio::error::connection_reset;
+  if (outcome == TlsOutcome::want_read || outcome == TlsOutcome::want_write) error = asio::error::would_block;
+  return count;
+}
+
+std::size_t Wire::write_some(std::string_view bytes, error_code& error) {
+  std::size_t count = 0;
+  const TlsOutcome outcome = tls->write(bytes, count);
+  if (outcome == TlsOutcome::closed || outcome == TlsOutcome::failed) error = asio::error::broken_pipe;
+  if (outcome == TlsOutcome::want_read || outcome == TlsOutcome::want_write) error = asio::error::would_block;
+  return count;
+}
+
 Exchange::Exchange(ExchangeHost& host, HttpClient::Handle handle, ClientRequest request, ClientCallbacks callbacks)
     : host_(host),
       handle_(handle),
       request_(std::move(request)),
       callbacks_(std::move(callbacks)),
-      peer_(is_unix(request_) ? request_.host : fmt::format("{}:{}", request_.host, request_.port)),
+      peer_(is_unix(request_) ? request_.host
+                              : fmt::format("{}{}:{}", request_.tls ? "https://" : "", request_.host, request_.port)),
       parser_(request_.method == "HEAD"),
       timer_(host.loop().io()) {
   sink_.on_head = [this](int status, const Headers& headers) {
@@ -60,6 +79,12 @@ Exchange::Exchange(ExchangeHost& host, HttpClient::Handle handle, ClientRequest 
       callbacks_.on_data(bytes);
     return !done_;
   };
+}
+
+// The default port is left out: some servers redirect to the name without it.
+std::string Exchange::host_header() const {
+  const bool usual = request_.port == (request_.tls ? 443 : 80);
+  return usual ? request_.host : fmt::format("{}:{}", request_.host, request_.port);
 }
 
 tl::unexpected<Error> Exchange::broken(std::string_view what, const error_code& error) const {
@@ -123,8 +148,33 @@ void Exchange::connect(std::vector<Endpoint> endpoints, std::size_t at) {
     if (!is_unix(self->request_)) ::setsockopt(wire->socket.native_handle(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     wire->connected = true;
     self->host_.count_connections(1);
-    self->attach(wire);
-    self->send();
+    self->secure();
+  });
+}
+
+// TLS where it is wanted, then the request.
+void Exchange::secure() {
+  if (request_.tls) {
+    auto session = TlsSession::create(wire_->socket.native_handle(), request_.host);
+    if (!session) return finish(fail(std::move(session).error()));
+    wire_->tls = std::move(*session);
+    return shake_hands();
+  }
+  attach(wire_);
+  send();
+}
+
+void Exchange::shake_hands() {
+  const TlsOutcome outcome = wire_->tls->handshake();
+  if (outcome == TlsOutcome::done) {
+    attach(wire_);
+    return send();
+  }
+  if (outcome == TlsOutcome::closed || outcome == TlsOutcome::failed)
+    return finish(fail(ErrorCode::unavailable, "no TLS connection with {}: {}", peer_, wire_->tls->error()));
+  const auto ready = outcome == TlsOutcome::want_read ? asio::socket_base::wait_read : asio::socket_base::wait_write;
+  wire_->socket.async_wait(ready, [self = shared_from_this()](const error_code& error) {
+    if (!error && !self->done_) self->shake_hands();
   });
 }
 
@@ -137,7 +187,7 @@ void Exchange::attach(std::shared_ptr<Wire> wire) {
 Status Exchange::encode_head() {
   const std::size_t length = request_.shared_body_bytes + request_.body.size();
   head_ = fmt::format("{} {} HTTP/1.1\r\nHost: {}\r\n", request_.method, request_.target,
-                      is_unix(request_) ? "localhost" : std::string_view(peer_));
+                      is_unix(request_) ? "localhost" : host_header());
   if (!request_.keep_alive) head_ += "Connection: close\r\n";
   if (length > 0 || request_.method == "POST" || request_.method == "PUT")
     head_ += fmt::format("Content-Length: {}\r\n", length);
@@ -176,7 +226,12 @@ void Exchange::write_more() {
     writing_ = left > 0;
     if (left == 0) return;
     error_code error;
-    sent_ += wire_->socket.write_some(buffers, error);
+    if (wire_->tls) {
+      const auto first = std::ranges::find_if(buffers, [](const asio::const_buffer& b) { return b.size() > 0; });
+      sent_ += wire_->write_some({static_cast<const char*>(first->data()), first->size()}, error);
+    } else {
+      sent_ += wire_->socket.write_some(buffers, error);
+    }
     if (error == asio::error::would_block) break;
     if (error) return;  // the reading side sees the same, and perhaps an answer before it
   }
@@ -233,7 +288,7 @@ void Exchange::on_readable() {
   for (int reads = 0; reads < kMaxReadsPerWake; ++reads) {
     const auto scratch = read_scratch();
     error_code error;
-    const std::size_t count = wire_->socket.read_some(asio::buffer(scratch.data(), scratch.size()), error);
+    const std::size_t count = wire_->read_some(scratch, error);
     if (error == asio::error::would_block) break;
     if (error) {
       if (retry_on_fresh_wire()) return;
@@ -245,9 +300,12 @@ void Exchange::on_readable() {
     timeout_ = request_.read_timeout;
     waiting_for_ = "no further byte";
     if (!consume({scratch.data(), count})) return;
-    if (count < scratch.size()) break;
+    if (count < scratch.size() && !(wire_ && wire_->tls)) break;  // TLS gives a record at a time
   }
-  if (wire_) wire_->wait();
+  if (!wire_) return;
+  if (wire_->tls && wire_->tls->pending())  // the socket will not tell of bytes that are decrypted already
+    return asio::post(host_.loop().io(), [self] { self->on_readable(); });
+  wire_->wait();
 }
 
 // False when the exchange ended.

@@ -11,6 +11,7 @@
 #include "net/asio_loop.h"
 #include "net/http_client.h"
 #include "net/response_parser.h"
+#include "net/tls.h"
 
 namespace hp::net {
 
@@ -21,8 +22,12 @@ class Exchange;
 struct Wire final : std::enable_shared_from_this<Wire> {
   explicit Wire(boost::asio::io_context& io) : socket(io) {}
   void wait();
+  // Through TLS when the wire has it; "would block" also while TLS waits for the other direction.
+  std::size_t read_some(std::span<char> into, boost::system::error_code& error);
+  std::size_t write_some(std::string_view bytes, boost::system::error_code& error);
 
   boost::asio::generic::stream_protocol::socket socket;
+  std::unique_ptr<TlsSession> tls;
   std::weak_ptr<Exchange> owner;
   std::chrono::steady_clock::time_point idle_since{};
   bool waiting = false, dead = false, connected = false;
@@ -48,10 +53,13 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
  private:
   using Endpoint = boost::asio::generic::stream_protocol::endpoint;
   [[nodiscard]] tl::unexpected<Error> broken(std::string_view what, const boost::system::error_code& error) const;
+  [[nodiscard]] std::string host_header() const;
   void arm(std::chrono::milliseconds timeout, std::string_view what);
   void watch();
   void open();
   void connect(std::vector<Endpoint> endpoints, std::size_t at);
+  void secure();
+  void shake_hands();
   void attach(std::shared_ptr<Wire> wire);
   Status encode_head();
   void send();

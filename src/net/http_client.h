@@ -18,6 +18,7 @@ struct ClientRequest {
   std::string method = "GET";
   std::string host = "127.0.0.1";  ///< or "unix:/path/to.sock"
   std::uint16_t port = 80;
+  bool tls = false;  ///< verified against the system's certificate authorities
   std::string target = "/";
   Headers headers;
   /// Sent before `body`, not copied: a large body that is also kept for another attempt.
