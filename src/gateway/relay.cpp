@@ -122,7 +122,7 @@ void Relay::open_attempt(NodeIndex node) {
   ++attempt_;
   node_epoch_ = core_.nodes.epoch(node);
   attempt_since_ = progress_at_ = core_.clock.now();
-  heard_ = streaming_ = false;
+  heard_ = proven_ = streaming_ = false;
   heartbeat_ = kNoHeartbeat;
   journalled_ = config.homeport && peek().stream;
   status_ = 0;

@@ -84,7 +84,8 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   std::int64_t retry_after_s_ = 0;
   bool journalled_ = false;  // the node of this attempt keeps a journal
   bool streaming_ = false;   // its answer is an event stream
-  bool heard_ = false;       // it has shown progress
+  bool heard_ = false;       // it has said something that progress can be measured from
+  bool proven_ = false;      // it has made progress, and its breaker knows
   bool begun_ = false;       // the client has our status line
   bool resuming_ = false;    // the next forwarded event ends a pause
   bool done_ = false;

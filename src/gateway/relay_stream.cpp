@@ -27,7 +27,8 @@ void Relay::on_progress() {
   if (heard_ && !shard_.was_paused(now)) core_.nodes.note_gap(*node_, now - progress_at_);
   core_.nodes.note_progress(*node_, now);
   progress_at_ = now;
-  if (std::exchange(heard_, true)) return;
+  heard_ = true;
+  if (std::exchange(proven_, true)) return;
   core_.nodes.report(*node_, Outcome::success);  // at the first sign, so that a probe does not last a whole stream
 }
 
@@ -39,7 +40,13 @@ bool Relay::on_comment(std::string_view comment) {
   comment.remove_prefix(kProgress.size());
   std::uint64_t count = 0;
   std::from_chars(comment.data(), comment.data() + comment.size(), count);
-  if (std::exchange(heartbeat_, count) != count) on_progress();
+  const std::uint64_t before = std::exchange(heartbeat_, count);
+  if (before == kNoHeartbeat) {  // a first count proves nothing yet; from here on it has to move
+    heard_ = true;
+    progress_at_ = core_.clock.now();
+  } else if (before != count) {
+    on_progress();
+  }
   return true;
 }
 
