@@ -1,5 +1,6 @@
 // A decoder on one GPU: owns weights, KV, activations and step graphs in device memory. Grouped-query or latent
-// attention, dense layers or experts. device_model.cu has memory and steps, device_forward.cu the pass straight down.
+// attention, dense layers or experts. device_model.cu has memory and steps, device_weights.cu
+// the weights, device_forward.cu the pass straight down.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "arch/cuda/plugin_api.h"
+#include "kernels/cuda/attention.h"
 #include "kernels/cuda/experts.h"
 #include "kernels/cuda/latent.h"
 #include "kernels/cuda/launch.h"
@@ -44,6 +46,8 @@ class DeviceModel {
   void describe(DeviceInfo& info) const;
 
  private:
+  static constexpr std::size_t kStagingBytes = std::size_t{64} << 20;  ///< host memory that weights pass through
+
   struct Layer {
     Matrix projections;       ///< q, k, v; or queries, latent and rotary key
     Matrix o, gate_up, down;  ///< the dense layer's or the shared experts'

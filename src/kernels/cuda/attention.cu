@@ -6,10 +6,11 @@
 // Batch invariance: both ways run the same instructions on the same numbers for every (token, head): scores over the
 // head's dimensions in order; the sum of a unit by chunks of 32 keys; the output over a unit's keys in order; the same
 // fold.
+#include "kernels/cuda/attention.h"
+
 #include "kernels/cuda/fold.cuh"
 #include "kernels/cuda/kernel_launch.cuh"
 #include "kernels/cuda/kv_place.cuh"
-#include "kernels/cuda/launch.h"
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/wgmma.cuh"
 

@@ -2,7 +2,7 @@
 // all heads; queries are brought into the latent space, attention runs there, and its result is brought back per head.
 #pragma once
 
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/attention.h"
 
 namespace hp::cuda {
 

@@ -1,5 +1,6 @@
 // Operations on rows of activations: embedding, norms, fp8 quantization, rotary positions with the KV store, and what
 // loading and benchmarks need. One thread block per row; sums over a row run in one fixed tree.
+#include "kernels/cuda/attention.h"
 #include "kernels/cuda/kernel_launch.cuh"
 #include "kernels/cuda/kv_place.cuh"
 #include "kernels/cuda/launch.h"
