@@ -28,7 +28,11 @@ std::size_t z(std::int64_t v) {
 Buffer packed_weights(const Case& c, std::size_t bytes, std::size_t copies) {
   std::mt19937 rng(7);
   std::vector<std::byte> source(storage_bytes(c.type, z(c.n) * z(c.k)));
-  for (std::byte& b : source) b = std::byte{static_cast<std::uint8_t>(rng() & 0x37U)};
+  for (std::size_t i = 0; i < source.size(); ++i) {
+    source[i] = std::byte{static_cast<std::uint8_t>(rng() & 0x37U)};
+    const bool top = i % traits(c.type).block_bytes == traits(c.type).block_bytes - 1;
+    if (top && (c.type == DType::f32 || c.type == DType::bf16)) source[i] = std::byte{0x3D};  // no subnormals
+  }
   Buffer buffer = Buffer::allocate(bytes * copies).value();
   for (std::size_t i = 0; i < copies; ++i) {
     pack_panels({c.type, {c.n, c.k}, source.data()}, 0, (c.n + 15) / 16, buffer.data() + i * bytes);

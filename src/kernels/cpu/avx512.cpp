@@ -12,10 +12,6 @@ OperandKind operand_kind(DType weight) {
 
 void matmul(const MatmulArgs& a) {
   switch (a.weight.source) {
-    case DType::q4_0:
-    case DType::q4_1:
-    case DType::q8_0:
-      return avx512::matmul_q8(a);
     case DType::f32:
     case DType::f16:
     case DType::bf16:

@@ -137,6 +137,12 @@ void matmul_kquant(const MatmulArgs& a) {
   HP_CHECK(a.operand.kind == OperandKind::q8 && a.operand.k == a.weight.k, "operand K {}, weight K {}", a.operand.k,
            a.weight.k);
   switch (a.weight.source) {
+    case DType::q4_0:
+      return matmul_layout<DType::q4_0>(a);
+    case DType::q4_1:
+      return matmul_layout<DType::q4_1>(a);
+    case DType::q8_0:
+      return matmul_layout<DType::q8_0>(a);
     case DType::q5_0:
       return matmul_layout<DType::q5_0>(a);
     case DType::q5_1:
