@@ -99,6 +99,8 @@ def main():
                 if fault:
                     faults.append(f"{rel}:{number}: {fault}")
         limit = 900 if room == "kernels" and path.suffix == ".cpp" else LIMITS[path.suffix]
+        if path.suffix == ".h" and path.parent == SRC / "kernels" / "cpu":
+            limit = 300  # inline kernels that several files of one ISA are built from, not interfaces
         if len(lines) > limit and not is_test:
             faults.append(f"{rel}: {len(lines)} lines, at most {limit}")
         if path.suffix == ".h" and "#pragma once" not in lines:

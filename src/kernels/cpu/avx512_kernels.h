@@ -27,10 +27,7 @@ void attention_merge(const AttentionArgs& args);
 // avx512_float.cpp: f32, f16, bf16 with float activations
 void matmul_float(const MatmulArgs& args);
 
-// avx512_matmul_q8.cpp: q4_0, q4_1, q8_0
-void matmul_q8(const MatmulArgs& args);
-
-// avx512_kquant.cpp: every other quantized layout
+// avx512_kquant.cpp: every quantized layout
 void matmul_kquant(const MatmulArgs& args);
 
 // avx512_f8.cpp: fp8 with float operands

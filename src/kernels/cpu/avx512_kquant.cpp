@@ -1,4 +1,4 @@
-// AVX-512 VNNI products of every quantized layout that avx512_matmul_q8.cpp has not: K-quants, 5-bit, iq4, int4, int8.
+// AVX-512 VNNI products of every quantized layout.
 // Few rows read the panel as it lies; many rows expand a stretch of it once into the first-level cache. Both do the
 // same operations on a row in the same order.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
