@@ -58,6 +58,8 @@ constexpr std::array kKeys{
     ConfigKey{"engine.max_waiting", "max-waiting", kInteger, "1024", "sequences",
               "Sequences waiting for their turn; further requests are turned away.", 0, 1000000},
     ConfigKey{"engine.prefix_cache", "prefix-cache", kBoolean, "true", "", "Reuse the work done for common prefixes."},
+    ConfigKey{"fleet.nodes", "nodes", kInteger, "0", "processes",
+              "Node processes behind a gateway in `serve`; 0 serves in one process without a gateway.", 0, 64},
     ConfigKey{"gateway.nodes", "node", kText, "", "",
               "Nodes behind the gateway, separated by commas: [name=]host:port or unix:/path, each with "
               ";priority=N;capacity=X;kind=homeport|openai;key=... after it."},

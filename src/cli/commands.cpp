@@ -8,6 +8,7 @@ std::vector<Command> all_commands() {
   return {
       serve_command(),
       node_command(),
+      gateway_command(),
       inspect_command(),
       doctor_command(),
       plan_command(),

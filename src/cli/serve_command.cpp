@@ -7,6 +7,7 @@
 #include "cli/command.h"
 #include "cli/node_flags.h"
 #include "cli/program.h"
+#include "cli/serve_fleet.h"
 #include "cli/shutdown_signals.h"
 
 namespace hp::cli {
@@ -52,13 +53,16 @@ Command serving_command(std::string_view name) {
   auto options = std::make_shared<ServeOptions>();
   return {
       .name = name,
-      .sections = {"server", "model", "engine", "log"},
+      .sections = name == "serve"
+                      ? std::vector<std::string_view>{"server", "model", "engine", "fleet", "gateway", "log"}
+                      : std::vector<std::string_view>{"server", "model", "engine", "log"},
       .declare =
           [options](Arguments& a) {
             a.toggle("--print-config", options->print_config, "Print the annotated configuration file and end.");
           },
-      .run = [options](const Invocation& in) -> Result<int> {
-        if (!options->print_config) return serve(in);
+      .run = [options, name](const Invocation& in) -> Result<int> {
+        if (!options->print_config)
+          return name == "serve" && in.config.integer("fleet.nodes") > 0 ? serve_fleet(in) : serve(in);
         std::fputs(annotated_config().c_str(), stdout);
         return kExitOk;
       },
@@ -76,6 +80,7 @@ Command serve_command() {
   command.examples =
       "  homeport serve --model model.gguf\n"
       "  homeport serve --model model.gguf --host 0.0.0.0 --port 8080 --api-keys-file keys.txt\n"
+      "  homeport serve --model model.gguf --nodes 2    (a gateway over two processes: one may die)\n"
       "  homeport serve --print-config > homeport.toml; homeport serve --config homeport.toml";
   return command;
 }

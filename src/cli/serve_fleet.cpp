@@ -1,0 +1,96 @@
+#include "cli/serve_fleet.h"
+
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+
+#include "base/log.h"
+#include "cli/node_flags.h"
+#include "fleet/fleet.h"
+#include "gateway/daemon.h"
+#include "gateway/gateway_config.h"
+
+namespace hp::cli {
+namespace {
+
+constexpr int kHopelessDeaths = 5;
+constexpr std::chrono::seconds kNodePatience{35};
+
+// Sockets and the nodes' configuration, for this run only.
+struct RunFolder {
+  std::filesystem::path path;
+  RunFolder() = default;
+  RunFolder(const RunFolder&) = delete;
+  RunFolder& operator=(const RunFolder&) = delete;
+  ~RunFolder() {
+    std::error_code ignored;
+    if (!path.empty()) std::filesystem::remove_all(path, ignored);
+  }
+  Status make() {
+    std::string name = (std::filesystem::temp_directory_path() / "homeport-XXXXXX").string();
+    if (::mkdtemp(name.data()) == nullptr)
+      return fail(ErrorCode::io_error, "cannot make a folder for the nodes' sockets like {}", name);
+    path = name;
+    return {};
+  }
+};
+
+// What the nodes share with this process: every key of theirs that is not at its default, as flags.
+Result<std::vector<std::string>> node_command(const Config& config) {
+  std::error_code error;
+  const std::string program = std::filesystem::read_symlink("/proc/self/exe", error).string();
+  if (error) return fail(ErrorCode::io_error, "cannot find the path of this program: {}", error.message());
+  HP_TRY(const auto model, model_path(config));
+  std::vector<std::string> command{program, "node", "--journal=true", "--model", model.string(), "--access-log=false"};
+  for (const ConfigKey& key : config_keys()) {
+    const bool theirs = key.name.starts_with("model.") || key.name.starts_with("engine.") || key.name == "log.level" ||
+                        key.name == "log.format" || key.name == "server.max_body_bytes" ||
+                        key.name == "server.request_timeout_ms" || key.name == "server.drain_ms";
+    if (!theirs || key.name == "model.path" || config.source(key.name) == ConfigSource::default_value) continue;
+    command.push_back(fmt::format("--{}={}", key.flag, config.shown(key.name)));
+  }
+  return command;
+}
+
+}  // namespace
+
+Result<int> serve_fleet(const Invocation& in) {
+  const auto count = in.config.integer("fleet.nodes");
+  RunFolder folder;
+  HP_TRY_VOID(folder.make());
+  HP_TRY(const auto base_command, node_command(in.config));
+  HP_TRY(gateway::GatewayOptions options, gateway::gateway_options(in.config));
+  std::vector<fleet::ChildSpec> children;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::string name = fmt::format("node{}", i);
+    const std::string address = fmt::format("unix:{}", (folder.path / (name + ".sock")).string());
+    auto command = base_command;
+    command.insert(command.end(), {"--host", address, "--api-keys-file", ""});
+    children.push_back({.name = name, .command = std::move(command)});
+    options.nodes.push_back({.name = name, .host = address});
+  }
+  gateway::block_signals();
+  MetricsRegistry metrics;
+  SteadyClock clock;
+  HP_TRY(const auto front, gateway::Gateway::start(options, metrics));
+  fleet::Fleet nodes(std::move(children), clock, metrics);
+  log::info("serve: http://{}:{} over {} nodes", options.server.address, front->port(), count);
+  bool said_ready = false, hopeless = false;
+  gateway::wait_for_end(*front, in.config, {}, [&] {
+    nodes.tick();
+    if (!std::exchange(said_ready, said_ready || front->usable_nodes() > 0) && front->usable_nodes() > 0)
+      log::info("ready: http://{}:{}", options.server.address, front->port());
+    if (!said_ready && !hopeless && nodes.hopeless(kHopelessDeaths)) {
+      hopeless = true;
+      log::error("serve: no node has ever become ready and all keep dying; the cause stands in their log lines");
+      ::kill(::getpid(), SIGTERM);
+    }
+  });
+  nodes.stop(kNodePatience);
+  return hopeless ? kExitFailure : kExitOk;
+}
+
+}  // namespace hp::cli

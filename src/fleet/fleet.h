@@ -1,0 +1,59 @@
+// Local nodes as child processes: starts them, watches them, starts them again when they die, ends them. Knows commands
+// and processes; what a node is and who talks to it is others' business. One thread calls everything; a child dies with
+// that thread's process.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/metrics.h"
+#include "base/result.h"
+#include "fleet/restart_policy.h"
+
+namespace hp::fleet {
+
+struct ChildSpec {
+  std::string name;
+  std::vector<std::string> command;  ///< the first word is a path
+};
+
+class Fleet {
+ public:
+  Fleet(std::vector<ChildSpec> children, const Clock& clock, MetricsRegistry& metrics, RestartOptions options = {});
+  ~Fleet();  ///< kills what still runs
+  Fleet(const Fleet&) = delete;
+  Fleet& operator=(const Fleet&) = delete;
+
+  /// Starts what is due, collects what died. A few times a second.
+  void tick();
+  /// SIGTERM to all; those that still run after the time are killed.
+  void stop(Duration patience);
+  [[nodiscard]] std::vector<pid_t> pids() const;  ///< -1: not running
+  /// Every child has died young this often: nothing here will ever serve.
+  [[nodiscard]] bool hopeless(int deaths) const;
+
+ private:
+  struct Child {
+    ChildSpec spec;
+    RestartPolicy policy;
+    pid_t pid = -1;
+    TimePoint start_at{};
+  };
+  void start(Child& child);
+  void collect(Child& child);
+
+  std::vector<Child> children_;
+  const Clock& clock_;
+  Counter& starts_;
+  Counter& deaths_;
+  Gauge& running_;
+  bool stopping_ = false;
+};
+
+/// "exit code 1" or "signal 9 (Killed)".
+std::string describe_exit(int wait_status);
+
+}  // namespace hp::fleet

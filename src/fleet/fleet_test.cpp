@@ -1,0 +1,95 @@
+#include "fleet/fleet.h"
+
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <thread>
+
+#include "base/log.h"
+
+namespace hp::fleet {
+namespace {
+using namespace std::chrono_literals;
+
+TEST(RestartPolicy, WaitsLongerForAProcessThatKeepsDyingAndForgetsAfterAStableLife) {
+  RestartPolicy policy;
+  TimePoint now{};
+  Duration before{};
+  for (int i = 0; i < 12; ++i) {
+    policy.on_start(now);
+    now += 1s;
+    const Duration pause = policy.on_exit(now) - now;
+    EXPECT_GE(pause, before);
+    EXPECT_LE(pause, 30s);
+    before = pause;
+  }
+  EXPECT_EQ(before, 30s);
+  EXPECT_EQ(policy.young_deaths(), 12);
+  policy.on_start(now);
+  now += 2min;
+  EXPECT_EQ(policy.on_exit(now) - now, 100ms);
+  EXPECT_EQ(policy.young_deaths(), 0);
+}
+
+class FleetTest : public testing::Test {
+ protected:
+  void SetUp() override { log::configure({.level = log::Level::off}); }
+  static std::vector<ChildSpec> shells(const std::string& script, int count) {
+    std::vector<ChildSpec> all;
+    for (int i = 0; i < count; ++i)
+      all.push_back({.name = fmt::format("n{}", i), .command = {"/bin/sh", "-c", script}});
+    return all;
+  }
+  template <typename Condition>
+  bool eventually(Fleet& fleet, Condition condition) {
+    for (int i = 0; i < 500 && !condition(); ++i) {
+      fleet.tick();
+      std::this_thread::sleep_for(10ms);
+    }
+    return condition();
+  }
+  SteadyClock clock_;
+  MetricsRegistry metrics_;
+};
+
+TEST_F(FleetTest, AKilledChildIsBackAndAllEndWhenAsked) {
+  Fleet fleet(shells("exec sleep 60", 2), clock_, metrics_);
+  fleet.tick();
+  const auto first = fleet.pids();
+  ASSERT_GT(first[0], 0);
+  ASSERT_GT(first[1], 0);
+  ::kill(first[0], SIGKILL);
+  EXPECT_TRUE(eventually(fleet, [&] { return fleet.pids()[0] > 0 && fleet.pids()[0] != first[0]; }));
+  EXPECT_EQ(fleet.pids()[1], first[1]);
+  fleet.stop(5s);
+  EXPECT_EQ(fleet.pids(), (std::vector<pid_t>{-1, -1}));
+  EXPECT_NE(::kill(first[1], 0), 0);
+  fleet.tick();
+  EXPECT_EQ(fleet.pids()[0], -1) << "nothing starts after stop()";
+}
+
+TEST_F(FleetTest, ACrashLoopBacksOffAndIsSeen) {
+  Fleet fleet(shells("exit 3", 1), clock_, metrics_, {.first = 10ms, .longest = 40ms});
+  EXPECT_TRUE(eventually(fleet, [&] { return fleet.hopeless(4); }));
+  Fleet missing({{.name = "x", .command = {"/does/not/exist"}}}, clock_, metrics_, {.first = 1ms});
+  EXPECT_TRUE(eventually(missing, [&] { return missing.hopeless(2); }));
+}
+
+TEST_F(FleetTest, AChildThatIgnoresSigtermIsKilled) {
+  Fleet fleet(shells("trap '' TERM; while true; do sleep 0.05; done", 1), clock_, metrics_);
+  fleet.tick();
+  std::this_thread::sleep_for(200ms);
+  const auto begin = std::chrono::steady_clock::now();
+  fleet.stop(300ms);
+  EXPECT_EQ(fleet.pids()[0], -1);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 3s);
+}
+
+TEST(DescribeExit, SaysWhatHappened) {
+  EXPECT_EQ(describe_exit(SIGKILL), "signal 9 (Killed)");
+  EXPECT_EQ(describe_exit(1 << 8), "exit code 1");
+  EXPECT_NE(describe_exit(127 << 8).find("could not be started"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace hp::fleet
