@@ -43,6 +43,7 @@ std::vector<Command> all_commands();
 Command serve_command();
 Command node_command();
 Command gateway_command();
+Command pull_command();
 Command inspect_command();
 Command doctor_command();
 Command plan_command();

@@ -9,6 +9,7 @@ std::vector<Command> all_commands() {
       serve_command(),
       node_command(),
       gateway_command(),
+      pull_command(),
       inspect_command(),
       doctor_command(),
       plan_command(),

@@ -111,14 +111,12 @@ void PartFile::restart(std::size_t part) {
 }
 
 Status PartFile::save() {
-  std::string text;
-  {
-    const std::lock_guard lock(mutex_);
-    text = fmt::format(R"({{"size":{},"hash":"{}","arrived":[{}]}})", file_.size, file_.sha256 + file_.git_sha,
-                       fmt::join(arrived_, ","));
-  }
+  const std::lock_guard lock(mutex_);
+  if (ended_) return {};
   const auto path = with(target_, ".part.state"), fresh = with(target_, ".part.state.new");
-  std::ofstream(fresh) << text << "\n";
+  std::ofstream(fresh) << fmt::format(R"({{"size":{},"hash":"{}","arrived":[{}]}})", file_.size,
+                                      file_.sha256 + file_.git_sha, fmt::join(arrived_, ","))
+                       << "\n";
   std::error_code error;
   std::filesystem::rename(fresh, path, error);
   return error ? cannot("write", path, error.value()) : Status();
@@ -147,6 +145,8 @@ Status PartFile::complete() {
   if (!expected.empty()) {
     HP_TRY(const std::string found, hash());
     if (found != expected) {
+      const std::lock_guard lock(mutex_);
+      ended_ = true;
       std::filesystem::remove(with(target_, ".part"), ignored);
       std::filesystem::remove(with(target_, ".part.state"), ignored);
       return fail(
@@ -157,6 +157,8 @@ Status PartFile::complete() {
     }
   }
   if (::fsync(descriptor_) != 0) return cannot("write", with(target_, ".part"), errno);
+  const std::lock_guard lock(mutex_);
+  ended_ = true;
   std::error_code error;
   std::filesystem::rename(with(target_, ".part"), target_, error);
   if (error) return cannot("name", target_, error.value());

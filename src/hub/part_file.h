@@ -48,6 +48,7 @@ class PartFile {
   int descriptor_;
   mutable std::mutex mutex_;
   std::vector<std::uint64_t> arrived_;  ///< bytes of each part
+  bool ended_ = false;                  ///< complete or removed: no state any more
 };
 
 /// Whether `target` is there already with the hub's size. Hashes were checked when it got its name.
