@@ -54,6 +54,27 @@ Status read_stop(const JsonValue& body, std::vector<std::string>& out) {
   return {};
 }
 
+Status read_stop_tokens(const JsonValue& body, std::vector<std::int32_t>& out) {
+  const JsonValue* v = present(body, "stop_token_ids");
+  if (v == nullptr) return {};
+  const auto* list = v->as_array();
+  if (list == nullptr) {
+    return bad_parameter("stop_token_ids", fmt::format("expected an array, found {}", v->type_name()));
+  }
+  if (list->size() > kMaxStopTokens) {
+    return bad_parameter("stop_token_ids",
+                         fmt::format("expected at most {} tokens, found {}", kMaxStopTokens, list->size()));
+  }
+  for (const JsonValue& item : *list) {
+    const auto token = item.as_int();
+    if (!token || *token < 0 || *token > std::numeric_limits<std::int32_t>::max()) {
+      return bad_parameter("stop_token_ids", fmt::format("expected token ids, found {}", item.dump()));
+    }
+    out.push_back(static_cast<std::int32_t>(*token));
+  }
+  return {};
+}
+
 Status read_logit_bias(const JsonValue& body, std::vector<std::pair<std::int32_t, float>>& out) {
   const JsonValue* v = present(body, "logit_bias");
   if (v == nullptr) return {};
@@ -183,7 +204,12 @@ Result<GenerationParams> read_generation_params(const JsonValue& body) {
   HP_TRY(const auto seed, read_integer(body, "seed", std::numeric_limits<std::int64_t>::min(),
                                        std::numeric_limits<std::int64_t>::max()));
   if (seed) p.seed = static_cast<std::uint64_t>(*seed);
+  HP_TRY(const auto min_tokens, read_integer(body, "min_tokens", 0, kMaxTokens));
+  p.min_tokens = static_cast<std::int32_t>(min_tokens.value_or(0));
+  if (p.max_tokens && p.min_tokens > *p.max_tokens)
+    return bad_parameter("min_tokens", fmt::format("{} is more than max_tokens, {}", p.min_tokens, *p.max_tokens));
   HP_TRY_VOID(read_stop(body, p.stop));
+  HP_TRY_VOID(read_stop_tokens(body, p.stop_token_ids));
   HP_TRY_VOID(read_logit_bias(body, p.logit_bias));
   HP_TRY_VOID(read_flag(body, "ignore_eos", p.ignore_eos));
   HP_TRY_VOID(read_stream(body, p));

@@ -19,8 +19,10 @@ struct GenerationParams {
   float repetition_penalty = 1.0F, frequency_penalty = 0.0F, presence_penalty = 0.0F;
   std::int32_t top_k = 0;  ///< 0: off
   std::int32_t n = 1;
-  std::optional<std::int32_t> max_tokens;  ///< empty: the endpoint's default
-  std::optional<std::uint64_t> seed;       ///< a negative seed keeps its bits
+  std::optional<std::int32_t> max_tokens;    ///< empty: the endpoint's default
+  std::int32_t min_tokens = 0;               ///< no end-of-answer token before so many
+  std::vector<std::int32_t> stop_token_ids;  ///< not yet checked against a vocabulary
+  std::optional<std::uint64_t> seed;         ///< a negative seed keeps its bits
   std::vector<std::string> stop;
   std::vector<std::pair<std::int32_t, float>> logit_bias;  ///< token id, bias; each token once
   bool ignore_eos = false;

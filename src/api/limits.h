@@ -8,6 +8,7 @@ namespace hp::api {
 
 inline constexpr std::size_t kMaxStopStrings = 16;
 inline constexpr std::size_t kMaxStopBytes = 1024;  ///< of one stop string: so much text may be held back
+inline constexpr std::size_t kMaxStopTokens = 128;
 inline constexpr std::int64_t kMaxChoices = 128;
 inline constexpr std::int64_t kMaxTopLogprobs = 20;
 inline constexpr std::size_t kMaxLogitBias = 1024;

@@ -38,6 +38,7 @@ void Engine::State::take_inbox() {
     taken.swap(inbox);
     published.waiting += std::exchange(inbox_sequences, 0);
   }
+  if (taken.empty()) return;
   for (EngineRequest& r : taken) accept(std::move(r));
   std::ranges::sort(waiting, {}, [](const auto& s) { return s->rank; });
 }
@@ -125,7 +126,9 @@ void Engine::State::preempt(const StepPlan& plan) {
   if (!order.empty()) std::ranges::sort(waiting, {}, [](const auto& s) { return s->rank; });
 }
 
+/// By rank. One that does not fit lets smaller ones behind it pass, but only so many: then all wait for it.
 void Engine::State::admit_waiting(StepPlan& plan, const StepLimits& limits) {
+  std::vector<Sequence*> passed;
   std::size_t i = 0;
   for (std::int32_t n = 0; n < kMaxAdmitsPerStep && i < waiting.size() && plan.preempt.empty() &&
                            plan.tokens_left > 0 && running.size() < static_cast<std::size_t>(options.max_running);) {
@@ -134,6 +137,7 @@ void Engine::State::admit_waiting(StepPlan& plan, const StepLimits& limits) {
       ++i;
       continue;
     }
+    ++n;
     const std::int32_t before = pool.available();
     attach(s);
     const std::int32_t taken = before - pool.available();  // cached blocks that are no longer evictable
@@ -142,9 +146,13 @@ void Engine::State::admit_waiting(StepPlan& plan, const StepLimits& limits) {
     if (tokens == 0) {
       detach(s);
       plan.blocks_left += taken;
-      return;
+      if (s.passed_by >= kMaxPassedBy) return;
+      passed.push_back(&s);
+      ++i;
+      continue;
     }
     book(view(s), tokens, limits, plan);
+    for (Sequence* p : passed) ++p->passed_by;
     if (!std::exchange(s.admitted_before, true)) {
       s.queued = clock.now() - s.request->submitted;
       s.cached_prompt = std::min(s.computed, static_cast<std::int32_t>(s.request->prompt.size()));
@@ -154,7 +162,6 @@ void Engine::State::admit_waiting(StepPlan& plan, const StepLimits& limits) {
     plan.tokens.push_back(tokens);
     running.push_back(std::move(waiting[i]));
     waiting.erase(waiting.begin() + static_cast<std::ptrdiff_t>(i));
-    ++n;
   }
 }
 
@@ -234,6 +241,13 @@ Status Engine::submit(EngineRequest request) {
 void Engine::cancel(RequestId id, std::int32_t choice) {
   {
     const std::lock_guard lock(state_->mutex);
+    if (state_->cancels.size() >= kMaxPendingCancels) {
+      // Far more than there can be live choices: what is left out was repeated or is unknown.
+      std::ranges::sort(state_->cancels);
+      const auto repeated = std::ranges::unique(state_->cancels);
+      state_->cancels.erase(repeated.begin(), repeated.end());
+      if (state_->cancels.size() >= kMaxPendingCancels) return;
+    }
     state_->cancels.emplace_back(id, choice);
   }
   state_->wake.notify_all();

@@ -8,6 +8,7 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <thread>
 
 #include "engine/sampler.h"
 #include "sim/fake_executor.h"
@@ -195,6 +196,141 @@ TEST(Engine, CancelDeadlineQueueAndErrors) {
   ASSERT_TRUE(sink.wait(2));
   EXPECT_EQ((sink.finished[{1, 0}]), FinishReason::cancelled);
   EXPECT_EQ(engine.stats().blocks_used, 0);
+}
+
+/// Order in which requests got their first token.
+std::vector<std::uint64_t> order_of(const std::vector<TokenEvent>& events) {
+  std::vector<std::uint64_t> out;
+  for (const TokenEvent& e : events)
+    if (e.token && e.index == 0) out.push_back(e.request.value);
+  return out;
+}
+
+class Recorder final : public EventSink {
+ public:
+  void on_step(std::vector<TokenEvent> step) override {
+    const std::lock_guard lock(mutex);
+    for (TokenEvent& e : step) {
+      finished += e.finish ? 1 : 0;
+      events.push_back(std::move(e));
+    }
+    wake.notify_all();
+  }
+  void wait(int n) {
+    std::unique_lock lock(mutex);
+    ASSERT_TRUE(wake.wait_for(lock, std::chrono::seconds(30), [&] { return finished >= n; }));
+  }
+  std::mutex mutex;
+  std::condition_variable wake;
+  std::vector<TokenEvent> events;
+  int finished = 0;
+};
+
+TEST(Engine, OneThatDoesNotFitIsPassedButNotStarved) {
+  const SteadyClock clock;
+  const auto slow = [](std::span<const SequenceStep>) -> Duration { return std::chrono::microseconds(300); };
+  Recorder sink;
+  // 64 blocks of 4: the first takes 38 and stays, the big one needs 40, each small one 4.
+  Engine engine(std::make_unique<FakeExecutor>(FakeExecutorOptions{.blocks = 64, .latency = slow}), sink,
+                {.max_running = 8, .prefix_cache = false}, clock);
+  ASSERT_TRUE(engine.submit(request(1, 146, 6)));
+  EngineRequest first = request(2, 150, 90);
+  ASSERT_TRUE(engine.submit(std::move(first)));
+  ASSERT_TRUE(engine.submit(request(3, 158, 2)));
+  for (std::uint64_t id = 10; id < 80; ++id) ASSERT_TRUE(engine.submit(request(id, 9, 5)));
+  sink.wait(73);
+  const std::vector<std::uint64_t> order = order_of(sink.events);
+  const auto place = [&](std::uint64_t id) { return std::ranges::find(order, id) - order.begin(); };
+  EXPECT_LT(place(10), place(3)) << "a small one went before the one that did not fit";
+  EXPECT_LT(place(3), place(79)) << "but not all of them did";
+}
+
+/// Only even tokens, and after two of them only the stop token.
+class EvenTokens final : public Constraint {
+ public:
+  void allowed(std::span<std::uint64_t> mask) override {
+    for (std::uint64_t& word : mask) word &= 0x5555'5555'5555'5555ULL;
+  }
+  void accept(TokenId token) override { seen_.push_back(token); }
+
+ private:
+  std::vector<TokenId> seen_;
+};
+
+EngineRequest rich(std::uint64_t id, std::int32_t choices) {
+  EngineRequest r = request(id, 11, 40);
+  r.choices = choices;
+  r.min_tokens = 6;
+  r.stop_tokens = {4, 10, 20, 36, 48, 60, 72, 90};
+  r.sampling.frequency_penalty = 0.5F;
+  r.sampling.top_k = 30;
+  r.sampling.logprobs = true;
+  r.sampling.top_logprobs = 2;
+  for (std::int32_t c = 0; c < choices; ++c) r.constraints.push_back(std::make_unique<EvenTokens>());
+  return r;
+}
+
+TEST(Engine, ResumeKeepsChoicesConstraintsMinimaAndStopTokens) {
+  const SteadyClock clock;
+  Collector whole;
+  {
+    Engine engine(std::make_unique<FakeExecutor>(FakeExecutorOptions{}), whole, {}, clock);
+    ASSERT_TRUE(engine.submit(rich(1, 3)));
+    ASSERT_TRUE(whole.wait(3));
+  }
+  bool stopped = false;
+  for (std::int32_t c = 0; c < 3; ++c) {
+    const auto& tokens = whole.tokens[{1, c}];
+    EXPECT_GE(tokens.size(), 7U);
+    for (const TokenId t : tokens) EXPECT_EQ(t % 2, 0);
+    stopped = stopped || whole.finished[{1, c}] == FinishReason::stop;
+  }
+  EXPECT_TRUE(stopped);
+  for (std::size_t cut = 0; cut <= 40; cut += 3) {
+    EngineRequest r = rich(1, 3);
+    for (std::int32_t c = 0; c < 3; ++c) {
+      const auto& tokens = whole.tokens[{1, c}];
+      const std::size_t had = std::min(tokens.size(), cut + static_cast<std::size_t>(c));
+      r.generated.emplace_back(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(had));
+    }
+    const auto had = r.generated;
+    Collector rest;
+    Engine engine(std::make_unique<FakeExecutor>(FakeExecutorOptions{.max_step_tokens = 6}), rest, {}, clock);
+    ASSERT_TRUE(engine.submit(std::move(r)));
+    ASSERT_TRUE(rest.wait(3));
+    for (std::int32_t c = 0; c < 3; ++c) {
+      std::vector<TokenId> together = had[static_cast<std::size_t>(c)];
+      const auto& more = rest.tokens[{1, c}];
+      together.insert(together.end(), more.begin(), more.end());
+      EXPECT_EQ(together, (whole.tokens[{1, c}])) << "cut at " << cut;
+      EXPECT_EQ((rest.finished[{1, c}]), (whole.finished[{1, c}])) << "cut at " << cut;
+    }
+  }
+}
+
+TEST(Engine, SubmitAndCancelFromManyThreads) {
+  const SteadyClock clock;
+  Collector sink;
+  Engine engine(std::make_unique<FakeExecutor>(FakeExecutorOptions{.blocks = 48}), sink,
+                {.max_running = 8, .max_waiting = 4096}, clock);
+  std::vector<std::jthread> threads;
+  for (std::uint64_t t = 0; t < 4; ++t)
+    threads.emplace_back([&, t] {
+      for (std::uint64_t i = 0; i < 100; ++i) {
+        const std::uint64_t id = 1 + t * 1000 + i;
+        EXPECT_TRUE(engine.submit(request(id, static_cast<std::int32_t>(1 + i % 23), 12)));
+        if (i % 3 == 0) engine.cancel(RequestId{id});
+        if (i % 7 == 0) engine.cancel(RequestId{id}, 0);
+        engine.cancel(RequestId{id + 100'000});
+      }
+    });
+  threads.clear();
+  ASSERT_TRUE(sink.wait(400));
+  for (const auto& [key, tokens] : sink.tokens)
+    if (sink.finished[key] != FinishReason::cancelled) {
+      const auto i = (key.first - 1) % 1000;
+      EXPECT_EQ(tokens, expected(request(key.first, static_cast<std::int32_t>(1 + i % 23), 12)));
+    }
 }
 
 TEST(Engine, ALostDeviceEndsEveryRequest) {

@@ -11,6 +11,8 @@ inline constexpr std::int32_t kMaxTopLogprobs = 20;    ///< alternatives reporte
 inline constexpr std::int32_t kMaxStopTokens = 256;    ///< per request
 inline constexpr std::int32_t kMaxLogitBias = 4096;    ///< entries per request
 inline constexpr std::int32_t kMaxAdmitsPerStep = 16;  ///< bounds the prefix look-ups of one step
+inline constexpr std::int32_t kMaxPassedBy = 32;       ///< smaller sequences that may go before one that does not fit
+inline constexpr std::size_t kMaxPendingCancels = 65'536;
 
 inline constexpr std::int32_t kMaxDraftTokens = 32;  ///< guessed ahead for one sequence
 inline constexpr std::int32_t kMaxDraftRows = 32;    ///< guessed in one step, all sequences together

@@ -25,8 +25,9 @@ struct Sequence {
   bool indexable = true;           ///< false once a block could not be indexed: those after it cannot be either
   std::int32_t cached_prompt = 0;  ///< prompt tokens found in the prefix cache when it was first admitted
   bool admitted_before = false;
-  Duration queued{};      ///< from submit to the first admission
-  bool reported = false;  ///< an event with a token went out
+  Duration queued{};           ///< from submit to the first admission
+  std::int32_t passed_by = 0;  ///< sequences of worse rank that were let in while this one did not fit
+  bool reported = false;       ///< an event with a token went out
   std::unique_ptr<Constraint> constraint;
   DraftPace pace;
 

@@ -103,6 +103,9 @@ void NodeMetrics::refresh() {
         seen_.prefix_hits);
   count("homeport_step_tokens_total", "Tokens run through the model: the progress heartbeat", {}, s.step_tokens,
         seen_.step_tokens);
+  count("homeport_draft_tokens_total", "Tokens guessed ahead", {}, s.draft_tokens, seen_.draft_tokens);
+  count("homeport_draft_tokens_accepted_total", "Guessed tokens that were right", {}, s.draft_accepted,
+        seen_.draft_accepted);
   count("homeport_steps_total", "Steps of the model", {}, s.steps, seen_.steps);
   const std::uint64_t steps = s.steps - seen_.steps;
   const double mean =

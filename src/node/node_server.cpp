@@ -104,7 +104,8 @@ Status LocalNode::serve(NodeModel model) {
                                           EngineOptions{.max_step_tokens = o.model.max_step_tokens,
                                                         .max_running = o.model.max_running,
                                                         .max_waiting = o.max_waiting,
-                                                        .prefix_cache = o.prefix_cache},
+                                                        .prefix_cache = o.prefix_cache,
+                                                        .max_draft_tokens = o.draft_tokens},
                                           node_.clock);
   const ExecutorInfo& info = node_.engine->info();
   node_.context = static_cast<std::int32_t>(

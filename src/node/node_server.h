@@ -34,6 +34,7 @@ struct NodeOptions {
 
   std::int32_t max_waiting = 1024;  ///< sequences in the queue; more are answered 429
   bool prefix_cache = true;
+  std::int32_t draft_tokens = 0;  ///< most tokens guessed ahead per sequence; the answers do not depend on it
   std::chrono::milliseconds request_timeout{0};  ///< a request that takes longer ends; 0: none
   std::chrono::milliseconds drain_time{30'000};  ///< streams in progress may take so long after begin_drain()
   /// begin_drain() makes /ready false at once and still takes new requests for so long: load balancers lag.

@@ -34,6 +34,13 @@ Status take_params(const api::GenerationParams& p, const PlanScope& scope, Reque
   plan.n = p.n;
   plan.stop_strings = p.stop;
   if (!p.ignore_eos) plan.stop_tokens = scope.model.stop_tokens;
+  for (const std::int32_t token : p.stop_token_ids) {
+    if (token >= vocab)
+      return bad_parameter("stop_token_ids",
+                           fmt::format("token {} is outside the model's vocabulary of {} tokens", token, vocab));
+    plan.stop_tokens.push_back(token);
+  }
+  plan.min_tokens = p.min_tokens;
   plan.has_seed = p.seed.has_value();
   SamplingParams& s = plan.sampling;
   s.temperature = p.temperature;

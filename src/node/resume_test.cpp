@@ -130,6 +130,7 @@ std::vector<Case> cases(std::string_view model, int max_tokens) {
       {"choices", chat_path, chat(R"(,"n":3,"stop":["C"],"top_p":0.9,"top_k":40)")},
       {"text", text_path, text(R"(,"prompt":"Once upon","min_p":0.01)")},
       {"prompts", text_path, text(R"(,"prompt":["One","Two words"],"n":2,"logprobs":2,"stop":["t"])")},
+      {"minimum", text_path, text(R"(,"prompt":"Hi","min_tokens":5,"stop_token_ids":[32,65,97,101,105,110,116,200])")},
       {"no end token", text_path, text(R"(,"prompt":[1,2,3,4,5,6],"ignore_eos":true,"temperature":0)")},
   };
 }
@@ -140,6 +141,7 @@ TEST(Resume, EveryCutOnTheFakeModel) {
   // Another shape of steps and blocks on the second node: nothing may depend on it.
   const TestNode first(options, {.context = 512, .blocks = 512});
   options.model.max_step_tokens = 7;
+  options.draft_tokens = 3;
   const TestNode second(options, {.context = 512, .block_tokens = 8, .blocks = 128});
   for (const Case& c : cases("fake", 48)) check(first, second, c, 1);
 }
