@@ -44,12 +44,4 @@ Conversation conversation_of(const api::ChatRequest& request) {
   return out;
 }
 
-Status refuse_unsupported(const api::ChatRequest& request) {
-  if (request.tool_choice == api::ToolChoice::required || request.tool_choice == api::ToolChoice::named)
-    return api::bad_parameter("tool_choice", "only 'auto' and 'none' are supported by this version");
-  if (request.response_format != api::ResponseFormat::text)
-    return api::bad_parameter("response_format", "only text is supported by this version");
-  return {};
-}
-
 }  // namespace hp

@@ -9,7 +9,4 @@ namespace hp {
 
 Conversation conversation_of(const api::ChatRequest& request);
 
-/// What this version cannot honour is refused by name, never ignored.
-Status refuse_unsupported(const api::ChatRequest& request);
-
 }  // namespace hp

@@ -154,6 +154,7 @@ Result<NodeModel> load_model(const LoadOptions& options) {
     model.no_chat = family.error().message;
   }
   model.tokenizer = std::make_shared<const Tokenizer>(std::move(tokenizer));
+  model.trie = std::make_shared<const TokenTrie>(model.tokenizer, model.stop_tokens);
   HP_TRY(model.executor, executor_of(checkpoint, options));
   return model;
 }

@@ -14,6 +14,7 @@
 #include "base/result.h"
 #include "model/model_config.h"
 #include "text/chat.h"
+#include "text/token_trie.h"
 #include "text/tokenizer.h"
 
 namespace hp {
@@ -39,7 +40,8 @@ struct NodeModel {
   std::shared_ptr<const Tokenizer> tokenizer;
   std::optional<ChatFamily> family;  ///< empty: only plain completions; `no_chat` says why
   std::string no_chat;
-  std::vector<TokenId> stop_tokens;  ///< every token that ends an answer
+  std::vector<TokenId> stop_tokens;       ///< every token that ends an answer
+  std::shared_ptr<const TokenTrie> trie;  ///< of the vocabulary, for grammars
   std::unique_ptr<Executor> executor;
 };
 

@@ -81,7 +81,6 @@ Result<RequestPlan> plan_chat(std::string_view body, const PlanScope& scope) {
   HP_TRY_VOID(check_name(request.model, scope));
   if (!scope.model.family)
     return fail(Error{.code = ErrorCode::invalid_argument, .message = scope.model.no_chat, .where = "messages"});
-  HP_TRY_VOID(refuse_unsupported(request));
   RequestPlan plan;
   plan.kind = AnswerKind::chat;
   plan.model = request.model;
@@ -90,6 +89,8 @@ Result<RequestPlan> plan_chat(std::string_view body, const PlanScope& scope) {
   plan.sampling.top_logprobs = request.top_logprobs;
   const Conversation conversation = conversation_of(request);
   plan.style = reply_style(*scope.model.family, conversation);
+  HP_TRY(plan.grammar, answer_grammar(request, conversation, scope.model));
+  if (plan.grammar.grammar) plan.stop_tokens = scope.model.stop_tokens;  // a whole text ends, ignore_eos or not
   auto tokens = encode_chat(*scope.model.family, conversation, *scope.model.tokenizer);
   if (!tokens) {
     Error error = std::move(tokens).error();

@@ -11,6 +11,7 @@
 
 #include "base/result.h"
 #include "engine/request.h"
+#include "node/answer_grammar.h"
 #include "node/journal.h"
 #include "node/model_loader.h"
 #include "text/reply_parser.h"
@@ -37,6 +38,7 @@ struct RequestPlan {
   std::vector<TokenId> stop_tokens;
   std::vector<std::string> stop_strings;
   std::optional<ReplyStyle> style;  ///< how a chat's answer is taken apart
+  AnswerGrammar grammar;            ///< what every choice keeps to
   std::vector<ResumedChoice> resumed;
 
   [[nodiscard]] std::int32_t choices() const { return static_cast<std::int32_t>(prompts.size()) * n; }

@@ -165,6 +165,8 @@ Status Session::submit_prompt(std::size_t p) {
   if (!plan_.resumed.empty()) r.generated.resize(n);
   for (ResumedChoice& c : plan_.resumed)
     if (static_cast<std::size_t>(c.index) / n == p) r.generated[static_cast<std::size_t>(c.index) % n] = c.tokens;
+  for (std::int32_t c = 0; plan_.grammar.grammar && c < plan_.n; ++c)
+    r.constraints.push_back(make_constraint(plan_.grammar, node_.model));
   const RequestId id = r.id;
   HP_TRY_VOID(node_.engine->submit(std::move(r)));
   ids_[p] = id;

@@ -34,9 +34,10 @@ TokenizerSource byte_source() {
 }
 
 struct World {
-  Tokenizer tokenizer = Tokenizer::build(byte_source()).value();
-  std::shared_ptr<const TokenTrie> trie = std::make_shared<const TokenTrie>(tokenizer);
+  std::shared_ptr<const Tokenizer> shared = std::make_shared<const Tokenizer>(Tokenizer::build(byte_source()).value());
+  const Tokenizer& tokenizer = *shared;
   TokenId end = tokenizer.source().end_of_generation[0];
+  std::shared_ptr<const TokenTrie> trie = std::make_shared<const TokenTrie>(shared, std::vector<TokenId>{end, 999999});
 };
 
 World& world() {

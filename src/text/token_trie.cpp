@@ -1,6 +1,7 @@
 #include "text/token_trie.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace hp {
 namespace {
@@ -11,11 +12,13 @@ void set_bit(TokenMask& mask, TokenId token) {
 
 }  // namespace
 
-TokenTrie::TokenTrie(const Tokenizer& tokenizer)
-    : tokenizer_(&tokenizer),
-      same_(static_cast<std::size_t>(tokenizer.vocab_size()), -1),
+TokenTrie::TokenTrie(std::shared_ptr<const Tokenizer> vocabulary, std::vector<TokenId> ends)
+    : tokenizer_(std::move(vocabulary)),
+      same_(static_cast<std::size_t>(tokenizer_->vocab_size()), -1),
       plain_(same_.size(), false),
-      ends_(tokenizer.source().end_of_generation) {
+      ends_(std::move(ends)) {
+  const Tokenizer& tokenizer = *tokenizer_;
+  std::erase_if(ends_, [&](TokenId t) { return t < 0 || t >= tokenizer.vocab_size(); });
   std::vector<TokenId> order;
   for (TokenId t = 0; t < tokenizer.vocab_size(); ++t) {
     const TokenType type = tokenizer.source().types[static_cast<std::size_t>(t)];

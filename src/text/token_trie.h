@@ -36,11 +36,11 @@ struct StringProfile {
   std::vector<Exit> exits;
 };
 
-/// Immutable but for its cache, which locks itself: one per model, shared by all answers. The tokenizer must outlive
-/// it.
+/// Immutable but for its cache, which locks itself: one per model, shared by all answers.
 class TokenTrie {
  public:
-  explicit TokenTrie(const Tokenizer& tokenizer);
+  /// `ends` are the tokens that end an answer; those outside of the vocabulary are left out.
+  TokenTrie(std::shared_ptr<const Tokenizer> tokenizer, std::vector<TokenId> ends);
 
   [[nodiscard]] const std::vector<TrieEntry>& entries() const { return entries_; }
   [[nodiscard]] TokenId same(TokenId token) const { return same_[static_cast<std::size_t>(token)]; }
@@ -58,7 +58,7 @@ class TokenTrie {
   [[nodiscard]] StringProfile profile(const ByteDfa& dfa, std::uint16_t state, bool counted) const;
 
  private:
-  const Tokenizer* tokenizer_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
   std::vector<TrieEntry> entries_;
   std::vector<TokenId> same_;
   std::vector<bool> plain_;  ///< in the tree: not special, not empty
