@@ -44,6 +44,7 @@ Command serve_command();
 Command node_command();
 Command gateway_command();
 Command pull_command();
+Command bench_command();
 Command inspect_command();
 Command doctor_command();
 Command plan_command();

@@ -10,6 +10,7 @@ std::vector<Command> all_commands() {
       node_command(),
       gateway_command(),
       pull_command(),
+      bench_command(),
       inspect_command(),
       doctor_command(),
       plan_command(),

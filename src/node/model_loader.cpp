@@ -159,6 +159,11 @@ Result<NodeModel> load_model(const LoadOptions& options) {
   return model;
 }
 
+Result<std::unique_ptr<Executor>> load_executor(const LoadOptions& options) {
+  HP_TRY(Checkpoint checkpoint, Checkpoint::open(options.path));
+  return executor_of(checkpoint, options);
+}
+
 Result<Tokenizer> load_tokenizer(const fs::path& path) {
   HP_TRY(const Checkpoint checkpoint, Checkpoint::open(path));
   return tokenizer_of(checkpoint);

@@ -48,6 +48,9 @@ struct NodeModel {
 /// An error names the file and what to do.
 Result<NodeModel> load_model(const LoadOptions& options);
 
+/// The executor alone, for measuring; the file may lack a tokenizer.
+Result<std::unique_ptr<Executor>> load_executor(const LoadOptions& options);
+
 /// The tokenizer alone, for tools.
 Result<Tokenizer> load_tokenizer(const std::filesystem::path& path);
 
