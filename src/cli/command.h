@@ -55,6 +55,8 @@ Command plan_report_command();
 Command plan_autoscale_command();
 Command plan_deploy_command();
 Command plan_catalog_command();
+Command ops_command();
+Command ops_rules_command();
 Command completion_command();
 
 }  // namespace hp::cli

@@ -14,6 +14,7 @@ std::vector<Command> all_commands() {
       inspect_command(),
       doctor_command(),
       plan_command(),
+      ops_command(),
       completion_command(),
   };
   // clang-format on

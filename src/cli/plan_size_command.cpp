@@ -7,6 +7,7 @@
 #include "cli/command.h"
 #include "cli/plan_common.h"
 #include "model/footprint.h"
+#include "ops/rule.h"
 #include "planner/autoscale_sim.h"
 #include "planner/deploy.h"
 #include "planner/report.h"
@@ -68,6 +69,8 @@ Result<int> run_deploy(DeployCommand& c) {
                 "int4, a distilled "
                 "model, or softer --ttft-p99-ms and --itl-p99-ms (homeport plan size shows what misses what)",
                 c.size.request.model_name);
+  HP_TRY(const std::vector<ops::Rule> rules, ops::load_rules());
+  c.options.rules_yaml = ops::prometheus_rules(rules);
   HP_TRY(const std::vector<planner::DeployFile> files, deploy_files(*target, c.size.request, tier.front(), c.options));
   const fs::path folder = c.folder.empty() ? fs::path("deploy-" + c.target) : fs::path(c.folder);
   std::error_code error;
