@@ -1,5 +1,5 @@
 # The front door. Each target installs what it needs and then calls one script or one CMake preset.
-.PHONY: serve test build bench check fmt tidy layout unit e2e fuzz deps test-deps cuda gpu-test gpu-bench clean
+.PHONY: serve test build build-release bench check fmt tidy layout unit e2e fuzz deps test-deps cuda gpu-test gpu-bench clean
 
 JOBS ?= $(shell nproc)
 
@@ -11,6 +11,13 @@ test: test-deps   ## every test: layout, unit, golden, conformance, end to end; 
 
 build: deps       ## the program and all test binaries
 	@cmake --preset dev >/dev/null && cmake --build build/dev -j $(JOBS)
+
+bench: build-release  ## the default model beside llama.cpp, and what batching and paging are worth
+	@bench/peer_llama_cpp.py
+	@bench/serving.py
+
+build-release: deps
+	@cmake --preset release >/dev/null && cmake --build build/release -j $(JOBS) --target homeport
 
 check: test-deps  ## before every commit: format, tidy, layout, unit tests
 	@python3 scripts/run_tests.py --check
