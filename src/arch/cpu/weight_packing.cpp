@@ -53,7 +53,11 @@ Status WeightPacking::slice(const std::string& name, const MatrixSlice& slice, k
   HP_CHECK(view.shape.inner() == width && (slice.first_row + rows) * width <= view.shape.elements(),
            "{} rows of {} from {} of '{}' {}", rows, width, slice.first_row, name, view.shape.to_string());
   const NamedTensor* scale = view.dtype == DType::f8_e4m3 ? checkpoint_.find(name + "_scale_inv") : nullptr;
-  const bool as_is = !slice.transposed && !slice.as_floats && scale == nullptr;
+  // The kernels keep fp8 with its scales where blocks begin with the matrix and are wide enough; else it becomes f32.
+  const std::int32_t columns = checkpoint_.config().fp8_block_columns;
+  const bool whole = slice.first_row == 0 && slice.n == view.shape[0];
+  const bool keeps_scales = scale == nullptr || (whole && (columns % 128 == 0 || columns >= slice.k));
+  const bool as_is = !slice.transposed && !slice.as_floats && keeps_scales;
   const DType packed = as_is ? view.dtype : slice.as_floats ? DType::f32 : unpacked_type(view.dtype);
   auto bytes = kernels::packed_bytes(packed, slice.n, slice.k);
   if (bytes && !as_is)
@@ -96,7 +100,17 @@ void WeightPacking::pack(const Job& job, int member, int members, std::byte* out
   if (!s.transposed && job.packed == view.dtype) {
     const TensorView part{
         .dtype = view.dtype, .shape = {s.n, s.k}, .data = view.data + storage_bytes(view.dtype, z(s.first_row * s.k))};
-    kernels::pack_panels(part, static_cast<std::int32_t>(own.begin), static_cast<std::int32_t>(own.end), out);
+    std::vector<float> scales;
+    kernels::BlockScales blocks;
+    if (job.scale != nullptr) {
+      const TensorView& scale = job.scale->view;
+      for (std::int64_t i = 0; i < scale.shape.elements(); ++i)
+        scales.push_back(scale_at(scale, i / scale.shape[1], i % scale.shape[1]));
+      blocks = {.data = scales.data(),
+                .rows = checkpoint_.config().fp8_block_rows,
+                .columns = checkpoint_.config().fp8_block_columns};
+    }
+    kernels::pack_panels(part, static_cast<std::int32_t>(own.begin), static_cast<std::int32_t>(own.end), out, blocks);
     return;
   }
   std::vector<float> source(z(s.transposed ? std::int64_t{s.n} * s.k : s.k)), line(z(s.k));
