@@ -1,5 +1,5 @@
 # The front door. Each target installs what it needs and then calls one script or one CMake preset.
-.PHONY: serve test build build-release bench check fmt tidy layout unit e2e fuzz deps test-deps cuda gpu-test gpu-bench clean
+.PHONY: serve test build build-release bench chaos check fmt tidy layout unit e2e fuzz deps test-deps cuda gpu-test gpu-bench clean
 
 JOBS ?= $(shell nproc)
 
@@ -30,6 +30,11 @@ e2e: test-deps    ## end-to-end tests only
 
 unit: test-deps
 	@python3 scripts/run_tests.py --only unit
+
+chaos:            ## faults of every kind under load, both tiers (a few minutes)
+	@cmake --preset dev >/dev/null && cmake --build build/dev -j $(JOBS) --target chaos gateway_tool fake_node homeport
+	@build/dev/chaos --streams 10000 --concurrent 120 --every 2
+	@python3 tests/chaos/real_engine.py --streams 320 --every 1.5
 
 layout:
 	@python3 scripts/check_layout.py

@@ -69,6 +69,9 @@ constexpr std::array kKeys{
               ";priority=N;capacity=X;kind=homeport|openai;key=... after it."},
     ConfigKey{"gateway.nodes_file", "nodes-file", kText, "", "",
               "File with one node per line, read again on SIGHUP and when it changes."},
+    ConfigKey{"gateway.tenants_file", "tenants-file", kText, "", "",
+              "TOML file with [[tenant]] tables: name, keys or key_sha256, requests_per_minute, tokens_per_minute, "
+              "concurrent. Read again on SIGHUP."},
     ConfigKey{"gateway.policy", "policy", kText, "prefix", "", "prefix, least-tokens, session or round-robin."},
     ConfigKey{"gateway.queue_timeout_ms", "queue-timeout-ms", kInteger, "10000", "ms",
               "How long a request waits for a node before it is answered 503.", 0, 3600000},

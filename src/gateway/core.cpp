@@ -34,6 +34,9 @@ Core::Core(GatewayOptions o, std::unique_ptr<RoutePolicy> policy, MetricsRegistr
       metrics(r),
       nodes(std::move(policy), clock, r),
       streams(options.reattach_ttl, options.reattach_bytes),
-      retry_budget(options.retry_ratio) {}
+      admission(clock, r),
+      retry_budget(options.retry_ratio) {
+  admission.configure(options.tenants);
+}
 
 }  // namespace hp::gateway

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/metrics.h"
+#include "gateway/admission.h"
 #include "gateway/node_table.h"
 #include "gateway/options.h"
 #include "gateway/retry_budget.h"
@@ -43,6 +44,7 @@ struct Core {
   GatewayMetrics metrics;
   NodeTable nodes;
   StreamStore streams;
+  Admission admission;
   std::mutex retry_mutex;
   RetryBudget retry_budget;
   std::atomic<bool> draining{false};

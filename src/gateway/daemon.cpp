@@ -88,13 +88,11 @@ int run_gateway(const Config& config, const ConfigReader& reread) {
   const auto reload = [&] {
     auto again = reread ? reread() : Result<Config>(config);
     auto nodes = again ? configured_nodes(*again) : Result<std::vector<NodeConfig>>(fail(again.error()));
-    const Status policy = nodes ? gateway.set_policy(again->text("gateway.policy")) : Status();
-    if (!nodes || !policy) {
-      log::error("gateway: the new configuration is not taken: {}",
-                 !nodes ? nodes.error().message : policy.error().message);
-      return;
-    }
+    auto tenants = nodes ? configured_tenants(*again) : Result<std::vector<TenantConfig>>(fail(nodes.error()));
+    const Status policy = tenants ? gateway.set_policy(again->text("gateway.policy")) : fail(tenants.error());
+    if (!policy) return log::error("gateway: the new configuration is not taken: {}", policy.error().message);
     gateway.set_nodes(*nodes);
+    gateway.set_tenants(*tenants);
     log::info("gateway: reloaded, {} nodes", nodes->size());
   };
   const std::string& file = config.text("gateway.nodes_file");

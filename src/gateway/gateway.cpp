@@ -111,6 +111,10 @@ Status Gateway::set_policy(std::string_view name) {
   return {};
 }
 
+void Gateway::set_tenants(const std::vector<TenantConfig>& tenants) {
+  core_->admission.configure(tenants);
+}
+
 void Gateway::say_not_ready() {
   core_->draining = true;
 }

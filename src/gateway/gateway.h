@@ -29,6 +29,7 @@ class Gateway {
   /// Nodes and policy, changed without touching streams.
   void set_nodes(const std::vector<NodeConfig>& nodes);
   Status set_policy(std::string_view name);
+  void set_tenants(const std::vector<TenantConfig>& tenants);
 
   /// /ready says draining; everything else goes on.
   void say_not_ready();

@@ -22,7 +22,7 @@ Result<std::string> read_small_file(const std::string& path) {
     return fail(ErrorCode::not_found, "cannot read the nodes file '{}': does it exist, and hold one node per line?",
                 path);
   if (text.view().size() > kMaxNodesFileBytes)
-    return fail(ErrorCode::invalid_argument, "the nodes file '{}' is larger than {} bytes", path, kMaxNodesFileBytes);
+    return fail(ErrorCode::invalid_argument, "the file '{}' is larger than {} bytes", path, kMaxNodesFileBytes);
   return std::move(text).str();
 }
 
@@ -61,9 +61,25 @@ Result<std::vector<NodeConfig>> configured_nodes(const Config& config) {
   return nodes;
 }
 
+Result<std::vector<TenantConfig>> configured_tenants(const Config& config) {
+  std::vector<TenantConfig> tenants;
+  if (const std::string& path = config.text("gateway.tenants_file"); !path.empty()) {
+    HP_TRY(const std::string text, read_small_file(path));
+    HP_TRY(tenants, parse_tenants(text, path));
+  }
+  if (const std::string& path = config.text("server.api_keys_file"); !path.empty()) {
+    HP_TRY(const std::string text, read_small_file(path));
+    tenants.push_back(tenant_of_keys(text));
+    if (tenants.back().key_sha256.empty())
+      return fail(ErrorCode::invalid_argument, "'{}' holds no key: the gateway would be open to all", path);
+  }
+  return tenants;
+}
+
 Result<GatewayOptions> gateway_options(const Config& config) {
   GatewayOptions options;
   HP_TRY(options.nodes, configured_nodes(config));
+  HP_TRY(options.tenants, configured_tenants(config));
   options.policy = config.text("gateway.policy");
   options.queue_timeout = ms(config, "gateway.queue_timeout_ms");
   options.resume_timeout = ms(config, "gateway.resume_timeout_ms");

@@ -13,6 +13,8 @@ namespace hp::gateway {
 Result<GatewayOptions> gateway_options(const Config& config);
 /// From gateway.nodes and gateway.nodes_file together; two nodes of one name are an error.
 Result<std::vector<NodeConfig>> configured_nodes(const Config& config);
+/// From gateway.tenants_file and server.api_keys_file.
+Result<std::vector<TenantConfig>> configured_tenants(const Config& config);
 /// One node per line; empty lines and lines from '#' on are skipped.
 Result<std::vector<NodeConfig>> parse_nodes(std::string_view text, char separator, std::string_view source);
 

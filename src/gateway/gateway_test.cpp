@@ -404,6 +404,32 @@ TEST_F(GatewayTest, OwnPages) {
   gateway->begin_drain();
 }
 
+TEST_F(GatewayTest, TenantsHaveLimitsAndSeeOnlyTheirOwnStreams) {
+  add_node();
+  GatewayOptions options;
+  options.tenants =
+      parse_tenants("[[tenant]]\nname='a'\nkeys=['ka']\n[[tenant]]\nname='b'\nkeys=['kb']\nrequests_per_minute=2\n",
+                    "test")
+          .value();
+  const auto gateway = start_gateway(options);
+  const net::Headers a{{"Authorization", "Bearer ka"}}, b{{"Authorization", "Bearer kb"}};
+  EXPECT_EQ(run(gateway->port(), chat_body(3)).status, 401);
+  const Seen mine = run(gateway->port(), chat_body(10), {}, a);
+  expect_whole(mine, 10);
+  EXPECT_EQ(run(gateway->port(), "", {}, a, "/v1/streams/" + mine.stream).status, 200);
+  EXPECT_EQ(run(gateway->port(), "", {}, b, "/v1/streams/" + mine.stream).status, 404) << "another tenant's stream";
+  EXPECT_EQ(run(gateway->port(), "", {}, {}, "/v1/streams/" + mine.stream).status, 401);
+  EXPECT_EQ(run(gateway->port(), chat_body(3), {}, b).status, 200);
+  const auto limited = client_->fetch({.method = "POST",
+                                       .port = gateway->port(),
+                                       .target = "/v1/chat/completions",
+                                       .headers = b,
+                                       .body = chat_body(3)});
+  EXPECT_EQ(limited->status, 429);
+  EXPECT_NE(std::ranges::find(limited->headers, std::pair<std::string, std::string>("retry-after", "30")),
+            limited->headers.end());
+}
+
 TEST_F(GatewayTest, NodesChangeWithoutTouchingStreams) {
   add_node();
   const auto gateway = start_gateway();

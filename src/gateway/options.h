@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "gateway/admission.h"
 #include "gateway/limits.h"
 #include "gateway/node_table.h"
 #include "net/http_server.h"
@@ -13,6 +14,7 @@ namespace hp::gateway {
 struct GatewayOptions {
   net::ServerOptions server;  ///< threads: event loops, each with its own share of the connections
   std::vector<NodeConfig> nodes;
+  std::vector<TenantConfig> tenants;  ///< none: open to all who reach it
   std::string policy = "prefix";
   milliseconds queue_timeout{10'000};         ///< a request waits so long for a usable node, then 503
   milliseconds resume_timeout{120'000};       ///< a started stream waits so long for one

@@ -28,6 +28,7 @@ Relay::Relay(Shard& shard, RelayStart start)
       writer_(std::move(start.writer)),
       trace_id_(std::move(start.trace_id)),
       method_(std::move(start.method)),
+      charged_tokens_(start.charged_tokens),
       started_(core_.clock.now()),
       resuming_(start.reattached) {
   lease_ = ++stream_->lease;

@@ -18,7 +18,8 @@ struct RelayStart {
   std::shared_ptr<net::ResponseWriter> writer;
   std::string trace_id;  ///< 32 hex digits of the W3C trace context
   std::string method = "POST";
-  bool reattached = false;  ///< the client has a part already: answer with a stream at once
+  std::int64_t charged_tokens = 0;  ///< taken from the tenant's allowance at admission
+  bool reattached = false;          ///< the client has a part already: answer with a stream at once
 };
 
 class Relay final : public std::enable_shared_from_this<Relay> {
@@ -58,7 +59,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   void finish_stream();
   void answer_whole();
   void close(std::string_view outcome);
-  void count_usage();
+  std::uint64_t count_usage();
   [[nodiscard]] bool complete();
   [[nodiscard]] bool owns() const { return stream_->lease.load() == lease_; }
   [[nodiscard]] const RequestPeek& peek() const { return stream_->peek; }
@@ -68,6 +69,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   std::shared_ptr<StoredStream> stream_;
   std::shared_ptr<net::ResponseWriter> writer_;
   const std::string trace_id_, method_;
+  const std::int64_t charged_tokens_;
   std::uint64_t lease_ = 0;
   EventCutter cutter_;
   std::string body_;  // of an answer that is no stream

@@ -116,15 +116,21 @@ void Relay::answer_whole() {
   close("answered");
 }
 
-void Relay::count_usage() {
+// Tokens that nobody counted before: a stream that was taken up again counts once.
+std::uint64_t Relay::count_usage() {
   const std::lock_guard lock(stream_->mutex);
+  std::uint64_t fresh = 0;
   const std::uint64_t tokens = stream_->record.tokens();
   if (tokens > stream_->counted_tokens) {
-    core_.metrics.completion_tokens.add(static_cast<double>(tokens - stream_->counted_tokens));
+    fresh = tokens - stream_->counted_tokens;
+    core_.metrics.completion_tokens.add(static_cast<double>(fresh));
     stream_->counted_tokens = tokens;
   }
-  if (!std::exchange(stream_->prompt_counted, true))
+  if (!std::exchange(stream_->prompt_counted, true)) {
     core_.metrics.prompt_tokens.add(static_cast<double>(stream_->record.prompt_tokens()));
+    fresh += stream_->record.prompt_tokens();
+  }
+  return fresh;
 }
 
 void Relay::close(std::string_view outcome) {
@@ -134,14 +140,17 @@ void Relay::close(std::string_view outcome) {
   close_attempt();
   shard_.loop->cancel(timer_);
   shard_.relays.erase(self);
+  // What was reckoned at admission stands for an answer whose tokens we did not see.
+  std::int64_t used = charged_tokens_;
   if (owns()) {
     if (peek().stream) {
-      count_usage();
+      used = static_cast<std::int64_t>(count_usage());
       core_.streams.close(stream_, core_.clock.now());
     }
   } else if (writer_ && begun_) {
     writer_->end();  // another connection carries the stream on; this one must not say a word more
   }
+  core_.admission.leave(stream_->tenant, charged_tokens_, used);
   if (core_.options.access_log)
     log::info("gateway: {} {} {} status={} outcome=\"{}\" tokens={} resumes={} ms={:.0f} trace={}", method_,
               stream_->target, stream_->record.id(), begun_ ? 200 : status_, outcome, stream_->counted_tokens, resumes_,

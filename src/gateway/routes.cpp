@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <chrono>
+#include <optional>
 #include <random>
 
 #include "api/chunk_writer.h"
@@ -49,34 +50,48 @@ void answer_ready(Core& core, const Writer& writer) {
   send_json(writer, draining || usable == 0 ? 503 : 200, std::move(body));
 }
 
+// The tenant, or nothing after the refusal was sent. What is admitted leaves with its relay.
+std::optional<std::string> admit(Core& core, const HttpRequest& request, const Writer& writer, std::int64_t cost) {
+  auto verdict = core.admission.enter(request.header("authorization"), cost);
+  if (verdict.status == 200) return std::move(verdict.tenant);
+  auto answer = error_answer(verdict.status, verdict.message);
+  if (verdict.retry_after_s > 0) answer.headers.emplace_back("Retry-After", std::to_string(verdict.retry_after_s));
+  writer->send(std::move(answer));
+  return std::nullopt;
+}
+
 std::shared_ptr<Relay> make_relay(Shard& shard, const HttpRequest& request, std::shared_ptr<StoredStream> stream,
-                                  Writer writer, bool reattached) {
+                                  Writer writer, bool reattached, std::int64_t charged) {
   if (reattached) shard.core.metrics.reattached.add();
   return std::make_shared<Relay>(shard, RelayStart{.stream = std::move(stream),
                                                    .writer = std::move(writer),
                                                    .trace_id = trace_id_of(request),
+                                                   .charged_tokens = charged,
                                                    .reattached = reattached});
 }
 
 // A client that was cut off: from our record if we have it, else generated again from the request and dropped up to
 // where the client is.
-void reattach(Shard& shard, HttpRequest request, const EventPosition& position, RequestPeek peek, Writer writer) {
+void reattach(Shard& shard, HttpRequest request, const EventPosition& position, RequestPeek peek, Writer writer,
+              const std::string& tenant) {
   Core& core = shard.core;
-  if (auto stream = core.streams.find("", position.stream, core.clock.now()); stream && *stream->body == request.body) {
+  if (auto stream = core.streams.find(tenant, position.stream, core.clock.now());
+      stream && *stream->body == request.body) {
     ++stream->lease;  // whoever still serves it falls silent before we touch the record
     bool known = false;
     {
       const std::lock_guard lock(stream->mutex);
       known = stream->record.rewind(position);
     }
-    if (known) return make_relay(shard, request, std::move(stream), std::move(writer), true)->start();
+    if (known) return make_relay(shard, request, std::move(stream), std::move(writer), true, 0)->start();
   }
   auto stream = std::make_shared<StoredStream>(position.stream, std::move(peek));
+  stream->tenant = tenant;
   stream->target = request.target;
   stream->body = std::make_shared<const std::string>(std::move(request.body));
   stream->record.skip_to(position);
   core.streams.add(stream);
-  make_relay(shard, request, std::move(stream), std::move(writer), true)->start();
+  make_relay(shard, request, std::move(stream), std::move(writer), true, 0)->start();
 }
 
 void handle_generation(Shard& shard, HttpRequest request, Writer writer) {
@@ -89,21 +104,30 @@ void handle_generation(Shard& shard, HttpRequest request, Writer writer) {
   if (peek->stream && !last_event.empty()) {
     const auto position = parse_event_id(last_event);
     if (!position) return writer->send(error_answer(400, position.error().message));
-    return reattach(shard, std::move(request), *position, *std::move(peek), std::move(writer));
+    const auto tenant = admit(core, request, writer, 0);
+    if (!tenant) return;
+    return reattach(shard, std::move(request), *position, *std::move(peek), std::move(writer), *tenant);
   }
+  const std::int64_t cost = peek->cost_tokens();
+  const auto tenant = admit(core, request, writer, cost);
+  if (!tenant) return;
   auto stream =
       std::make_shared<StoredStream>(make_stream_id(unix_seconds(), random_word(), random_word()), *std::move(peek));
+  stream->tenant = *tenant;
   stream->target = request.target;
   stream->body = std::make_shared<const std::string>(std::move(request.body));
   if (stream->peek.stream) core.streams.add(stream);
-  make_relay(shard, request, std::move(stream), std::move(writer), false)->start();
+  make_relay(shard, request, std::move(stream), std::move(writer), false, cost)->start();
 }
 
 // GET /v1/streams/<id>: for clients that cannot send the body again, such as a browser's EventSource.
 void handle_stream_get(Shard& shard, const HttpRequest& request, const Writer& writer) {
   Core& core = shard.core;
   const std::string id = request.path.substr(std::string_view("/v1/streams/").size());
-  auto stream = valid_stream_id(id) ? core.streams.find("", id, core.clock.now()) : nullptr;
+  const auto tenant = admit(core, request, writer, 0);
+  if (!tenant) return;
+  auto stream = valid_stream_id(id) ? core.streams.find(*tenant, id, core.clock.now()) : nullptr;
+  if (!stream) core.admission.leave(*tenant, 0, 0);
   if (!stream) return writer->send(error_answer(404, "No such stream here; it may have been closed too long ago."));
   ++stream->lease;
   bool known = false;
@@ -117,8 +141,9 @@ void handle_stream_get(Shard& shard, const HttpRequest& request, const Writer& w
       known = true;
     }
   }
+  if (!known) core.admission.leave(*tenant, 0, 0);
   if (!known) return writer->send(error_answer(400, "Last-Event-ID names no event of this stream."));
-  make_relay(shard, request, std::move(stream), writer, true)->start();
+  make_relay(shard, request, std::move(stream), writer, true, 0)->start();
 }
 
 // Anything else under /v1/ with a body: forwarded whole, repeated on failure.
@@ -126,11 +151,15 @@ void handle_other(Shard& shard, HttpRequest request, Writer writer) {
   RequestPeek peek;
   if (auto seen = peek_request(request.body)) peek = *std::move(seen);
   peek.stream = false;
+  const std::int64_t cost = peek.cost_tokens();
+  const auto tenant = admit(shard.core, request, writer, cost);
+  if (!tenant) return;
   auto stream =
       std::make_shared<StoredStream>(make_stream_id(unix_seconds(), random_word(), random_word()), std::move(peek));
+  stream->tenant = *tenant;
   stream->target = request.target;
   stream->body = std::make_shared<const std::string>(std::move(request.body));
-  make_relay(shard, request, std::move(stream), std::move(writer), false)->start();
+  make_relay(shard, request, std::move(stream), std::move(writer), false, cost)->start();
 }
 
 }  // namespace
@@ -150,6 +179,8 @@ void handle_request(Shard& shard, HttpRequest request, std::shared_ptr<net::Resp
     if (path == "/ready") return answer_ready(core, writer);
     if (path == "/metrics")
       return writer->send({.headers = {}, .body = core.registry.render(), .content_type = "text/plain; version=0.0.4"});
+    if (path == "/v1/models" && core.admission.identify(request.header("authorization")).status != 200)
+      return writer->send(error_answer(401, "The API key is missing or not known here."));
     if (path == "/v1/models") return send_json(writer, 200, api::models_list(core.nodes.models(), unix_seconds()));
     if (path.starts_with("/v1/streams/")) return handle_stream_get(shard, request, writer);
   }

@@ -32,4 +32,10 @@ std::string Digest::hex() {
   return text;
 }
 
+std::string sha256_hex(std::string_view text) {
+  Digest digest(Digest::Kind::sha256);
+  digest.update(std::as_bytes(std::span(text.data(), text.size())));
+  return digest.hex();
+}
+
 }  // namespace hp::net

@@ -1,10 +1,11 @@
-// SHA-256 and git's blob hash (SHA-1), for checking downloads. Not for secrets.
+// SHA-256 and git's blob hash (SHA-1), for checking downloads and for telling API keys and cached requests apart.
 #pragma once
 
 #include <cstddef>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 
 namespace hp::net {
 
@@ -24,5 +25,7 @@ class Digest {
   struct State;
   std::unique_ptr<State> state_;
 };
+
+std::string sha256_hex(std::string_view text);
 
 }  // namespace hp::net

@@ -1,0 +1,178 @@
+#include "gateway/admission.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/toml.h"
+#include "net/sha256.h"
+
+namespace hp::gateway {
+namespace {
+
+constexpr std::string_view kBearer = "Bearer ";
+
+Result<std::vector<std::string>> strings(const JsonValue& table, std::string_view key) {
+  std::vector<std::string> out;
+  const JsonValue* list = table.find(key);
+  if (list == nullptr) return out;
+  if (list->as_array() == nullptr) return fail(ErrorCode::invalid_argument, "'{}' must be a list of strings", key);
+  for (const JsonValue& item : *list->as_array()) {
+    if (item.as_string() == nullptr) return fail(ErrorCode::invalid_argument, "'{}' must be a list of strings", key);
+    out.push_back(*item.as_string());
+  }
+  return out;
+}
+
+Result<TenantConfig> parse_tenant(const JsonValue& table) {
+  TenantConfig tenant;
+  if (table.as_object() == nullptr) return fail(ErrorCode::invalid_argument, "each [[tenant]] must be a table");
+  for (const auto& [key, value] : *table.as_object()) {
+    const double number = value.as_double().value_or(-1);
+    const bool limit = key == "requests_per_minute" || key == "tokens_per_minute" || key == "concurrent";
+    if (limit && number < 0) return fail(ErrorCode::invalid_argument, "'{}' must be a number from 0 on", key);
+    if (key == "requests_per_minute")
+      tenant.requests_per_minute = number;
+    else if (key == "tokens_per_minute")
+      tenant.tokens_per_minute = number;
+    else if (key == "concurrent")
+      tenant.concurrent = static_cast<std::int64_t>(number);
+    else if (key == "name" && value.as_string() != nullptr)
+      tenant.name = *value.as_string();
+    else if (key != "keys" && key != "key_sha256")
+      return fail(ErrorCode::invalid_argument, "unknown key '{}' of a tenant", key);
+  }
+  HP_TRY(tenant.key_sha256, strings(table, "key_sha256"));
+  HP_TRY(const auto keys, strings(table, "keys"));
+  for (const std::string& key : keys) tenant.key_sha256.push_back(net::sha256_hex(key));
+  for (std::string& hash : tenant.key_sha256) {
+    std::ranges::transform(hash, hash.begin(), [](char c) { return c >= 'A' && c <= 'F' ? char(c + 32) : c; });
+    if (hash.size() != 64 || hash.find_first_not_of("0123456789abcdef") != std::string::npos)
+      return fail(ErrorCode::invalid_argument, "a key_sha256 of tenant '{}' is not 64 hex digits", tenant.name);
+  }
+  if (tenant.name.empty() || tenant.key_sha256.empty())
+    return fail(ErrorCode::invalid_argument, "a tenant needs a name and at least one of keys and key_sha256");
+  return tenant;
+}
+
+}  // namespace
+
+Result<std::vector<TenantConfig>> parse_tenants(std::string_view toml, std::string_view source) {
+  HP_TRY(const JsonValue file, parse_toml(toml, source));
+  std::vector<TenantConfig> tenants;
+  const JsonValue* list = file.find("tenant");
+  if (list == nullptr || list->as_array() == nullptr)
+    return fail(ErrorCode::invalid_argument, "{}: expected [[tenant]] tables, found none", source);
+  for (const JsonValue& table : *list->as_array()) {
+    auto tenant = parse_tenant(table);
+    if (!tenant) return fail(std::move(tenant).error().with_context(source));
+    for (const TenantConfig& other : tenants)
+      if (other.name == tenant->name)
+        return fail(ErrorCode::invalid_argument, "{}: two tenants have the name '{}'", source, other.name);
+    tenants.push_back(*std::move(tenant));
+  }
+  return tenants;
+}
+
+TenantConfig tenant_of_keys(std::string_view lines) {
+  TenantConfig tenant{.name = "default", .key_sha256 = {}};
+  while (!lines.empty()) {
+    std::string_view line = lines.substr(0, lines.find('\n'));
+    lines.remove_prefix(std::min(lines.size(), line.size() + 1));
+    while (!line.empty() && (line.back() == '\r' || line.back() == ' ')) line.remove_suffix(1);
+    if (!line.empty() && !line.starts_with('#')) tenant.key_sha256.push_back(net::sha256_hex(line));
+  }
+  return tenant;
+}
+
+void Admission::Bucket::refill(TimePoint now) {
+  level = std::min(per_minute, level + per_minute * to_seconds(now - at) / 60);
+  at = now;
+}
+
+std::int64_t Admission::Bucket::seconds_until(double need) const {
+  return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil((need - level) * 60 / per_minute)));
+}
+
+void Admission::configure(const std::vector<TenantConfig>& tenants) {
+  const std::lock_guard lock(mutex_);
+  by_key_.clear();
+  std::erase_if(tenants_, [&](const auto& entry) {
+    return entry.second->open == 0 &&
+           std::ranges::none_of(tenants, [&](const TenantConfig& t) { return t.name == entry.first; });
+  });
+  for (const TenantConfig& config : tenants) {
+    auto& tenant = tenants_[config.name];
+    const bool fresh = !tenant;
+    if (fresh) tenant = std::make_unique<Tenant>();
+    tenant->config = config;
+    tenant->requests.per_minute = config.requests_per_minute;
+    tenant->tokens.per_minute = config.tokens_per_minute;
+    if (fresh) {
+      tenant->requests.level = config.requests_per_minute;
+      tenant->tokens.level = config.tokens_per_minute;
+      tenant->requests.at = tenant->tokens.at = clock_.now();
+    }
+    for (const std::string& hash : config.key_sha256) by_key_[hash] = tenant.get();
+  }
+}
+
+// The key is looked up by its hash: how long that takes says nothing about the key.
+Admission::Tenant* Admission::find_locked(std::string_view authorization) {
+  if (!authorization.starts_with(kBearer)) return nullptr;
+  const auto found = by_key_.find(net::sha256_hex(authorization.substr(kBearer.size())));
+  return found == by_key_.end() ? nullptr : found->second;
+}
+
+Admission::Verdict Admission::identify(std::string_view authorization) {
+  const std::lock_guard lock(mutex_);
+  if (by_key_.empty()) return {};
+  const Tenant* tenant = find_locked(authorization);
+  if (tenant == nullptr) return {.status = 401, .tenant = {}, .message = "The API key is missing or not known here."};
+  return {.tenant = tenant->config.name, .message = {}};
+}
+
+Admission::Verdict Admission::refuse(const Tenant& tenant, std::string_view what, std::int64_t retry_after_s) {
+  metrics_
+      .counter("homeport_gateway_limited_total", "Requests refused by a tenant's limit",
+               {{"tenant", tenant.config.name}})
+      .add();
+  return {.status = 429,
+          .tenant = tenant.config.name,
+          .message = fmt::format("The limit of {} is reached; try again in {} s.", what, retry_after_s),
+          .retry_after_s = retry_after_s};
+}
+
+Admission::Verdict Admission::enter(std::string_view authorization, std::int64_t cost_tokens) {
+  const std::lock_guard lock(mutex_);
+  if (by_key_.empty()) return {};
+  Tenant* tenant = find_locked(authorization);
+  if (tenant == nullptr) return {.status = 401, .tenant = {}, .message = "The API key is missing or not known here."};
+  const TenantConfig& config = tenant->config;
+  const TimePoint now = clock_.now();
+  tenant->requests.refill(now);
+  tenant->tokens.refill(now);
+  if (config.concurrent > 0 && tenant->open >= config.concurrent) return refuse(*tenant, "requests at once", 1);
+  if (config.requests_per_minute > 0 && tenant->requests.level < 1)
+    return refuse(*tenant, "requests per minute", tenant->requests.seconds_until(1));
+  // A request larger than a minute's allowance passes on a full bucket: it could never pass otherwise.
+  const double need = std::min(static_cast<double>(cost_tokens), config.tokens_per_minute);
+  if (config.tokens_per_minute > 0 && tenant->tokens.level < need)
+    return refuse(*tenant, "tokens per minute", tenant->tokens.seconds_until(need));
+  tenant->requests.level -= 1;
+  tenant->tokens.level -= static_cast<double>(cost_tokens);
+  ++tenant->open;
+  return {.tenant = config.name, .message = {}};
+}
+
+void Admission::leave(std::string_view name, std::int64_t cost_tokens, std::int64_t used_tokens) {
+  const std::lock_guard lock(mutex_);
+  const auto found = tenants_.find(name);
+  if (found == tenants_.end()) return;
+  Tenant& tenant = *found->second;
+  if (tenant.open > 0) --tenant.open;
+  tenant.tokens.refill(clock_.now());
+  tenant.tokens.level =
+      std::min(tenant.tokens.per_minute, tenant.tokens.level + static_cast<double>(cost_tokens - used_tokens));
+}
+
+}  // namespace hp::gateway
