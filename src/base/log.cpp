@@ -64,6 +64,10 @@ void configure(const Options& options) {
                             : "%Y-%m-%d %H:%M:%S.%e %^%l%$ %v");
 }
 
+void set_level(Level level) {
+  sink().logger->set_level(to_spdlog(level));
+}
+
 bool enabled(Level level) {
   return sink().logger->should_log(to_spdlog(level));
 }

@@ -19,6 +19,7 @@ struct Options {
 };
 
 void configure(const Options& options);
+void set_level(Level level);  ///< while running, from any thread
 bool enabled(Level level);
 void write(Level level, std::string_view message);
 

@@ -16,6 +16,7 @@ inline constexpr std::size_t kMaxRequestIdBytes = 128;       ///< of a client's 
 inline constexpr std::size_t kInlinePlanBytes = 4096;        ///< bodies up to here are planned on the loop
 inline constexpr std::chrono::milliseconds kHeartbeat{250};  ///< of journalled streams without tokens
 inline constexpr int kMaxRetryAfterSeconds = 120;
+inline constexpr std::size_t kMaxAdminConnections = 64, kMaxAdminBodyBytes = 4096;
 inline constexpr int kMaxHttpThreads = 64;
 inline constexpr int kTaskThreads = 1;               ///< that parse and tokenize large requests
 inline constexpr std::size_t kMaxQueuedTasks = 256;  ///< large requests waiting for that; more are answered 503

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "net/http_server.h"
+#include "node/admin_routes.h"
 #include "node/limits.h"
 #include "node/node_state.h"
 #include "node/routes.h"
@@ -33,10 +34,11 @@ class LocalNode final : public NodeServer {
   LocalNode& operator=(const LocalNode&) = delete;
 
   Status listen();
+  Status listen_admin();
   Status serve(NodeModel model);
 
   [[nodiscard]] std::uint16_t port() const override { return port_; }
-  [[nodiscard]] std::uint16_t admin_port() const override { return 0; }
+  [[nodiscard]] std::uint16_t admin_port() const override { return admin_ ? admin_->port() : std::uint16_t{0}; }
   [[nodiscard]] const std::string& model_name() const override { return node_.names.front(); }
   [[nodiscard]] bool ready() const override { return node_.phase == NodePhase::ready; }
   [[nodiscard]] MetricsRegistry& metrics() override { return node_.metrics; }
@@ -51,6 +53,7 @@ class LocalNode final : public NodeServer {
 
   NodeState node_;
   std::vector<std::unique_ptr<net::HttpServer>> servers_;
+  std::unique_ptr<net::HttpServer> admin_;
   std::uint16_t port_ = 0;
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -91,6 +94,23 @@ Status LocalNode::listen() {
     s.port = port_ = server->port();
     servers_.push_back(std::move(server));
   }
+  return o.admin_address.empty() ? Status() : listen_admin();
+}
+
+Status LocalNode::listen_admin() {
+  const NodeOptions& o = node_.options;
+  HP_TRY_VOID(check_admin_address(o.admin_address));
+  HP_TRY(admin_, net::HttpServer::start(
+                     {.address = o.admin_address,
+                      .port = o.admin_port,
+                      .loop = node_.loops.front().get(),
+                      .max_connections = kMaxAdminConnections,
+                      .max_body_bytes = kMaxAdminBodyBytes},
+                     [this](const net::HttpRequest& request, const std::shared_ptr<net::ResponseWriter>& writer) {
+                       admin_route(
+                           node_, [this] { begin_drain(); }, request, *writer);
+                     },
+                     node_.metrics));
   return {};
 }
 
@@ -182,6 +202,7 @@ void LocalNode::stop() {
   if (node_.hub) node_.hub->cut_all();
   const TimePoint last = node_.clock.now() + kCutTime;
   while (node_.active > 0 && node_.clock.now() < last) std::this_thread::sleep_for(kDrainPoll);
+  admin_.reset();
   servers_.clear();
   node_.tasks.reset();
   node_.engine.reset();

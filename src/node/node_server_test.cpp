@@ -44,5 +44,41 @@ TEST(NodeServer, StreamedAndWholeAnswersAreTheSameText) {
   }
 }
 
+TEST(NodeServer, TheAdminAddressIsItsOwnAndLocal) {
+  NodeOptions options = test_options();
+  options.admin_address = "0.0.0.0";
+  EXPECT_EQ(start_node(options, fake_model()).error().code, ErrorCode::invalid_argument);
+  options.admin_address = "127.0.0.1";
+  const TestNode node(options);
+  net::ClientRequest ask = node.request("GET", "/admin/stats");
+  EXPECT_EQ(node.client->fetch(ask)->status, 404) << "not on the public address";
+  ask.port = node.server->admin_port();
+  const auto stats = node.client->fetch(ask);
+  ASSERT_TRUE(stats);
+  EXPECT_EQ(text_at(*JsonValue::parse(stats->body), "model"), "fake");
+  ask.method = "POST";
+  ask.target = "/admin/log?level=loud";
+  EXPECT_EQ(node.client->fetch(ask)->status, 400);
+  ask.target = "/admin/drain";
+  EXPECT_EQ(node.client->fetch(ask)->status, 202);
+  EXPECT_TRUE(node.server->wait());
+}
+
+TEST(NodeServer, FiguresBearTheNamesThatDashboardsRead) {
+  const TestNode node;
+  ASSERT_EQ(node.chat(R"("max_tokens":8,"ignore_eos":true)").status, 200);
+  const std::string page = node.ask("GET", "/metrics").body;
+  const std::string labels = R"({model_name="fake",engine="0"})";
+  for (const std::string& line :
+       {"vllm:num_requests_running" + labels + " 0", "vllm:num_requests_waiting" + labels + " 0",
+        "vllm:kv_cache_usage_perc" + labels + " 0", "vllm:generation_tokens_total" + labels + " 8",
+        "vllm:time_to_first_token_seconds_count" + labels + " 1",
+        "vllm:inter_token_latency_seconds_count" + labels + " 7",
+        std::string(R"(vllm:request_success_total{model_name="fake",engine="0",finished_reason="length"} 1)"),
+        std::string(R"(vllm:time_to_first_token_seconds_bucket{model_name="fake",engine="0",le="2560"} 1)"),
+        std::string("homeport_kv_blocks_used 0"), std::string("homeport_sequences_running 0")})
+    EXPECT_NE(page.find("\n" + line + "\n"), std::string::npos) << line;
+}
+
 }  // namespace
 }  // namespace hp

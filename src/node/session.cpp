@@ -64,7 +64,7 @@ Session::~Session() {
 void Session::plan() {
   if (!node_.has_model() || node_.refuse_new) {
     const bool loading = !node_.refuse_new;
-    if (node_.figures) node_.figures->rejected(loading ? "loading" : "draining");
+    if (node_.has_model()) node_.figures->rejected(loading ? "loading" : "draining");
     return fail_all({.code = ErrorCode::unavailable,
                      .message = loading ? "the model is still loading; try again soon"
                                         : "this server is shutting down; send the request elsewhere"});
@@ -285,7 +285,7 @@ void Session::beat() {
 
 void Session::on_disconnect() {
   if (done_) return;
-  if (node_.figures) node_.figures->disconnected();
+  if (planned_) node_.figures->disconnected();
   leave(kClientGone, "abort");
 }
 

@@ -1,0 +1,22 @@
+// What an operator on this machine may ask of a node: its state in figures, a drain, the log level. On an address of
+// its own that only this machine reaches; there are no keys.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "net/http.h"
+#include "node/node_state.h"
+
+namespace hp {
+
+/// Refuses addresses that other machines could reach.
+Status check_admin_address(const std::string& address);
+
+/// GET /admin/stats, POST /admin/drain, POST /admin/log?level=debug.
+void admin_route(NodeState& node, const std::function<void()>& drain, const net::HttpRequest& request,
+                 net::ResponseWriter& writer);
+
+}  // namespace hp
