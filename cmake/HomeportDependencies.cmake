@@ -18,6 +18,12 @@ find_path(HP_CLI11_INCLUDE CLI/CLI.hpp REQUIRED)
 add_library(hp_cli11 INTERFACE)
 target_include_directories(hp_cli11 SYSTEM INTERFACE "${HP_CLI11_INCLUDE}")
 
+find_path(HP_LIBEDIT_INCLUDE histedit.h REQUIRED)
+find_library(HP_LIBEDIT_LIBRARY edit REQUIRED)
+add_library(hp_libedit INTERFACE)
+target_include_directories(hp_libedit SYSTEM INTERFACE "${HP_LIBEDIT_INCLUDE}")
+target_link_libraries(hp_libedit INTERFACE "${HP_LIBEDIT_LIBRARY}")
+
 find_path(HP_XXHASH_INCLUDE xxhash.h REQUIRED)
 find_library(HP_XXHASH_LIBRARY xxhash REQUIRED)
 add_library(hp_xxhash INTERFACE)

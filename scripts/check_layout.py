@@ -14,7 +14,7 @@ SRC = ROOT / "src"
 THIRD_PARTY = {
     "base": {"fmt/", "spdlog/", "simdjson.h", "toml++/", "xxhash.h", "tl/"},
     "net": {"boost/", "openssl/", "arpa/", "netinet/"},
-    "cli": {"CLI/"},
+    "cli": {"CLI/", "histedit.h"},
 }
 ANYWHERE = {"tl/", "fmt/", "sys/", "gtest/", "gmock/", "benchmark/"}  # vocabulary types, the kernel's headers, test frameworks
 TEST_ONLY = {"gtest/", "gmock/", "benchmark/"}

@@ -45,6 +45,7 @@ Command node_command();
 Command gateway_command();
 Command pull_command();
 Command bench_command();
+Command run_command();
 Command inspect_command();
 Command doctor_command();
 Command plan_command();

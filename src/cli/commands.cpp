@@ -9,6 +9,7 @@ std::vector<Command> all_commands() {
       serve_command(),
       node_command(),
       gateway_command(),
+      run_command(),
       pull_command(),
       bench_command(),
       inspect_command(),

@@ -1,35 +1,31 @@
-// What signals mean to a serving process. Made before any other thread, so that all of them leave the signals to it.
+// What signals mean to a serving process: SIGTERM and SIGINT drain the first time and end the process the second time;
+// SIGHUP reloads. Until on_drain() is given, the first one ends the process.
 #pragma once
 
 #include <atomic>
 #include <functional>
 #include <mutex>
-#include <thread>
+
+#include "cli/signal_thread.h"
 
 namespace hp::cli {
 
-/// SIGTERM and SIGINT: the first drains, the second ends the process at once. SIGHUP reloads. Until on_drain() is
-/// given, the first one ends the process.
 class ShutdownSignals final {
  public:
   ShutdownSignals();
-  ~ShutdownSignals();
-  ShutdownSignals(const ShutdownSignals&) = delete;
-  ShutdownSignals& operator=(const ShutdownSignals&) = delete;
 
   /// What these functions capture must live until clear() or the destructor.
   void on_drain(std::function<void()> drain);
   void on_reload(std::function<void()> reload);
   void clear();
-  [[nodiscard]] bool draining() const { return draining_; }
 
  private:
-  void loop();
+  void handle(int signal);
 
   std::mutex mutex_;
   std::function<void()> drain_, reload_;
-  std::atomic<bool> draining_ = false, done_ = false;
-  std::thread thread_;
+  std::atomic<bool> draining_ = false;
+  SignalThread thread_;  // last: it calls handle()
 };
 
 }  // namespace hp::cli
