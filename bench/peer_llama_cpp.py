@@ -3,8 +3,8 @@
 
 usage: bench/peer_llama_cpp.py [MODEL.gguf] [--threads 2] [--rounds 5] [--tests prefill:512,decode:1,decode:16] [--csv FILE]
 
-Rounds alternate between the two; the figure is the ratio of medians. The package is built once, natively, into
-.venv-peer. Prefill is one prompt; decode N is N sequences together after a context of 128 tokens, 32 steps.
+Rounds alternate between the two; the figure is the ratio of medians. The package is built once, natively but
+without AMX (which crashes in it), into .venv-peer. Prefill is one prompt; decode N is N sequences together after a context of 128 tokens, 32 steps.
 """
 import argparse, datetime, json, os, pathlib, statistics, subprocess, sys
 
@@ -77,11 +77,14 @@ def worker(model, threads):
 
 def peer_python():
     """The interpreter that has the package; builds it when it is missing."""
-    python = pathlib.Path(os.environ.get("HOMEPORT_PEER_PYTHON", ROOT / ".venv-peer" / "bin" / "python"))
+    python = pathlib.Path(os.environ.get("PEER_PYTHON", ROOT / ".venv-peer" / "bin" / "python"))
     if not python.exists():
         print(f"building {PACKAGE} into .venv-peer (some minutes, once) …", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", ROOT / ".venv-peer"], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-binary", "llama-cpp-python", PACKAGE], check=True)
+        # Its AMX products crash in this version (general protection fault in ggml_backend_amx_mul_mat), so build without.
+        flags = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
+        env = dict(os.environ, CFLAGS=flags, CXXFLAGS=flags)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-binary", "llama-cpp-python", PACKAGE], check=True, env=env)
     return python
 
 
@@ -118,7 +121,10 @@ def main():
             mine.append(ours(a.program, a.model, a.threads, test))
             peer.stdin.write(test + "\n")
             peer.stdin.flush()
-            theirs.append(float(peer.stdout.readline()))
+            answer = peer.stdout.readline()
+            if not answer:
+                sys.exit(f"llama.cpp ended in the test {test} (exit code {peer.wait()})")
+            theirs.append(float(answer))
         m, t = statistics.median(mine), statistics.median(theirs)
         print(f"{test:<14}{m:>10.1f}{t:>11.1f}{m / t:>8.2f}   {min(mine):.1f}–{max(mine):.1f}, {min(theirs):.1f}–{max(theirs):.1f}", flush=True)
         if a.csv:
