@@ -1,11 +1,15 @@
 #include "gateway/routes.h"
 
+#include <sys/random.h>
+
+#include <array>
 #include <charconv>
 #include <chrono>
 #include <optional>
-#include <random>
+#include <utility>
 
 #include "api/chunk_writer.h"
+#include "base/check.h"
 #include "base/json.h"
 #include "gateway/answers.h"
 #include "gateway/relay.h"
@@ -19,9 +23,16 @@ std::int64_t unix_seconds() {
   return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
+// Ids must not be guessable: the kernel's random bytes, fetched many at a time.
 std::uint64_t random_word() {
-  static thread_local std::random_device device;  // ids must not be guessable
-  return (std::uint64_t{device()} << 32) | device();
+  static thread_local std::array<std::uint64_t, 512> words;
+  static thread_local std::size_t left = 0;
+  if (left == 0) {
+    const auto wanted = static_cast<ssize_t>(sizeof words);
+    HP_CHECK(::getrandom(words.data(), sizeof words, 0) == wanted, "the kernel gives no random bytes");
+    left = words.size();
+  }
+  return std::exchange(words[--left], 0);
 }
 
 // The trace id of a valid traceparent header (W3C Trace Context, 3.2), or a new one.

@@ -77,6 +77,8 @@ class Node final : public FakeNode {
                             : send(writer, 200, R"({"status":"ready"})");
     if (request.path == "/v1/models") return send(writer, 200, api::models_list(std::vector{options_.model}, 0));
     if (request.path == "/stats") return send(writer, 200, stats_json());
+    if (request.path == "/v1/embeddings")  // answered at once: what a proxy in front of it costs shows
+      return send(writer, 200, R"({"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.5]}]})");
     if (request.path == "/fault") return on_fault_request(request, writer);
     if (request.path != "/v1/chat/completions" && request.path != "/v1/completions") return send(writer, 404, "{}");
     ++stats_.requests;
