@@ -106,6 +106,7 @@ void NodeMetrics::refresh() {
   count("homeport_draft_tokens_total", "Tokens guessed ahead", {}, s.draft_tokens, seen_.draft_tokens);
   count("homeport_draft_tokens_accepted_total", "Guessed tokens that were right", {}, s.draft_accepted,
         seen_.draft_accepted);
+  count("homeport_failed_steps_total", "Steps that the device did not finish", {}, s.failed_steps, seen_.failed_steps);
   count("homeport_steps_total", "Steps of the model", {}, s.steps, seen_.steps);
   const std::uint64_t steps = s.steps - seen_.steps;
   const double mean =

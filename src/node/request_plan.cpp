@@ -90,7 +90,13 @@ Result<RequestPlan> plan_chat(std::string_view body, const PlanScope& scope) {
   const Conversation conversation = conversation_of(request);
   plan.style = reply_style(*scope.model.family, conversation);
   HP_TRY(plan.grammar, answer_grammar(request, conversation, scope.model));
-  if (plan.grammar.grammar) plan.stop_tokens = scope.model.stop_tokens;  // a whole text ends, ignore_eos or not
+  if (plan.grammar.grammar) {
+    if (plan.min_tokens > 0)
+      return bad_parameter("min_tokens", "not together with a format or a forced tool call: a whole text must end");
+    // For the same reason ignore_eos has no say here.
+    if (request.params.ignore_eos)
+      plan.stop_tokens.insert(plan.stop_tokens.end(), scope.model.stop_tokens.begin(), scope.model.stop_tokens.end());
+  }
   auto tokens = encode_chat(*scope.model.family, conversation, *scope.model.tokenizer);
   if (!tokens) {
     Error error = std::move(tokens).error();

@@ -135,6 +135,36 @@ std::vector<Case> cases(std::string_view model, int max_tokens) {
   };
 }
 
+constexpr std::string_view kSchema =
+    R"(,"response_format":{"type":"json_schema","json_schema":{"name":"s","schema":{"type":"object","properties":{)"
+    R"("colour":{"enum":["red","green"]},"note":{"type":"string","maxLength":6},"ok":{"type":"boolean"}},)"
+    R"("required":["colour","note","ok"]}}})";
+
+std::string chat_body(std::string_view members) {
+  return fmt::format(R"({{"model":"fake","messages":[{{"role":"user","content":"Hello"}}],"stream":true,)"
+                     R"("max_tokens":200,"stream_options":{{"include_usage":true}}{})",
+                     members);
+}
+
+TEST(Resume, AGrammarIsRebuilt) {
+  NodeOptions options = test_options();
+  options.journal = true;
+  const TestNode first(options), second(options);
+  const Case c{"schema", "/v1/chat/completions", chat_body(std::string(kSchema) + R"(,"n":2,"temperature":1.5)")};
+  std::map<std::int32_t, std::string> texts;
+  for (const Chunk& chunk : chunks_of(first, c, ""))
+    if (chunk.choice >= 0) texts[chunk.choice] += text_at(*JsonValue::parse(chunk.client), "choices.0.delta.content");
+  for (const auto& [choice, text] : texts) {
+    const auto json = JsonValue::parse(text);
+    ASSERT_TRUE(json) << text;
+    EXPECT_TRUE(at(*json, "ok").as_bool().has_value()) << text;
+  }
+  check(first, second, c, 2);
+  const Answer refused = first.ask("POST", c.path, c.body + R"(,"min_tokens":3})");
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_EQ(text_at(refused.json(), "error.param"), "min_tokens");
+}
+
 TEST(Resume, EveryCutOnTheFakeModel) {
   NodeOptions options = test_options();
   options.journal = true;

@@ -51,6 +51,7 @@ inline NodeModel fake_model(FakeExecutorOptions device = {}) {
   m.tokenizer = std::make_shared<const Tokenizer>(*Tokenizer::build(byte_tokenizer_source()));
   m.family = ChatFamily::chatml;
   m.stop_tokens = {kTestImEnd};
+  m.trie = std::make_shared<const TokenTrie>(m.tokenizer, m.stop_tokens);
   m.executor = std::make_unique<FakeExecutor>(std::move(device));
   return m;
 }
