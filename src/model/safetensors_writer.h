@@ -1,0 +1,46 @@
+// Writes one safetensors file front to back: the table first, then the bytes in its order. The file stands under its
+// name only once it is whole; until then it is "<name>.partial". Format:
+// https://github.com/huggingface/safetensors#format
+#pragma once
+
+#include <cstddef>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "tensor/tensor_view.h"
+
+namespace hp {
+
+struct SafetensorsEntry {
+  std::string name;
+  DType dtype = DType::f32;  ///< a plain type
+  Shape shape;
+  [[nodiscard]] std::size_t bytes() const { return storage_bytes(dtype, static_cast<std::size_t>(shape.elements())); }
+};
+
+class SafetensorsWriter {
+ public:
+  static Result<SafetensorsWriter> create(const std::filesystem::path& path, std::span<const SafetensorsEntry> entries);
+  /// The next bytes of the data section.
+  Status append(std::span<const std::byte> bytes);
+  /// All bytes of all entries have been appended: flushes to disk and gives the file its name.
+  Status finish();
+
+ private:
+  struct Close {
+    void operator()(std::FILE* f) const { std::fclose(f); }
+  };
+  std::unique_ptr<std::FILE, Close> file_;
+  std::filesystem::path path_;
+  std::size_t left_ = 0;
+};
+
+/// "BF16" and so on; empty for a type that the format does not have.
+std::string_view safetensors_dtype_name(DType type);
+
+}  // namespace hp
