@@ -58,6 +58,7 @@ Command plan_deploy_command();
 Command plan_catalog_command();
 Command ops_command();
 Command ops_rules_command();
+Command quantize_command();
 Command completion_command();
 
 }  // namespace hp::cli

@@ -16,6 +16,7 @@ std::vector<Command> all_commands() {
       doctor_command(),
       plan_command(),
       ops_command(),
+      quantize_command(),
       completion_command(),
   };
   // clang-format on

@@ -7,6 +7,7 @@
 #include "cli/command.h"
 #include "cli/machine.h"
 #include "model/checkpoint.h"
+#include "model/compressed_tensors.h"
 #include "model/footprint.h"
 #include "model/gguf_file.h"
 
@@ -28,6 +29,7 @@ struct Totals {
 Totals totals(const Checkpoint& checkpoint) {
   Totals out;
   for (const NamedTensor& t : checkpoint.tensors()) {
+    if (is_compressed(t)) continue;  // its parts are listed themselves
     out.bytes += t.view.bytes();
     out.parameters += static_cast<std::size_t>(t.view.shape.elements());
     out.bytes_by_type[std::string(traits(t.view.dtype).name)] += t.view.bytes();

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/hash.h"
+#include "model/compressed_tensors.h"
 #include "model/gguf_config.h"
 #include "model/gguf_set.h"
 #include "model/hf_config.h"
@@ -55,6 +56,7 @@ std::string fingerprint_of(const ModelConfig& config, std::span<const NamedTenso
   for (const NamedTensor& t : tensors) {
     const std::string head = fmt::format("{} {} {}", t.name, traits(t.view.dtype).name, t.view.shape.to_string());
     hash = hash128_chain(hash, std::as_bytes(std::span(head)));
+    if (is_compressed(t)) continue;  // its parts are tensors of their own
     hash = hash128_chain(hash, {t.view.data, std::min(t.view.bytes(), kFingerprintSample)});
   }
   return fmt::format("{:016x}{:016x}", hash.high, hash.low);
@@ -191,6 +193,7 @@ Status Checkpoint::load_folder(const std::filesystem::path& folder, State& state
     for (const SafetensorsTensor& t : shard.tensors())
       if (auto name = canonical_tensor_name(t.name))
         state.tensors.push_back({.name = std::move(*name), .view = t.view, .source = shard.name()});
+  HP_TRY_VOID(resolve_compressed_tensors(state.tensors));
   state.folder = folder;
   return {};
 }
@@ -212,6 +215,10 @@ const NamedTensor* Checkpoint::find(std::string_view name) const {
 }
 
 void Checkpoint::release(const NamedTensor& tensor) const {
+  if (is_compressed(tensor)) {
+    if (const NamedTensor* values = find(tensor.name + "_packed")) release(*values);
+    return;
+  }
   const std::span<const std::byte> range(tensor.view.data, tensor.view.bytes());
   if (state_->gguf)
     for (const GgufFile& file : state_->gguf->files())

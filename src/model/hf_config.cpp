@@ -82,13 +82,38 @@ Status read_scaling(const JsonValue& object, std::int32_t context, RopeConfig& r
   return f.status();
 }
 
+Status read_block(const JsonValue& block, std::string_view key, ModelConfig& c) {
+  const JsonValue::Array* sides = block.as_array();
+  if (sides == nullptr || sides->size() != 2)
+    return fail(ErrorCode::unsupported, "quantization_config: {} is {}, expected two numbers", key, block.dump());
+  for (std::size_t i = 0; i < 2; ++i) {
+    const auto side = (*sides)[i].as_int();
+    if (!side || *side < 1 || *side > 65536)
+      return fail(ErrorCode::corrupt_data, "quantization_config: {} is {}", key, block.dump());
+    (i == 0 ? c.fp8_block_rows : c.fp8_block_columns) = static_cast<std::int32_t>(*side);
+  }
+  return {};
+}
+
+/// Blocks of fp8 groups; the tensors themselves say the rest.
+Status read_compressed_blocks(const JsonValue& object, ModelConfig& c) {
+  const JsonValue* groups = json_member(object, "config_groups");
+  if (groups == nullptr || groups->as_object() == nullptr) return {};
+  for (const auto& [name, group] : *groups->as_object()) {
+    const JsonValue* weights = json_member(group, "weights");
+    const JsonValue* block = weights == nullptr ? nullptr : json_member(*weights, "block_structure");
+    if (block != nullptr) HP_TRY_VOID(read_block(*block, "block_structure", c));
+  }
+  return {};
+}
+
 Status read_quantization(const JsonValue& object, ModelConfig& c) {
   if (object.as_object() == nullptr)
     return fail(ErrorCode::corrupt_data, "'quantization_config' is a {}, expected an object", object.type_name());
   JsonFields f(object);
   const std::string method = f.text_or("quant_method", "");
   HP_TRY_VOID(f.status());
-  if (method == "compressed-tensors") return {};  // the tensors themselves say the rest
+  if (method == "compressed-tensors") return read_compressed_blocks(object, c);
   if (method != "fp8")
     return fail(ErrorCode::unsupported,
                 "quantization_config: quant_method '{}'; supported: fp8 (blocks), compressed-tensors; or use the bf16 "
@@ -97,15 +122,9 @@ Status read_quantization(const JsonValue& object, ModelConfig& c) {
   const std::string format = f.text_or("fmt", "e4m3");
   if (format != "e4m3") return fail(ErrorCode::unsupported, "quantization_config: fmt '{}'; supported: e4m3", format);
   const JsonValue* block = json_member(object, "weight_block_size");
-  const JsonValue::Array* sides = block != nullptr ? block->as_array() : nullptr;
-  if (sides == nullptr || sides->size() != 2)
+  if (block == nullptr)
     return fail(ErrorCode::unsupported, "quantization_config: fp8 without a weight_block_size of two numbers");
-  for (std::size_t i = 0; i < 2; ++i) {
-    const auto side = (*sides)[i].as_int();
-    if (!side || *side < 1 || *side > 65536)
-      return fail(ErrorCode::corrupt_data, "quantization_config: weight_block_size is {}", block->dump());
-    (i == 0 ? c.fp8_block_rows : c.fp8_block_columns) = static_cast<std::int32_t>(*side);
-  }
+  HP_TRY_VOID(read_block(*block, "weight_block_size", c));
   return f.status();
 }
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "model/compressed_tensors.h"
 
 namespace hp {
 namespace {
@@ -86,10 +87,30 @@ void WeightPacking::source_row(const Job& job, std::int64_t row, std::int64_t fi
                                std::int64_t count) const {
   const TensorView& view = job.tensor->view;
   const std::size_t at = storage_bytes(view.dtype, z(row * view.shape.inner() + first));
+  if (is_compressed(*job.tensor)) {
+    std::vector<std::byte> blocks(storage_bytes(view.dtype, z(view.shape.inner())));
+    compressed_rows(checkpoint_, *job.tensor, row, 1, blocks);
+    kernels::dequantize(view.dtype, blocks.data() + storage_bytes(view.dtype, z(first)), z(count), out);
+    return;
+  }
   kernels::dequantize(view.dtype, view.data + at, z(count), out);
   if (job.scale == nullptr) return;
   const std::int64_t rows = checkpoint_.config().fp8_block_rows, columns = checkpoint_.config().fp8_block_columns;
   for (std::int64_t i = 0; i < count; ++i) out[i] *= scale_at(job.scale->view, row / rows, (first + i) / columns);
+}
+
+void WeightPacking::pack_compressed(const Job& job, Range panels, std::byte* out) const {
+  const MatrixSlice& s = job.slice;
+  const std::size_t panel_bytes = kernels::packed_view(job.packed, s.n, s.k, out).panel_bytes;
+  std::vector<std::byte> rows;
+  for (std::size_t p = panels.begin; p < panels.end; ++p) {
+    const std::int64_t first = static_cast<std::int64_t>(p) * kernels::kPanelColumns;
+    const std::int64_t count = std::min<std::int64_t>(kernels::kPanelColumns, s.n - first);
+    rows.resize(storage_bytes(job.packed, z(count * s.k)));
+    compressed_rows(checkpoint_, *job.tensor, s.first_row + first, count, rows);
+    kernels::pack_panels({.dtype = job.packed, .shape = {count, s.k}, .data = rows.data()}, 0, 1,
+                         out + p * panel_bytes);
+  }
 }
 
 void WeightPacking::pack(const Job& job, int member, int members, std::byte* out) const {
@@ -97,6 +118,7 @@ void WeightPacking::pack(const Job& job, int member, int members, std::byte* out
   const TensorView& view = job.tensor->view;
   const Range own = split_range(z(panels_of(s.n)), member, members);
   if (own.begin >= own.end) return;
+  if (!s.transposed && job.packed == view.dtype && is_compressed(*job.tensor)) return pack_compressed(job, own, out);
   if (!s.transposed && job.packed == view.dtype) {
     const TensorView part{
         .dtype = view.dtype, .shape = {s.n, s.k}, .data = view.data + storage_bytes(view.dtype, z(s.first_row * s.k))};

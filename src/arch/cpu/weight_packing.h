@@ -51,6 +51,7 @@ class WeightPacking {
     DType packed;  ///< the type it is packed as
     std::size_t offset;
   };
+  void pack_compressed(const Job& job, Range panels, std::byte* out) const;
   void pack(const Job& job, int member, int members, std::byte* out) const;
   void source_row(const Job& job, std::int64_t row, std::int64_t first, float* out, std::int64_t count) const;
 
