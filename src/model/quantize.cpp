@@ -116,7 +116,8 @@ class Run {
     if (options_.progress) options_.progress(done_, plan_.bytes_before);
   }
   Status write_shard(std::size_t shard);
-  Status write_tensor(const PlannedTensor& t, SafetensorsWriter& out);
+  /// `entry` is the first of the tensor's outputs in the file.
+  Status write_tensor(const PlannedTensor& t, std::size_t entry, SafetensorsWriter& out);
   Status save_state(std::size_t shards) const;
 
   const QuantizeOptions& options_;
@@ -133,9 +134,9 @@ Status Run::write_shard(std::size_t shard) {
     entries.insert(entries.end(), plan_.tensors[i].outputs.begin(), plan_.tensors[i].outputs.end());
   }
   HP_TRY(SafetensorsWriter out, SafetensorsWriter::create(options_.output / shard_name(shard), entries));
-  for (std::size_t i = begin; i < end; ++i) {
+  for (std::size_t i = begin, entry = 0; i < end; entry += plan_.tensors[i].outputs.size(), ++i) {
     const PlannedTensor& t = plan_.tensors[i];
-    HP_TRY_VOID(write_tensor(t, out));
+    HP_TRY_VOID(write_tensor(t, entry, out));
     QuantizedClass& c = classes[{std::string(t.class_name), t.storage}];
     ++c.tensors;
     c.parameters += z(t.source->view.shape.elements());
@@ -146,15 +147,15 @@ Status Run::write_shard(std::size_t shard) {
   return out.finish();
 }
 
-Status Run::write_tensor(const PlannedTensor& t, SafetensorsWriter& out) {
+Status Run::write_tensor(const PlannedTensor& t, std::size_t entry, SafetensorsWriter& out) {
   const TensorView& view = t.source->view;
   if (t.storage == WeightStorage::copy) {
-    HP_TRY_VOID(out.append({view.data, view.bytes()}));
+    HP_TRY_VOID(out.write(entry, 0, {view.data, view.bytes()}));
     advance(view.bytes());
     return {};
   }
   QuantError& error = classes[{std::string(t.class_name), t.storage}].error;
-  std::vector<std::byte> scales;
+  std::size_t values_at = 0, scales_at = 0;
   const std::int64_t n = view.shape[0], step = kFp8Block * team_.size();
   for (std::int64_t row = 0; row < n; row += step) {
     team_.run([&](int member) {
@@ -165,17 +166,18 @@ Status Run::write_tensor(const PlannedTensor& t, SafetensorsWriter& out) {
     });
     for (const Stripe& s : stripes_) {
       if (s.values.empty()) continue;
-      HP_TRY_VOID(out.append(s.values));
-      scales.insert(scales.end(), s.scales.begin(), s.scales.end());
+      HP_TRY_VOID(out.write(entry, values_at, s.values));
+      HP_TRY_VOID(out.write(entry + 1, scales_at, s.scales));
+      values_at += s.values.size();
+      scales_at += s.scales.size();
       error.error += s.error.error;
       error.size += s.error.size;
     }
     advance(storage_bytes(view.dtype, z(std::min(step, n - row) * view.shape[1])));
   }
-  HP_TRY_VOID(out.append(scales));
   if (t.storage != WeightStorage::int4) return {};
   const std::int64_t shape[2] = {view.shape[0], view.shape[1]};
-  return out.append(std::as_bytes(std::span(shape)));
+  return out.write(entry + 2, 0, std::as_bytes(std::span(shape)));
 }
 
 Status write_file(const fs::path& path, std::string_view text) {

@@ -3,8 +3,10 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <numeric>
 
 #include "base/check.h"
 #include "base/json.h"
@@ -61,14 +63,24 @@ Result<SafetensorsWriter> SafetensorsWriter::create(const std::filesystem::path&
   SafetensorsWriter out;
   out.path_ = path;
   std::string header;
+  std::vector<std::size_t> order(entries.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return traits(entries[a].dtype).block_bytes > traits(entries[b].dtype).block_bytes;
+  });
+  out.offsets_.resize(entries.size());
+  out.sizes_.resize(entries.size());
   {
     JsonWriter w(header);
     w.begin_object().key("__metadata__").begin_object().member("format", "pt").end_object();
-    for (const SafetensorsEntry& e : entries) {
+    for (const std::size_t i : order) {
+      const SafetensorsEntry& e = entries[i];
       HP_CHECK(!safetensors_dtype_name(e.dtype).empty(), "'{}' is of type {}", e.name, traits(e.dtype).name);
       w.key(e.name).begin_object().member("dtype", safetensors_dtype_name(e.dtype)).key("shape").begin_array();
-      for (int i = 0; i < e.shape.rank(); ++i) w.value(e.shape[i]);
+      for (int d = 0; d < e.shape.rank(); ++d) w.value(e.shape[d]);
       w.end_array().key("data_offsets").begin_array().value(std::uint64_t{out.left_});
+      out.offsets_[i] = out.left_;
+      out.sizes_[i] = e.bytes();
       out.left_ += e.bytes();
       w.value(std::uint64_t{out.left_}).end_array().end_object();
     }
@@ -82,13 +94,16 @@ Result<SafetensorsWriter> SafetensorsWriter::create(const std::filesystem::path&
       std::fwrite(header.data(), 1, header.size(), out.file_.get()) != header.size()) {
     return tl::unexpected(write_error(partial(path)));
   }
+  for (std::size_t& offset : out.offsets_) offset += sizeof(length) + header.size();
   return out;
 }
 
-Status SafetensorsWriter::append(std::span<const std::byte> bytes) {
-  HP_CHECK(bytes.size() <= left_, "{} bytes where {} are left", bytes.size(), left_);
+Status SafetensorsWriter::write(std::size_t entry, std::size_t at, std::span<const std::byte> bytes) {
+  HP_CHECK(at + bytes.size() <= sizes_[entry], "{} bytes at {} of {}", bytes.size(), at, sizes_[entry]);
   left_ -= bytes.size();
-  if (std::fwrite(bytes.data(), 1, bytes.size(), file_.get()) != bytes.size()) {
+  const auto to = static_cast<off_t>(offsets_[entry] + at);
+  if (::fseeko(file_.get(), to, SEEK_SET) != 0 ||
+      std::fwrite(bytes.data(), 1, bytes.size(), file_.get()) != bytes.size()) {
     return tl::unexpected(write_error(partial(path_)));
   }
   return {};

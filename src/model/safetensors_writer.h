@@ -1,6 +1,6 @@
-// Writes one safetensors file front to back: the table first, then the bytes in its order. The file stands under its
-// name only once it is whole; until then it is "<name>.partial". Format:
-// https://github.com/huggingface/safetensors#format
+// Writes one safetensors file: the table first, then the tensors in any order and in pieces. Wide elements lie before
+// narrow ones, so that all are aligned. The file stands under its name only once it is whole; until then it is
+// "<name>.partial". Format: https://github.com/huggingface/safetensors#format
 #pragma once
 
 #include <cstddef>
@@ -26,9 +26,9 @@ struct SafetensorsEntry {
 class SafetensorsWriter {
  public:
   static Result<SafetensorsWriter> create(const std::filesystem::path& path, std::span<const SafetensorsEntry> entries);
-  /// The next bytes of the data section.
-  Status append(std::span<const std::byte> bytes);
-  /// All bytes of all entries have been appended: flushes to disk and gives the file its name.
+  /// Bytes of entries[entry] from byte `at` of it. Every byte is written once.
+  Status write(std::size_t entry, std::size_t at, std::span<const std::byte> bytes);
+  /// All bytes of all entries have been written: flushes to disk and gives the file its name.
   Status finish();
 
  private:
@@ -37,6 +37,7 @@ class SafetensorsWriter {
   };
   std::unique_ptr<std::FILE, Close> file_;
   std::filesystem::path path_;
+  std::vector<std::size_t> offsets_, sizes_;  ///< of each entry in the file
   std::size_t left_ = 0;
 };
 
