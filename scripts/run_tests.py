@@ -115,7 +115,7 @@ def check_tidy(tally):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("--only", choices=["layout", "unit", "golden", "deploy", "ops", "e2e", "chaos"])
+    parser.add_argument("--only", choices=["layout", "unit", "golden", "deploy", "ops", "conformance", "e2e", "chaos"])
     args = parser.parse_args()
     wanted = lambda part: args.only in (None, part)
     tally = Tally()
@@ -130,7 +130,7 @@ def main():
             unit(tally)
             tally.one(run([sys.executable, "scripts/check_isa.py", BUILD]), "no AVX outside its kernels")
         if not args.check:
-            for part in ("golden", "deploy", "ops", "e2e", "chaos"):
+            for part in ("golden", "deploy", "ops", "conformance", "e2e", "chaos"):
                 if wanted(part) and any((ROOT / "tests" / part).rglob("test_*.py")):
                     tally.one(run(["scripts/model.sh"], stdout=subprocess.DEVNULL), f"default model for {part}")
                     pytest(tally, part)

@@ -1,0 +1,156 @@
+"""A real `homeport` process for tests, and the few requests that need no client library."""
+import http.client
+import json
+import os
+import re
+import resource
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAM = Path(os.environ.get("HOMEPORT_PROGRAM", ROOT / "build" / "dev" / "homeport"))
+MODEL = Path(os.environ.get("HOMEPORT_MODELS", Path.home() / ".homeport" / "models")) / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def raise_file_limit(wanted=16384):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard) if hard != resource.RLIM_INFINITY else wanted, hard))
+
+
+def clean_environment(**extra):
+    """Without the HOMEPORT_* variables and the home configuration of whoever runs the tests."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("HOMEPORT_")}
+    return {**kept, "HOME": tempfile.gettempdir(), **extra}
+
+
+class Server:
+    """`homeport COMMAND --port 0 ...`, waited for until it is ready; a context manager."""
+
+    def __init__(self, *flags, command="node", model=MODEL, host="127.0.0.1", timeout=60.0):
+        raise_file_limit()
+        self.host, self.port = host, 0
+        self.log_file = tempfile.NamedTemporaryFile(prefix="homeport-", suffix=".log", delete=False)
+        where = ["--host", host] if host.startswith("unix:") else ["--port", "0"]
+        self.process = subprocess.Popen([PROGRAM, command, "--model", model, *where, *map(str, flags)],
+                                        stdout=self.log_file, stderr=subprocess.STDOUT, env=clean_environment())
+        self._wait_ready(timeout)
+
+    def _wait_ready(self, timeout):
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"ended with {self.process.returncode}: {self.log()}")
+            found = re.search(r"ready: (?:http://[\d.]+:(\d+)|unix:)", self.log())
+            if found:
+                self.port = int(found.group(1) or 0)
+                return
+            time.sleep(0.02)
+        raise RuntimeError(f"not ready after {timeout} s: {self.log()}")
+
+    def log(self):
+        return Path(self.log_file.name).read_text(errors="replace")
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def connect(self, timeout=60.0):
+        if self.host.startswith("unix:"):
+            s = socket.socket(socket.AF_UNIX)
+            s.settimeout(timeout)
+            s.connect(self.host[5:])
+            return s
+        return socket.create_connection(("127.0.0.1", self.port), timeout=timeout)
+
+    def ask(self, method, path, body=None, headers=None, timeout=120.0):
+        """(status, headers, body); a dict as body goes out as JSON, bytes as they are."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        connection.sock = self.connect(timeout)
+        data = json.dumps(body).encode() if isinstance(body, (dict, list)) else body
+        connection.request(method, path, data, {"Content-Type": "application/json", **(headers or {})})
+        answer = connection.getresponse()
+        out = answer.status, dict((k.lower(), v) for k, v in answer.getheaders()), answer.read()
+        connection.close()
+        return out
+
+    def chat(self, headers=None, **members):
+        body = {"model": "default", "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8, **members}
+        status, _, answer = self.ask("POST", "/v1/chat/completions", body, headers)
+        return status, json.loads(answer)
+
+    def open_stream(self, timeout=60.0, **members):
+        """A socket on which a streamed chat has been asked for; nothing has been read."""
+        body = {"model": "default", "messages": [{"role": "user", "content": "Tell a long story."}], "stream": True,
+                "max_tokens": 200, **members}
+        data = json.dumps(body).encode()
+        s = self.connect(timeout)
+        s.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                  b"Content-Length: %d\r\n\r\n" % len(data) + data)
+        return s
+
+    def health(self):
+        return json.loads(self.ask("GET", "/health")[2])
+
+    def wait_idle(self, timeout=30.0):
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            h = self.health()
+            if h["running"] == 0 and h["waiting"] == 0:
+                return h
+            time.sleep(0.05)
+        raise AssertionError(f"not idle after {timeout} s: {h}")
+
+    def rss_mib(self):
+        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", text).group(1)) / 1024
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            time.sleep(0.05)
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.log_file.close()
+        os.unlink(self.log_file.name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+def events(data):
+    """The data fields of a whole SSE body, in order."""
+    return [line[6:] for line in data.decode().split("\n") if line.startswith("data: ")]
+
+
+def read_all(s):
+    out = b""
+    while True:
+        part = s.recv(65536)
+        if not part:
+            return out
+        out += part
+
+
+def read_until(s, mark):
+    out = b""
+    while mark not in out:
+        part = s.recv(65536)
+        if not part:
+            raise AssertionError(f"closed before {mark!r}; the end was {out[-300:]!r}")
+        out += part
+    return out
