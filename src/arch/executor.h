@@ -21,12 +21,16 @@ struct SequenceStep {
   std::int32_t position = 0;        ///< of tokens[0]
   std::span<const BlockId> blocks;  ///< covers positions [0, position + tokens.size())
   std::int32_t logit_rows = 0;      ///< logits are wanted for the last n tokens: 0 in a middle chunk, 1 to decode
+  bool best_suffices = false;       ///< nobody looks at the logits but for the largest
 };
 
 /// Logits of a step: [rows, vocab] in the order of the sequences. Valid until the next step.
 struct StepLogits {
   std::span<const float> values;
   std::int32_t rows = 0, vocab = 0;
+  /// Instead of values, where every sequence said best_suffices and the device finds it: [rows] the token with the
+  /// largest logit, the lowest id on ties, -1 when none is a number.
+  std::span<const TokenId> best = {};
   [[nodiscard]] std::span<const float> row(std::int32_t i) const {
     return values.subspan(static_cast<std::size_t>(i) * static_cast<std::size_t>(vocab),
                           static_cast<std::size_t>(vocab));

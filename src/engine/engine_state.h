@@ -57,7 +57,9 @@ struct Engine::State {
   std::int32_t guess(Sequence& s, StepPlan& plan, std::int32_t& rows_left) const;
   void take_rows(Sequence& s, const StepLogits& logits, std::int32_t row, std::span<const TokenId> drafts);
   void index_full_blocks(Sequence& s);
-  void sample(Sequence& s, std::span<const float> logits);
+  [[nodiscard]] static bool takes_the_best(const Sequence& s);
+  Result<Sample> draw(const Sequence& s, const StepLogits& logits, std::int32_t row);
+  void sample(Sequence& s, const StepLogits& logits, std::int32_t row);
   void publish();
 
   std::unique_ptr<Executor> executor;

@@ -17,22 +17,42 @@ void Engine::State::index_full_blocks(Sequence& s) {
   }
 }
 
-void Engine::State::sample(Sequence& s, std::span<const float> logits) {
+/// Greedy, with nothing that changes or reports logits: the largest is all that counts.
+bool Engine::State::takes_the_best(const Sequence& s) {
+  const SamplingParams& p = s.request->sampling;
+  const bool penalties = p.repetition_penalty != 1.0F || p.frequency_penalty != 0.0F || p.presence_penalty != 0.0F;
+  const bool stops_masked = static_cast<std::int32_t>(s.generated().size()) < s.request->min_tokens;
+  return p.temperature == 0.0F && !p.logprobs && !penalties && p.logit_bias.empty() && !s.constraint && !stops_masked;
+}
+
+Result<Sample> Engine::State::draw(const Sequence& s, const StepLogits& logits, std::int32_t row) {
   const EngineRequest& r = *s.request;
-  const auto done = static_cast<std::int32_t>(s.generated().size());
+  if (!logits.best.empty()) {
+    const TokenId best = logits.best[static_cast<std::size_t>(row)];
+    if (best < 0)
+      return fail(ErrorCode::internal, "the model's logits at position {} are not numbers", s.tokens.size());
+    return Sample{.token = best};
+  }
   std::vector<std::uint64_t> mask;
   if (s.constraint) {
     mask.assign((static_cast<std::size_t>(info.vocab) + 63) / 64, ~std::uint64_t{0});
     s.constraint->allowed(mask);
   }
-  auto sampled = sampler.sample(r.sampling, {.logits = logits,
-                                             .prompt = r.prompt,
-                                             .generated = s.generated(),
-                                             .forbidden = done < r.min_tokens ? std::span<const TokenId>(r.stop_tokens)
-                                                                              : std::span<const TokenId>(),
-                                             .allowed = mask,
-                                             .position = s.tokens.size(),
-                                             .choice = static_cast<std::uint32_t>(s.choice)});
+  const bool stops_masked = static_cast<std::int32_t>(s.generated().size()) < r.min_tokens;
+  return sampler.sample(
+      r.sampling, {.logits = logits.row(row),
+                   .prompt = r.prompt,
+                   .generated = s.generated(),
+                   .forbidden = stops_masked ? std::span<const TokenId>(r.stop_tokens) : std::span<const TokenId>(),
+                   .allowed = mask,
+                   .position = s.tokens.size(),
+                   .choice = static_cast<std::uint32_t>(s.choice)});
+}
+
+void Engine::State::sample(Sequence& s, const StepLogits& logits, std::int32_t row) {
+  const EngineRequest& r = *s.request;
+  const auto done = static_cast<std::int32_t>(s.generated().size());
+  auto sampled = draw(s, logits, row);
   if (!sampled) {
     log::error("request {} choice {}: {}", r.id.value, s.choice, sampled.error().message);
     ended.emplace_back(&s, FinishReason::error);
@@ -79,10 +99,10 @@ void Engine::State::take_rows(Sequence& s, const StepLogits& logits, std::int32_
                               std::span<const TokenId> drafts) {
   const std::size_t others_ended = ended.size();
   std::int32_t taken = 0;
-  for (sample(s, logits.row(row)); ended.size() == others_ended && static_cast<std::size_t>(taken) < drafts.size() &&
-                                   s.tokens.back() == drafts[static_cast<std::size_t>(taken)];) {
+  for (sample(s, logits, row); ended.size() == others_ended && static_cast<std::size_t>(taken) < drafts.size() &&
+                               s.tokens.back() == drafts[static_cast<std::size_t>(taken)];) {
     ++s.computed;
-    sample(s, logits.row(row + ++taken));
+    sample(s, logits, row + ++taken);
   }
   const auto proposed = static_cast<std::int32_t>(drafts.size());
   s.pace.seen(proposed, taken);
@@ -109,7 +129,8 @@ Status Engine::State::run(StepPlan plan) {
                                                                           static_cast<std::size_t>(n)),
                      .position = s.computed,
                      .blocks = s.blocks,
-                     .logit_rows = s.computed + n == s.size() ? 1 + drafts : 0});
+                     .logit_rows = s.computed + n == s.size() ? 1 + drafts : 0,
+                     .best_suffices = takes_the_best(s)});
     members.emplace_back(&s, drafts);
   }
   if (batch.empty()) return {};

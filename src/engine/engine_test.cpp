@@ -102,6 +102,27 @@ TEST(Engine, TokensDoNotDependOnScheduling) {
   }
 }
 
+TEST(Engine, ADeviceMayFindTheBestTokenItself) {
+  const SteadyClock clock;
+  // All greedy: only best tokens come back. One that samples: everybody's logits come back.
+  for (const bool one_samples : {false, true}) {
+    const auto made = [&](std::uint64_t id) {
+      EngineRequest r = request(id, static_cast<std::int32_t>(3 * id), 24);
+      r.sampling.temperature = one_samples && id == 3 ? 1.0F : 0.0F;
+      return r;
+    };
+    Collector sink;
+    {
+      Engine engine(std::make_unique<FakeExecutor>(FakeExecutorOptions{.blocks = 128, .finds_best = true}), sink, {},
+                    clock);
+      for (std::uint64_t id = 1; id <= 6; ++id) ASSERT_TRUE(engine.submit(made(id)));
+      ASSERT_TRUE(sink.wait(6));
+    }
+    for (std::uint64_t id = 1; id <= 6; ++id)
+      EXPECT_EQ((sink.tokens[{id, 0}]), expected(made(id))) << one_samples << id;
+  }
+}
+
 /// Answers in two tokens only, so that the past foretells the future about every second time.
 EngineRequest repetitive(std::uint64_t id, bool greedy) {
   EngineRequest r = request(id, static_cast<std::int32_t>(5 * id), 60);

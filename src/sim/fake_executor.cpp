@@ -83,7 +83,13 @@ Result<StepLogits> FakeExecutor::step(std::span<const SequenceStep> batch) {
       logits_.insert(logits_.end(), row.begin(), row.end());
     }
   }
-  return StepLogits{.values = logits_, .rows = rows, .vocab = options_.vocab};
+  const auto wants_best = [](const SequenceStep& s) { return s.best_suffices || s.logit_rows == 0; };
+  if (!options_.finds_best || !std::ranges::all_of(batch, wants_best))
+    return StepLogits{.values = logits_, .rows = rows, .vocab = options_.vocab};
+  best_.clear();
+  for (auto row = logits_.begin(); row != logits_.end(); row += options_.vocab)
+    best_.push_back(static_cast<TokenId>(std::max_element(row, row + options_.vocab) - row));
+  return StepLogits{.rows = rows, .vocab = options_.vocab, .best = best_};
 }
 
 }  // namespace hp

@@ -15,7 +15,8 @@ namespace hp {
 struct FakeExecutorOptions {
   std::int32_t vocab = 97, context = 512, block_tokens = 4, blocks = 64, max_step_tokens = 256, max_logit_rows = 64;
   std::function<Duration(std::span<const SequenceStep>)> latency = {};  ///< real time that a step takes
-  std::int64_t fail_from_step = -1;                                     ///< steps from this one on report a lost device
+  bool finds_best = false;           ///< like a GPU: no logits come when only the largest is wanted
+  std::int64_t fail_from_step = -1;  ///< steps from this one on report a lost device
   /// What every sequence says after the last place where `script_after` stands in it; empty: hashed logits.
   std::vector<TokenId> script_after = {}, script = {};
 };
@@ -37,6 +38,7 @@ class FakeExecutor final : public Executor {
   ExecutorInfo info_;
   std::vector<TokenId> kv_;  ///< [blocks, block_tokens]
   std::vector<float> logits_;
+  std::vector<TokenId> best_;
   std::int64_t steps_ = 0;
 };
 

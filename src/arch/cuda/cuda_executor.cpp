@@ -246,11 +246,17 @@ class CudaExecutor final : public Executor {
                             .blocks = blocks_.data() + blocks_.size()});
       for (const BlockId block : s.blocks) blocks_.push_back(block.value);
     }
+    const bool best =
+        std::ranges::all_of(batch, [](const SequenceStep& s) { return s.best_suffices || s.logit_rows == 0; });
     const float* logits = nullptr;
-    if (api_.step(model_, sequences_.data(), static_cast<int>(sequences_.size()), &logits, nullptr) != 0)
+    const std::int32_t* greedy = nullptr;
+    if (api_.step(model_, sequences_.data(), static_cast<int>(sequences_.size()), best ? nullptr : &logits,
+                  best ? &greedy : nullptr) != 0)
       return fail(ErrorCode::unavailable, "{}", api_.error(model_));
-    const std::size_t count = static_cast<std::size_t>(rows) * static_cast<std::size_t>(info_.vocab);
-    return StepLogits{.values = {logits, count}, .rows = rows, .vocab = info_.vocab};
+    const auto count = static_cast<std::size_t>(rows);
+    if (best) return StepLogits{.rows = rows, .vocab = info_.vocab, .best = {greedy, count}};
+    return StepLogits{
+        .values = {logits, count * static_cast<std::size_t>(info_.vocab)}, .rows = rows, .vocab = info_.vocab};
   }
 
  private:

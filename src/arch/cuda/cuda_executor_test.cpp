@@ -34,6 +34,7 @@ struct Seen {
   std::vector<std::uint16_t> embedding;
   std::vector<PluginSequence> batch;
   std::vector<float> logits;
+  std::vector<std::int32_t> best;
   bool finished = false, destroyed = false;
   std::string refuse;  ///< what step() answers
 };
@@ -59,13 +60,15 @@ void info(void*, DeviceInfo* out) {
   std::strcpy(out->name, "test GPU");
   out->blocks = 10, out->block_tokens = 16, out->block_bytes = 1024;
 }
-int step(void*, const PluginSequence* batch, int sequences, const float** logits, const std::int32_t**) {
+int step(void*, const PluginSequence* batch, int sequences, const float** logits, const std::int32_t** greedy) {
   if (!seen->refuse.empty()) return 1;
   seen->batch.assign(batch, batch + sequences);
+  seen->best.assign(static_cast<std::size_t>(sequences), 7);
   int rows = 0;
   for (const PluginSequence& s : seen->batch) rows += s.logit_rows;
   seen->logits.assign(static_cast<std::size_t>(rows * seen->shape.vocab), 0.5F);
-  *logits = seen->logits.data();
+  if (logits != nullptr) *logits = seen->logits.data();
+  if (greedy != nullptr) *greedy = seen->best.data();
   return 0;
 }
 const char* error(void*) {
@@ -138,6 +141,14 @@ TEST_F(CudaExecutorTest, StepsPassThroughAndErrorsKeepTheirSentence) {
   EXPECT_EQ(seen_.batch[0].count, 3);
   EXPECT_EQ(seen_.batch[0].position, 5);
   EXPECT_EQ(seen_.batch[0].blocks[0], 4);
+  // Only the best is wanted: the logits stay on the GPU.
+  SequenceStep greedy = sequence;
+  greedy.best_suffices = true;
+  greedy.logit_rows = 1;
+  const auto best = (*executor)->step({&greedy, 1});
+  ASSERT_TRUE(best);
+  EXPECT_TRUE(best->values.empty());
+  EXPECT_THAT(best->best, testing::ElementsAre(7));
   seen_.refuse = "GPU 0: a step failed: the launch timed out";
   const auto lost = (*executor)->step({&sequence, 1});
   ASSERT_FALSE(lost);

@@ -335,7 +335,7 @@ __global__ void argmax_kernel(const float* logits, int vocab, int* tokens) {
     for (unsigned w = 1; w < blockDim.x / 32U; ++w) {
       if (values[w] > best || (values[w] == best && places[w] < at)) best = values[w], at = places[w];
     }
-    tokens[blockIdx.x] = at < vocab ? at : 0;
+    tokens[blockIdx.x] = at < vocab ? at : -1;
   }
 }
 
