@@ -1,0 +1,158 @@
+"""homeport quantize on the tiny V3: names, types and bytes of the output by an independent reader, its meaning against the
+numpy forward pass, runs that are cut off, and what it refuses."""
+
+import json
+import os
+import pathlib
+import struct
+import subprocess
+import time
+
+import hf_cases
+import hf_forward
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("HOMEPORT_BUILD", ROOT / "build" / "dev"))
+CASE = "v3"
+NUMPY = {"F32": np.float32, "BF16": np.uint16, "F8_E4M3": np.uint8, "I8": np.int8, "I32": np.uint32, "I64": np.int64}
+
+
+def read_folder(folder):
+    """name -> (dtype, array) of every file; offsets must be aligned to their element."""
+    out = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        raw = path.read_bytes()
+        (size,) = struct.unpack("<Q", raw[:8])
+        for name, t in json.loads(raw[8 : 8 + size]).items():
+            if name == "__metadata__":
+                continue
+            begin, end = t["data_offsets"]
+            dtype = np.dtype(NUMPY[t["dtype"]])
+            assert begin % dtype.itemsize == 0 and size % 8 == 0
+            out[name] = t["dtype"], np.frombuffer(raw[8 + size + begin : 8 + size + end], dtype).reshape(t["shape"])
+    return out
+
+
+def meaning(stored):
+    """Weights in float32 under their plain names, by the published definitions."""
+    out = {}
+    for name, (dtype, x) in stored.items():
+        if name.endswith(".weight_packed"):
+            weight = name.removesuffix("_packed")
+            shape = tuple(stored[weight + "_shape"][1])
+            q = (x[:, :, None] >> (4 * np.arange(8, dtype=np.uint32)) & 15).reshape(shape).astype(np.float32) - 8
+            scale = hf_cases.from_bf16(stored[weight + "_scale"][1])
+            out[weight] = q * np.repeat(scale, shape[1] // scale.shape[1], 1)
+        elif dtype == "F8_E4M3":
+            scale = stored[name + ("_scale_inv" if name + "_scale_inv" in stored else "_scale")][1]
+            out[name] = hf_cases.from_e4m3(x) * hf_cases.spread(scale, x.shape)
+        elif dtype == "I8":
+            out[name] = x.astype(np.float32) * stored[name + "_scale"][1]
+        elif not name.endswith(("_scale", "_scale_inv", "_shape")):
+            out[name] = hf_cases.from_bf16(x) if dtype == "BF16" else x.astype(np.float32)
+    return out
+
+
+def quantize(source, output, *flags, ok=True):
+    command = [BUILD / "homeport", "quantize", source, output, "--json", *flags]
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode == 0) == ok, done.stderr
+    return json.loads(done.stdout) if ok else done.stderr
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("quantize") / "bf16"
+    hf_cases.write_checkpoint(folder, CASE, "bf16", shards=2)
+    (folder / "tokenizer_config.json").write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize("recipe", ["fp8", "int8", "int4", "mixed"])
+def test_output_means_what_the_engine_reads(source, tmp_path, recipe):
+    report = quantize(source, tmp_path / "q", "--to", recipe, "--shard-mb", "1")
+    stored = read_folder(tmp_path / "q")
+    weights = meaning(stored)
+    assert set(weights) == set(read_folder(source))
+    assert report["bytes_after"] == sum(x.nbytes for _, x in stored.values())
+    original = meaning(read_folder(source))
+    for entry in report["classes"]:
+        bound = {"unchanged": 0, "fp8": 0.03, "int8": 0.01, "int4": 0.08}[entry["storage"]]
+        assert entry["relative_error"] <= bound
+    for name, w in original.items():
+        assert np.linalg.norm(weights[name] - w) <= 0.08 * np.linalg.norm(w), name
+    line = " ".join(str(t) for t in hf_cases.tokens(CASE)) + "\n"
+    model, tokens = hf_forward.Model(hf_cases.CASES[CASE], weights), hf_cases.tokens(CASE)
+    want = [model.forward(tokens[: hf_cases.PROMPT])[-1]]
+    want += [model.forward(tokens[i : i + 1])[-1] for i in range(hf_cases.PROMPT, len(tokens))]
+    command = [BUILD / "logits_tool", tmp_path / "q", "ref", "2", "dump", hf_cases.PROMPT]
+    done = subprocess.run([str(c) for c in command], input=line.encode(), capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    got = np.frombuffer(done.stdout, np.float32).reshape(-1, hf_cases.VOCAB)
+    error = np.linalg.norm(got - want, axis=1) / np.linalg.norm(want, axis=1)
+    assert error.max() <= 1e-4
+    assert (got.argmax(1) == np.argmax(want, 1)).all()
+
+
+def test_fp8_has_deepseeks_layout(source, tmp_path):
+    quantize(source, tmp_path / "q", "--embeddings", "keep")
+    hf_cases.write_checkpoint(tmp_path / "theirs", CASE, "fp8")
+    ours, theirs = read_folder(tmp_path / "q"), read_folder(tmp_path / "theirs")
+    described = [{n: (d, x.shape) for n, (d, x) in m.items() if d == "F8_E4M3" or n.endswith("_scale_inv")} for m in (ours, theirs)]
+    assert described[0] == described[1]
+    config = json.loads((tmp_path / "q" / "config.json").read_text())
+    assert config["quantization_config"] == {
+        "activation_scheme": "dynamic",
+        "fmt": "e4m3",
+        "quant_method": "fp8",
+        "weight_block_size": [128, 128],
+    }
+    assert (tmp_path / "q" / "tokenizer_config.json").exists()
+
+
+def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, monkeypatch):
+    big = hf_cases.CASES["llama"] | {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 5}
+    monkeypatch.setitem(hf_cases.CASES, "big", big)
+    hf_cases.write_checkpoint(tmp_path / "big", "big", "bf16")
+    flags = ["--to", "int4", "--shard-mb", "1", "--threads", "1"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert quantize(tmp_path / "big", whole, *flags)["files_resumed"] == 0
+    command = [str(c) for c in (BUILD / "homeport", "quantize", tmp_path / "big", cut, *flags)]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while not list(cut.glob("model-00003-of-*.safetensors")):
+        assert running.poll() is None, "it was through before it could be killed"
+        time.sleep(0.001)
+    running.kill()
+    running.wait()
+    assert "other options" in quantize(tmp_path / "big", cut, "--to", "int8", "--shard-mb", "1", ok=False)
+    assert quantize(tmp_path / "big", cut, *flags)["files_resumed"] >= 2
+    assert sorted(p.name for p in whole.iterdir()) == sorted(p.name for p in cut.iterdir())
+    for path in whole.iterdir():
+        assert (cut / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_refusals(source, tmp_path):
+    before = {p.name: p.read_bytes() for p in source.iterdir()}
+    assert "input folder" in quantize(source, source, ok=False)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("x")
+    assert "not empty" in quantize(source, tmp_path / "full", ok=False)
+    assert "expected 32, 64 or 128" in quantize(source, tmp_path / "g", "--to", "int4", "--group", "48", ok=False)
+    assert "fp8, int8, int4 or mixed" in quantize(source, tmp_path / "g", "--to", "int3", ok=False)
+    assert "config.json" in quantize(tmp_path, tmp_path / "g", ok=False)
+    quantize(source, tmp_path / "q")
+    assert "quantized already" in quantize(tmp_path / "q", tmp_path / "again", ok=False)
+    assert before == {p.name: p.read_bytes() for p in source.iterdir()}
+
+
+def test_report_measures_against_the_original(source, tmp_path):
+    tokens = tmp_path / "tokens"
+    tokens.write_text(" ".join(str(t) for t in hf_cases.tokens(CASE)))
+    quality = quantize(source, tmp_path / "q", "--to", "int8", "--tokens", tokens)["quality"]
+    assert quality["tokens"] == hf_cases.PROMPT + hf_cases.STEPS - 1
+    assert quality["perplexity_after"] == pytest.approx(quality["perplexity_before"], rel=0.02)
+    assert quality["top1_agreement"] > 0.9
+    tokens.write_text("1 2 999999")
+    assert "vocabulary" in quantize(source, tmp_path / "q2", "--tokens", tokens, ok=False)
