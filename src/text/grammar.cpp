@@ -1,10 +1,16 @@
 #include "text/grammar.h"
 
 #include <algorithm>
+#include <queue>
 #include <unordered_map>
 #include <utility>
 
 namespace hp {
+namespace {
+
+constexpr std::uint32_t kNever = ~std::uint32_t{0};
+
+}  // namespace
 
 GrammarBuilder::GrammarBuilder() {
   // Not owned: the any-string automaton lives as long as the program.
@@ -58,47 +64,44 @@ NodeId GrammarBuilder::string(NodeId from, std::uint32_t dfa, std::int32_t min, 
   return to;
 }
 
-/// From which nodes the end of their rule can be reached, by finite texts.
-std::vector<bool> GrammarBuilder::finishable() const {
+/// Of every node the height, kNever where no finite text ends the rule. Nodes are settled from low to high, as in
+/// Dijkstra's algorithm; a call is as high as what it leads to, and one more than the rule that it calls (Knuth, A
+/// Generalization of Dijkstra's Algorithm, 1977).
+std::vector<std::uint32_t> GrammarBuilder::heights() const {
   const auto& nodes = grammar_.nodes;
-  std::vector<std::vector<NodeId>> before(nodes.size());  // a step away, calls apart
-  struct Site {
-    NodeId from, leave;
-  };
-  std::unordered_map<NodeId, std::vector<Site>> callers;                         // by the called rule's first node
-  std::vector<std::vector<std::pair<NodeId, NodeId>>> calls_into(nodes.size());  // by leave: (from, enter)
+  std::vector<std::vector<NodeId>> before(nodes.size());                         // a step away, calls apart
+  std::unordered_map<NodeId, std::vector<std::pair<NodeId, NodeId>>> callers;    // by enter: from, leave
+  std::vector<std::vector<std::pair<NodeId, NodeId>>> calls_into(nodes.size());  // by leave: from, enter
   for (NodeId n = 0; n < nodes.size(); ++n) {
     for (const auto& edge : nodes[n].bytes) before[edge.to].push_back(n);
     for (const auto& edge : nodes[n].tokens) before[edge.to].push_back(n);
     for (const NodeId to : nodes[n].free) before[to].push_back(n);
     if (nodes[n].string >= 0) before[grammar_.strings[static_cast<std::size_t>(nodes[n].string)].to].push_back(n);
     for (const auto& call : nodes[n].calls) {
-      callers[call.enter].push_back({n, call.leave});
+      callers[call.enter].emplace_back(n, call.leave);
       calls_into[call.leave].emplace_back(n, call.enter);
     }
   }
-  std::vector<bool> good(nodes.size(), false);
-  std::vector<NodeId> queue;
-  const auto reach = [&](NodeId n) {
-    if (good[n]) return;
-    good[n] = true;
-    queue.push_back(n);
-  };
-  for (const Rule& rule : rules_) reach(rule.leave);
+  std::vector<std::uint32_t> height(nodes.size(), kNever);
+  using Entry = std::pair<std::uint32_t, NodeId>;
+  std::priority_queue<Entry, std::vector<Entry>, std::greater<>> queue;
+  for (const Rule& rule : rules_) queue.emplace(0, rule.leave);
   while (!queue.empty()) {
-    const NodeId n = queue.back();
-    queue.pop_back();
-    for (const NodeId from : before[n]) reach(from);
+    const auto [h, n] = queue.top();
+    queue.pop();
+    if (height[n] != kNever) continue;
+    height[n] = h;
+    for (const NodeId from : before[n]) queue.emplace(h, from);
     for (const auto& [from, enter] : calls_into[n]) {
-      if (good[enter]) reach(from);
+      if (height[enter] != kNever) queue.emplace(std::max(h, height[enter] + 1), from);
     }
     if (const auto sites = callers.find(n); sites != callers.end()) {
-      for (const Site& site : sites->second) {
-        if (good[site.leave]) reach(site.from);
+      for (const auto& [from, leave] : sites->second) {
+        if (height[leave] != kNever) queue.emplace(std::max(height[leave], h + 1), from);
       }
     }
   }
-  return good;
+  return height;
 }
 
 /// A rule that can come to its own beginning again without a byte would be entered without end.
@@ -154,17 +157,20 @@ Status GrammarBuilder::check_left_recursion() const {
 
 Result<Grammar> GrammarBuilder::build(RuleId root) && {
   HP_TRY_VOID(check_left_recursion());
-  const std::vector<bool> good = finishable();
-  if (!good[rules_[root].enter]) {
+  const std::vector<std::uint32_t> height = heights();
+  if (height[rules_[root].enter] == kNever) {
     return fail(
         ErrorCode::invalid_argument,
         "nothing finite matches: a required part contains itself again, or its conditions contradict each other");
   }
-  for (auto& node : grammar_.nodes) {
-    std::erase_if(node.bytes, [&](const auto& e) { return !good[e.to]; });
-    std::erase_if(node.tokens, [&](const auto& e) { return !good[e.to]; });
-    std::erase_if(node.free, [&](NodeId to) { return !good[to]; });
-    std::erase_if(node.calls, [&](const auto& c) { return !good[c.enter] || !good[c.leave]; });
+  const auto never = [&](NodeId n) { return height[n] == kNever; };
+  for (NodeId n = 0; n < grammar_.nodes.size(); ++n) {
+    Grammar::Node& node = grammar_.nodes[n];
+    node.height = height[n];
+    std::erase_if(node.bytes, [&](const auto& e) { return never(e.to); });
+    std::erase_if(node.tokens, [&](const auto& e) { return never(e.to); });
+    std::erase_if(node.free, never);
+    std::erase_if(node.calls, [&](const auto& c) { return never(c.enter) || never(c.leave); });
   }
   grammar_.start = rules_[root].enter;
   return std::move(grammar_);

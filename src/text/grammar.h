@@ -41,6 +41,7 @@ struct Grammar {
     std::vector<Call> calls;
     std::int32_t string = -1;  ///< index into strings
     bool ends_rule = false;
+    std::uint32_t height = 0;  ///< how many calls within each other the shortest way to the rule's end needs
   };
   std::vector<Node> nodes;
   std::vector<String> strings;
@@ -81,7 +82,7 @@ class GrammarBuilder {
   struct Rule {
     NodeId enter, leave;
   };
-  [[nodiscard]] std::vector<bool> finishable() const;
+  [[nodiscard]] std::vector<std::uint32_t> heights() const;
   [[nodiscard]] Status check_left_recursion() const;
 
   Grammar grammar_;

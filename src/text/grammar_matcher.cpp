@@ -27,7 +27,7 @@ GrammarMatcher::GrammarMatcher(std::shared_ptr<const Grammar> grammar, std::shar
     : grammar_(std::move(grammar)),
       trie_(std::move(trie)),
       wait_for_(wait_for),
-      stacks_(1, Frame{.leave = kEnd, .parent = 0}),
+      stacks_(1, Frame{.leave = kEnd, .parent = 0, .depth = 0}),
       visited_(1024),
       visited_stamp_(1024, 0) {
   begin_set();
@@ -37,7 +37,7 @@ GrammarMatcher::GrammarMatcher(std::shared_ptr<const Grammar> grammar, std::shar
 std::uint32_t GrammarMatcher::push(NodeId leave, std::uint32_t parent) {
   const std::uint64_t key = (static_cast<std::uint64_t>(leave) << 32U) | parent;
   const auto [at, fresh] = stack_ids_.try_emplace(key, static_cast<std::uint32_t>(stacks_.size()));
-  if (fresh) stacks_.push_back({leave, parent});
+  if (fresh) stacks_.push_back({leave, parent, stacks_[parent].depth + 1});
   return at->second;
 }
 
@@ -86,11 +86,17 @@ void GrammarMatcher::enter(NodeId first, std::uint32_t first_stack, Threads& out
     }
     const Grammar::Node& node = grammar_->nodes[id];
     if (!node.bytes.empty() || !node.tokens.empty() || node.string >= 0) add(Thread{.node = id, .stack = stack}, out);
+    // Too deep, only the shortest ways out are followed, so that a text that contains itself comes to an end.
+    const std::uint32_t most = stacks_[stack].depth < text_limits::kGrammarDepthMax ? ~std::uint32_t{0} : node.height;
+    const auto height = [&](NodeId n) { return grammar_->nodes[n].height; };
     if (node.ends_rule) queue_.emplace_back(stacks_[stack].leave, stacks_[stack].parent);
     for (auto call = node.calls.rbegin(); call != node.calls.rend(); ++call) {
-      queue_.emplace_back(call->enter, push(call->leave, stack));
+      const bool short_enough = std::max(height(call->enter) + 1, height(call->leave)) <= most;
+      if (short_enough) queue_.emplace_back(call->enter, push(call->leave, stack));
     }
-    for (auto to = node.free.rbegin(); to != node.free.rend(); ++to) queue_.emplace_back(*to, stack);
+    for (auto to = node.free.rbegin(); to != node.free.rend(); ++to) {
+      if (height(*to) <= most) queue_.emplace_back(*to, stack);
+    }
   }
 }
 
@@ -100,7 +106,9 @@ void GrammarMatcher::step(const Threads& from, std::uint8_t byte, Threads& out) 
   for (const Thread& thread : from) {
     if (thread.node == kEnd) continue;
     const Grammar::Node& node = grammar_->nodes[thread.node];
+    const bool deep = stacks_[thread.stack].depth >= text_limits::kGrammarDepthMax;
     for (const auto& edge : node.bytes) {
+      if (deep && grammar_->nodes[edge.to].height > node.height) continue;
       if (edge.low <= byte && byte <= edge.high) enter(edge.to, thread.stack, out);
     }
     if (node.string < 0) continue;
@@ -288,7 +296,8 @@ std::shared_ptr<const StringProfile> GrammarMatcher::profile_of(std::uint32_t df
 
 /// Keeps the return places that threads still have; ids change, so that masks are forgotten.
 void GrammarMatcher::drop_unused_stacks() {
-  const std::vector<Frame> old = std::exchange(stacks_, std::vector<Frame>(1, Frame{.leave = kEnd, .parent = 0}));
+  const std::vector<Frame> old =
+      std::exchange(stacks_, std::vector<Frame>(1, Frame{.leave = kEnd, .parent = 0, .depth = 0}));
   stack_ids_.clear();
   masks_.clear();
   exits_.clear();

@@ -41,7 +41,7 @@ class GrammarMatcher {
   using Threads = std::vector<Thread>;
   struct Frame {
     NodeId leave;
-    std::uint32_t parent;
+    std::uint32_t parent, depth;
   };
 
   std::uint32_t push(NodeId leave, std::uint32_t parent);

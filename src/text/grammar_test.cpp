@@ -308,6 +308,25 @@ TEST(Grammar, HostileSchemasAreRefusedQuickly) {
   EXPECT_TRUE(takes(*grammar, "null"));
 }
 
+/// Whoever always takes the first way that goes on would nest for ever; the depth limit lets him end.
+TEST(Grammar, RecursionComesToAnEnd) {
+  const auto grammar =
+      schema(R"({"type":"object","properties":{"a":{"anyOf":[{"$ref":"#"},{"type":"null"}]}},"required":["a"]})");
+  GrammarMatcher matcher(grammar, world().trie);
+  std::string text;
+  while (!matcher.finished() && text.size() < 10000) {
+    for (const char c : std::string_view("{}\"a:nul")) {
+      if (!allows(matcher, static_cast<TokenId>(c))) continue;
+      matcher.accept(static_cast<TokenId>(c));
+      text += c;
+      break;
+    }
+  }
+  EXPECT_TRUE(matcher.finished());
+  EXPECT_GT(text.size(), 50U);
+  EXPECT_TRUE(JsonValue::parse(text)) << text;
+}
+
 TEST(Grammar, ForcedToolCalls) {
   const std::vector<ChatTool> tools = {
       {.name = "f",
