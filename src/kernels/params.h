@@ -93,6 +93,7 @@ struct KvWriteArgs {
   const float* k = nullptr;  // [tokens, k_stride], kv_heads · head_dim used
   const float* v = nullptr;  // [tokens, v_stride], kv_heads · v_dim used; not read when v_in_k
   std::size_t k_stride = 0, v_stride = 0;
+  std::int32_t head_begin = 0, head_end = 1 << 30;  ///< kv heads to write, as far as there are
 };
 
 /// Causal attention of `tokens` consecutive queries of one sequence, for one kv head and its group of query heads,

@@ -154,8 +154,11 @@ StepArrays step_arrays(const ModelConfig& c, const StepLimits& limits) {
   a.logits = area(limits.logit_rows, c.vocab);
   constexpr std::size_t kFloatsPerLine = kStepAlignment / sizeof(float);
   a.scratch = (limits.scratch_floats + kFloatsPerLine - 1) / kFloatsPerLine * kFloatsPerLine * z(limits.members);
-  a.prepared = area(hidden_rows, widest.values);
-  a.prepared_groups = area(hidden_rows, widest.groups);
+  // Beside the widest operand a narrow one: a member may prepare the one while another still reads the other.
+  const std::int64_t narrow_groups =
+      (std::max<std::int64_t>(c.hidden, std::int64_t{c.heads} * c.v_head_dim) + 31) / 32 + 1;
+  a.prepared = area(hidden_rows, static_cast<std::int64_t>(widest.values) + 32 * narrow_groups);
+  a.prepared_groups = area(hidden_rows, static_cast<std::int64_t>(widest.groups) + narrow_groups);
   return a;
 }
 

@@ -5,18 +5,21 @@ namespace hp {
 void dense_ffn(const StepMember& m, const FloatRow& norm, const FfnWeights& w) {
   const ModelConfig& c = m.config;
   const RunState& s = m.state;
-  const StepMember::Rows mine = m.mine();
-  const std::size_t first = m.cells(mine.begin, c.hidden);
-  m.norm(s.x + first, norm, mine.count, s.normed + first);
-  m.prepare(s.prepared, s.normed, mine, c.hidden, {&w.gate, &w.up});
+  const StepMember::Rows rows = m.to_prepare();
+  const std::size_t first = m.cells(rows.begin, c.hidden);
+  m.norm(s.x + first, norm, rows.count, m.normed() + first);
+  m.prepare(m.prepared(), m.normed(), rows, c.hidden, {&w.gate, &w.up});
+  m.barrier_unless_alone();
+  // The same columns of gate and up: a member goes on to its activations without waiting for the others.
+  const Range columns =
+      m.multiply_alike(m.prepared(), m.normed(), m.rows, {{w.gate, nullptr, s.gate}, {w.up, nullptr, s.up}});
+  for (std::int32_t r = 0; r < m.rows; ++r) {
+    const std::size_t at = m.cells(r, c.ffn) + columns.begin;
+    m.table.swiglu(s.gate + at, s.up + at, columns.end - columns.begin, s.act + at);
+  }
+  m.prepare_columns(m.prepared_wide(), s.act, c.ffn, columns, w.down);
   m.barrier();
-  m.multiply(s.prepared, s.normed, m.rows, {{w.gate, nullptr, s.gate}, {w.up, nullptr, s.up}});
-  m.barrier();
-  const std::size_t wide = m.cells(mine.begin, c.ffn);
-  if (mine.count > 0) m.table.swiglu(s.gate + wide, s.up + wide, m.cells(mine.count, c.ffn), s.act + wide);
-  m.prepare(s.prepared, s.act, mine, c.ffn, {&w.down});
-  m.barrier();
-  m.multiply(s.prepared, s.act, m.rows, {{w.down, nullptr, s.x, true}});
+  m.multiply(m.prepared_wide(), s.act, m.rows, {{w.down, nullptr, s.x, true}});
   m.barrier();
 }
 

@@ -50,6 +50,7 @@ void layer(const StepMember& m, const LayerWeights& w, std::int32_t index) {
 
 void run(const StepMember& m) {
   embed(m);
+  if (m.alone()) m.barrier();  // every member norms every row
   for (std::int32_t l = 0; l < m.config.layers; ++l) {
     const LayerWeights& w = m.model.weights.layers[m.at(l)];
     layer(m, w, l);

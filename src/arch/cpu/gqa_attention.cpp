@@ -35,20 +35,56 @@ void rotate_and_store(const StepMember& m, const GqaWeights& w, const kernels::K
   });
 }
 
-void attend(const StepMember& m, const kernels::KvView& kv) {
+/// Attention of `count` queries of one sequence and one kv head, from row `row` of the step on.
+void attend_tile(const StepMember& m, const kernels::KvView& kv, const SequenceStep& q, std::int32_t row,
+                 std::int32_t first, std::int32_t count, std::int32_t head) {
   const ModelConfig& c = m.config;
-  m.for_my_tiles(c.kv_heads, [&](const SequenceStep& q, std::int32_t row, std::int32_t first, std::int32_t count,
-                                 std::int32_t head) {
-    kernels::AttentionArgs args = widest_gqa_attention(c, kv, q.position + first + count);
-    args.blocks = StepMember::block_table(q);
-    args.position = q.position + first;
-    args.tokens = count;
-    args.kv_head = head;
-    args.q = m.state.q + m.cells(row, c.heads * c.head_dim);
-    args.out = m.state.attended + m.cells(row, c.heads * c.v_head_dim);
-    args.scratch = m.state.scratch + static_cast<std::size_t>(m.index) * m.state.scratch_stride;
-    m.table.attention(args);
-  });
+  kernels::AttentionArgs args = widest_gqa_attention(c, kv, q.position + first + count);
+  args.blocks = StepMember::block_table(q);
+  args.position = q.position + first;
+  args.tokens = count;
+  args.kv_head = head;
+  args.q = m.state.q + m.cells(row, c.heads * c.head_dim);
+  args.out = m.state.attended + m.cells(row, c.heads * c.v_head_dim);
+  args.scratch = m.state.scratch + static_cast<std::size_t>(m.index) * m.state.scratch_stride;
+  m.table.attention(args);
+}
+
+/// One token's share of one kv head, all of it: rotation, KV write, attention. Touches no other head's rows.
+void attend_single(const StepMember& m, const GqaWeights& w, const kernels::KvView& kv, const SequenceStep& q,
+                   std::int32_t row, std::int32_t head) {
+  const ModelConfig& c = m.config;
+  const RunState& s = m.state;
+  const std::int32_t k_width = c.kv_heads * c.head_dim, v_width = c.kv_heads * c.v_head_dim;
+  const std::int32_t group = c.heads / c.kv_heads;
+  float* k = s.k + m.cells(row, k_width);
+  rotate(m, s.q + m.cells(row, c.heads * c.head_dim) + m.cells(head * group, c.head_dim), w.q_norm, group, q.position);
+  rotate(m, k + m.cells(head, c.head_dim), w.k_norm, 1, q.position);
+  m.table.kv_write({.kv = kv,
+                    .blocks = StepMember::block_table(q),
+                    .position = q.position,
+                    .tokens = 1,
+                    .k = k,
+                    .v = s.v + m.cells(row, v_width),
+                    .k_stride = m.at(k_width),
+                    .v_stride = m.at(v_width),
+                    .head_begin = head,
+                    .head_end = head + 1});
+  attend_tile(m, kv, q, row, 0, 1, head);
+}
+
+void attend(const StepMember& m, const GqaWeights& w, const kernels::KvView& kv) {
+  const std::int32_t heads = m.config.kv_heads;
+  if (m.rows == static_cast<std::int32_t>(m.batch.size())) {  // one token each: nobody waits for another's KV
+    m.for_my_tiles(heads, [&](const SequenceStep& q, std::int32_t row, std::int32_t, std::int32_t, std::int32_t head) {
+      attend_single(m, w, kv, q, row, head);
+    });
+    return;
+  }
+  rotate_and_store(m, w, kv);
+  m.barrier();
+  m.for_my_tiles(heads, [&](const SequenceStep& q, std::int32_t row, std::int32_t first, std::int32_t count,
+                            std::int32_t head) { attend_tile(m, kv, q, row, first, count, head); });
 }
 
 }  // namespace
@@ -56,21 +92,18 @@ void attend(const StepMember& m, const kernels::KvView& kv) {
 void gqa_attention(const StepMember& m, const FloatRow& norm, const GqaWeights& w, std::int32_t layer) {
   const ModelConfig& c = m.config;
   const RunState& s = m.state;
-  const StepMember::Rows mine = m.mine();
-  const std::size_t first = m.cells(mine.begin, c.hidden);
-  m.norm(s.x + first, norm, mine.count, s.normed + first);
-  m.prepare(s.prepared, s.normed, mine, c.hidden, {&w.q, &w.k, &w.v});
+  const StepMember::Rows rows = m.to_prepare();
+  const std::size_t first = m.cells(rows.begin, c.hidden);
+  m.norm(s.x + first, norm, rows.count, m.normed() + first);
+  m.prepare(m.prepared(), m.normed(), rows, c.hidden, {&w.q, &w.k, &w.v});
+  m.barrier_unless_alone();
+  m.multiply(m.prepared(), m.normed(), m.rows, {{w.q, &w.q_bias, s.q}, {w.k, &w.k_bias, s.k}, {w.v, &w.v_bias, s.v}});
   m.barrier();
-  m.multiply(s.prepared, s.normed, m.rows, {{w.q, &w.q_bias, s.q}, {w.k, &w.k_bias, s.k}, {w.v, &w.v_bias, s.v}});
+  attend(m, w, m.layer_kv(layer));
   m.barrier();
-  const kernels::KvView kv = m.layer_kv(layer);
-  rotate_and_store(m, w, kv);
-  m.barrier();
-  attend(m, kv);
-  m.barrier();
-  m.prepare(s.prepared, s.attended, mine, c.heads * c.v_head_dim, {&w.o});
-  m.barrier();
-  m.multiply(s.prepared, s.attended, m.rows, {{w.o, nullptr, s.x, true}});
+  m.prepare(m.prepared(), s.attended, rows, c.heads * c.v_head_dim, {&w.o});
+  m.barrier_unless_alone();
+  m.multiply(m.prepared(), s.attended, m.rows, {{w.o, nullptr, s.x, true}});
   m.barrier();
 }
 

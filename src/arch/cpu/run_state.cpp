@@ -70,6 +70,9 @@ void carve_route(const ModelConfig& c, const StepLimits& limits, std::int32_t* a
 Result<RunState> make_run_state(const ModelConfig& config, const RunStateSizes& sizes) {
   RunState s;
   const StepArrays arrays = step_arrays(config, sizes.limits);
+  s.rows_room = std::max(sizes.limits.rows, sizes.limits.logit_rows);
+  s.prepared_values = arrays.prepared;
+  s.prepared_groups = arrays.prepared_groups;
   s.scratch_stride = arrays.scratch / static_cast<std::size_t>(sizes.limits.members);
   HP_TRY(s.memory, Buffer::allocate(step_bytes(arrays)));
   Carver carver{.base = s.memory.data()};

@@ -47,8 +47,10 @@ struct RunState {
   float* logits = nullptr;                               // [logit_rows, vocab]
   float* scratch = nullptr;                              // [members, scratch_stride]
   std::size_t scratch_stride = 0;
-  PreparedRows prepared;         // one operand at a time: [T, widest input]
-  PreparedRows prepared_shared;  // [T, shared ffn]
+  PreparedRows prepared;                                 // one operand at a time: [T, widest input]
+  std::size_t prepared_values = 0, prepared_groups = 0;  ///< room in `prepared`
+  std::int32_t rows_room = 0;                            ///< rows that `normed` and `prepared` hold
+  PreparedRows prepared_shared;                          // [T, shared ffn]
   ExpertRoute route;
   std::int32_t* head_rows = nullptr;  // [heads, T]: rows of one head in an operand [T · heads, dim] (MLA)
   std::int32_t head_rows_stride = 0;

@@ -1,11 +1,37 @@
 #include "arch/cpu/step_member.h"
 
+#include <algorithm>
 #include <type_traits>
 
 namespace hp {
 
 using kernels::OperandKind;
 using kernels::PackedMatrix;
+
+namespace {
+
+// Rows that a member prepares faster than it meets the others: a norm and a preparation cost about a microsecond.
+constexpr std::int32_t kAloneRows = 4;
+
+constexpr std::size_t kGroup = static_cast<std::size_t>(kernels::kQuantGroup);
+
+std::size_t whole_groups(std::size_t values) {
+  return (values + kGroup - 1) / kGroup * kGroup;
+}
+
+/// The same arrays `values` further on, a multiple of 32.
+PreparedRows shifted(PreparedRows p, std::size_t values) {
+  const std::size_t groups = values / kGroup;
+  if (p.bf16 != nullptr) p.bf16 += values;
+  if (p.q8.q == nullptr) return p;
+  p.q8.q += groups * static_cast<std::size_t>(kernels::kQuantGroupBytes);
+  p.q8.scale += groups;
+  p.q8.sum += groups;
+  p.q8.isum += groups;
+  return p;
+}
+
+}  // namespace
 
 static_assert(sizeof(BlockId) == sizeof(std::int32_t) && std::is_standard_layout_v<BlockId>);
 
@@ -15,6 +41,27 @@ StepMember::StepMember(const CpuModel& m, std::span<const SequenceStep> steps, i
     rows += tokens_of(q);
     logit_rows += q.logit_rows;
   }
+  const std::size_t own = at(rows) * narrow_values() * at(m.team.size());
+  const std::size_t room = std::min(state.prepared_values, state.prepared_groups * kGroup);
+  alone_ = rows <= kAloneRows && rows * m.team.size() <= state.rows_room &&
+           own + whole_groups(cells(rows, config.ffn)) <= room;
+}
+
+std::size_t StepMember::narrow_values() const {
+  return whole_groups(at(std::max(config.hidden, config.heads * config.v_head_dim)));
+}
+
+PreparedRows StepMember::prepared() const {
+  return alone_ ? shifted(state.prepared, at(index) * at(rows) * narrow_values()) : state.prepared;
+}
+
+PreparedRows StepMember::prepared_wide() const {
+  const std::size_t members = alone_ ? at(model.team.size()) : 1;
+  return shifted(state.prepared, members * at(rows) * narrow_values());
+}
+
+float* StepMember::normed() const {
+  return state.normed + (alone_ ? at(index) * cells(rows, config.hidden) : 0);
 }
 
 const std::int32_t* StepMember::block_table(const SequenceStep& s) {
@@ -63,6 +110,36 @@ kernels::Operand StepMember::operand(const PreparedRows& prepared, const float* 
           .q8_isum = prepared.q8.isum};
 }
 
+void StepMember::prepare_columns(const PreparedRows& out, const float* x, std::int32_t k, Range columns,
+                                 const PackedMatrix& weight) const {
+  const OperandKind kind = table.operand_kind(weight.source);
+  const auto count = static_cast<std::int32_t>(columns.end - columns.begin);
+  if (kind == OperandKind::f32 || count == 0) return;
+  for (std::int32_t r = 0; r < rows; ++r) {
+    const std::size_t first = cells(r, k) + columns.begin;
+    const PreparedRows row = shifted(out, first / kGroup * kGroup);
+    if (kind == OperandKind::bf16) {
+      table.to_bf16(x + first, 1, count, out.bf16 + first);
+    } else {
+      table.to_q8(x + first, 1, count, row.q8);
+    }
+  }
+}
+
+void StepMember::run_panels(const PreparedRows& prepared, const float* x, std::int32_t count, const Product& p,
+                            std::int32_t begin, std::int32_t end) const {
+  if (begin >= end || count == 0) return;
+  table.matmul({.operand = operand(prepared, x, count, p.weight),
+                .m = count,
+                .weight = p.weight,
+                .bias = p.bias == nullptr || p.bias->empty() ? nullptr : p.bias->data(),
+                .out = p.out,
+                .out_stride = at(p.weight.n),
+                .accumulate = p.accumulate,
+                .panel_begin = begin,
+                .panel_end = end});
+}
+
 void StepMember::multiply(const PreparedRows& prepared, const float* x, std::int32_t count,
                           std::initializer_list<Product> products) const {
   std::int32_t total = 0;
@@ -73,17 +150,19 @@ void StepMember::multiply(const PreparedRows& prepared, const float* x, std::int
     const std::int32_t begin = std::max(static_cast<std::int32_t>(own.begin) - base, 0);
     const std::int32_t end = std::min(static_cast<std::int32_t>(own.end) - base, panels(p.weight));
     base += panels(p.weight);
-    if (begin >= end || count == 0) continue;
-    table.matmul({.operand = operand(prepared, x, count, p.weight),
-                  .m = count,
-                  .weight = p.weight,
-                  .bias = p.bias == nullptr || p.bias->empty() ? nullptr : p.bias->data(),
-                  .out = p.out,
-                  .out_stride = at(p.weight.n),
-                  .accumulate = p.accumulate,
-                  .panel_begin = begin,
-                  .panel_end = end});
+    run_panels(prepared, x, count, p, begin, end);
   }
+}
+
+Range StepMember::multiply_alike(const PreparedRows& prepared, const float* x, std::int32_t count,
+                                 std::initializer_list<Product> products) const {
+  const PackedMatrix& first = products.begin()->weight;
+  const Range own = split_range(at(panels(first)), index, model.team.size(), 2);
+  for (const Product& p : products) {
+    run_panels(prepared, x, count, p, static_cast<std::int32_t>(own.begin), static_cast<std::int32_t>(own.end));
+  }
+  const std::size_t columns = at(kernels::kPanelColumns), n = at(first.n);
+  return {std::min(own.begin * columns, n), std::min(own.end * columns, n)};
 }
 
 kernels::KvView StepMember::layer_kv(std::int32_t layer) const {

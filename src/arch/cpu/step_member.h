@@ -69,11 +69,32 @@ class StepMember {
     return (w.n + kernels::kPanelColumns - 1) / kernels::kPanelColumns;
   }
 
+  /// A step of few rows: every member prepares all rows for itself rather than wait for the others.
+  [[nodiscard]] bool alone() const { return alone_; }
+  /// Rows that this member norms and prepares before a product: all of them when alone(), else its share.
+  [[nodiscard]] Rows to_prepare() const { return alone_ ? Rows{0, rows} : mine(); }
+  /// Where they are prepared: this member's own room when alone(), else the room of all.
+  [[nodiscard]] PreparedRows prepared() const;
+  /// Room for the wide activations of a feed-forward block, beside what prepared() gives any member.
+  [[nodiscard]] PreparedRows prepared_wide() const;
+  /// Normed rows: this member's own when alone().
+  [[nodiscard]] float* normed() const;
+  /// Lets the others finish what alone() makes unnecessary to wait for.
+  void barrier_unless_alone() const {
+    if (!alone_) barrier();
+  }
+
   /// Norm of `count` rows of [*, hidden].
   void norm(const float* x, const FloatRow& weight, std::int32_t count, float* out) const;
   /// Prepares these rows of x [*, k] into `out` for every kind of operand that the weights want.
   void prepare(const PreparedRows& out, const float* x, Rows range, std::int32_t k,
                std::initializer_list<const kernels::PackedMatrix*> weights) const;
+  /// The same for columns [begin, end) of all rows; begin is a multiple of 32.
+  void prepare_columns(const PreparedRows& out, const float* x, std::int32_t k, Range columns,
+                       const kernels::PackedMatrix& weight) const;
+  /// This member's panels of every product, each product cut alike in pairs of panels; gives its columns.
+  Range multiply_alike(const PreparedRows& prepared, const float* x, std::int32_t count,
+                       std::initializer_list<Product> products) const;
   [[nodiscard]] kernels::Operand operand(const PreparedRows& prepared, const float* x, std::int32_t count,
                                          const kernels::PackedMatrix& weight) const;
   /// This member's panels of all products of one operand x [count, k].
@@ -114,6 +135,14 @@ class StepMember {
       row += tokens_of(q);
     }
   }
+
+ private:
+  void run_panels(const PreparedRows& prepared, const float* x, std::int32_t count, const Product& p,
+                  std::int32_t begin, std::int32_t end) const;
+  /// Values of one row of the narrow operands (normed, attended) in prepared rooms.
+  [[nodiscard]] std::size_t narrow_values() const;
+
+  bool alone_ = false;
 };
 
 }  // namespace hp

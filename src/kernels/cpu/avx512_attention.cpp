@@ -306,7 +306,7 @@ void write(const KvWriteArgs& a) {
   for (std::size_t t = 0; t < z(a.tokens); ++t) {
     const std::size_t slot = (z(a.position) + t) % kBlock;
     std::byte* block = a.kv.base + z(a.blocks[(z(a.position) + t) / kBlock]) * a.kv.block_stride;
-    for (std::size_t h = 0; h < heads; ++h) {
+    for (std::size_t h = z(a.head_begin); h < std::min(z(a.head_end), heads); ++h) {
       const float* k = a.k + t * a.k_stride + h * head_dim;
       std::byte* k_out = block + (h * head_dim * kBlock + slot) * Load::kBytes;
       for (std::size_t d = 0; d < head_dim; d += 16) {

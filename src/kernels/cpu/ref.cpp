@@ -180,7 +180,7 @@ void kv_write(const KvWriteArgs& a) {
   for (std::size_t t = 0; t < z(a.tokens); ++t) {
     const std::size_t position = z(a.position) + t;
     std::byte* block = block_at(a.kv, a.blocks, position);
-    for (std::size_t h = 0; h < z(a.kv.kv_heads); ++h) {
+    for (std::size_t h = z(a.head_begin); h < z(std::min(a.head_end, a.kv.kv_heads)); ++h) {
       for (std::size_t d = 0; d < z(a.kv.head_dim); ++d) {
         store(a.kv.dtype, block, k_at(a.kv, h) + d * bt + position % bt,
               a.k[t * a.k_stride + h * z(a.kv.head_dim) + d]);
