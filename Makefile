@@ -22,6 +22,9 @@ build-release: deps
 check: test-deps  ## before every commit: format, tidy, layout, unit tests
 	@python3 scripts/run_tests.py --check
 
+tidy: test-deps   ## clang-tidy over the whole tree (minutes the first time; clean files are remembered)
+	@python3 scripts/run_tests.py --tidy
+
 fmt:              ## reformat the tree
 	@git ls-files 'src/*.h' 'src/*.cpp' 'tests/*.cpp' | xargs -r clang-format -i
 

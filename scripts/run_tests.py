@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Builds and runs every test, then closes with one line: N passed, N failed[, N skipped].
 
-usage: run_tests.py [--check] [--only layout|unit|golden|e2e]
+usage: run_tests.py [--check | --tidy] [--only layout|unit|golden|deploy|ops|conformance|e2e|chaos]
   --check   what runs before a commit: format, tidy (changed files only), layout, unit
+  --tidy    clang-tidy over the whole tree, nothing else
 """
 import argparse
 import hashlib
@@ -101,8 +102,22 @@ def tidy_one(path):
     return done.returncode == 0, done.stdout
 
 
-def check_tidy(tally):
+def changed_files():
+    """What differs from the main branch, or from the commit before when this is the main branch itself."""
+    def git(*words):
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+
+    base = next((b for ref in ("origin/main", "main") for b in git("merge-base", "HEAD", ref)), None)
+    if base is None or base == (git("rev-parse", "HEAD") or [""])[0]:
+        base = "HEAD~1"
+    return {ROOT / f for f in git("diff", "--name-only", base) + git("ls-files", "--others", "--exclude-standard")}
+
+
+def check_tidy(tally, everything):
     files = [f for f in sources("src/*.cpp") if not re.search(r"_(test|bench|fuzz)\.cpp$", f.name)]
+    if not everything:
+        changed = changed_files()
+        files = [f for f in files if f in changed]
     with ThreadPoolExecutor(os.cpu_count() or 2) as pool:
         results = list(pool.map(tidy_one, files))
     for (ok, text), path in zip(results, files):
@@ -115,17 +130,23 @@ def check_tidy(tally):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--tidy", action="store_true")
     parser.add_argument("--only", choices=["layout", "unit", "golden", "deploy", "ops", "conformance", "e2e", "chaos"])
     args = parser.parse_args()
     wanted = lambda part: args.only in (None, part)
     tally = Tally()
+    if args.tidy:
+        if run(["cmake", "--preset", "dev"], stdout=subprocess.DEVNULL):
+            check_tidy(tally, everything=True)
+        print(f"{tally.passed} passed, {tally.failed} failed")
+        return 1 if tally.failed or not tally.passed else 0
     if wanted("layout"):
         tally.one(run([sys.executable, "scripts/check_layout.py"]), "layout")
     if args.check:
         check_format(tally)
     if args.only != "layout" and build(tally):
         if args.check:
-            check_tidy(tally)
+            check_tidy(tally, everything=False)
         if wanted("unit"):
             unit(tally)
             tally.one(run([sys.executable, "scripts/check_isa.py", BUILD]), "no AVX outside its kernels")
