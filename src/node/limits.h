@@ -17,6 +17,8 @@ inline constexpr std::size_t kInlinePlanBytes = 4096;        ///< bodies up to h
 inline constexpr std::chrono::milliseconds kHeartbeat{250};  ///< of journalled streams without tokens
 inline constexpr int kMaxRetryAfterSeconds = 120;
 inline constexpr std::size_t kMaxAdminConnections = 64, kMaxAdminBodyBytes = 4096;
+inline constexpr std::size_t kMaxReplayStreams = 4096;                ///< kept for clients that come back
+inline constexpr std::size_t kMaxReplayBytes = std::size_t{1} << 20;  ///< of the latest events of each
 inline constexpr int kMaxHttpThreads = 64;
 inline constexpr int kTaskThreads = 1;               ///< that parse and tokenize large requests
 inline constexpr std::size_t kMaxQueuedTasks = 256;  ///< large requests waiting for that; more are answered 503

@@ -39,6 +39,9 @@ struct NodeOptions {
   std::chrono::milliseconds drain_time{30'000};  ///< streams in progress may take so long after begin_drain()
   /// begin_drain() makes /ready false at once and still takes new requests for so long: load balancers lag.
   std::chrono::milliseconds drain_grace{0};
+  /// A stream whose client is gone goes on so long, and the client may come back with Last-Event-ID; 0: it ends at
+  /// once.
+  std::chrono::milliseconds detach_grace{0};
   bool journal = false;    ///< honour the Homeport-Journal protocol: only behind a gateway
   bool access_log = true;  ///< one line per request
 };

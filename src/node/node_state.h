@@ -16,6 +16,7 @@
 #include "node/node_metrics.h"
 #include "node/node_server.h"
 #include "node/queue_estimate.h"
+#include "node/replay_stream.h"
 #include "node/stream_hub.h"
 
 namespace hp {
@@ -23,12 +24,13 @@ namespace hp {
 enum class NodePhase : std::uint8_t { loading, ready, draining, failed };
 
 struct NodeState {
-  explicit NodeState(NodeOptions o) : options(std::move(o)) {}
+  explicit NodeState(NodeOptions o) : options(std::move(o)), replays(options.detach_grace) {}
 
   const NodeOptions options;
   SteadyClock clock;
   MetricsRegistry metrics;
   std::vector<std::unique_ptr<net::EventLoop>> loops;  ///< before everything that posts to them
+  ReplayRegistry replays;
   std::unique_ptr<StreamHub> hub;
   std::unique_ptr<TaskQueue> tasks;  ///< parsing and tokenizing of large requests
 

@@ -86,6 +86,15 @@ void route(NodeState& node, std::size_t shard, net::HttpRequest request,
     if (request.method == "GET" || request.method == "HEAD") return writer->send(get_answer(node, request.path));
     return writer->send(wrong_method("GET"));
   }
+  const std::string_view last_event = request.header("last-event-id");
+  if (!last_event.empty() && node.replays.enabled()) {
+    if (!node.replays.attach(last_event, writer))
+      writer->send(error_answer({.code = ErrorCode::not_found,
+                                 .message = "this stream is not here any more, or its event is too far back; ask again "
+                                            "without Last-Event-ID",
+                                 .where = "Last-Event-ID"}));
+    return;
+  }
   if (request.method != "POST") return writer->send(wrong_method("POST"));
   Session::start(node, shard, chat ? AnswerKind::chat : AnswerKind::text, std::move(request), writer);
 }

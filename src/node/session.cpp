@@ -38,10 +38,14 @@ bool is_failure(FinishReason reason) {
 void Session::start(NodeState& node, std::size_t shard, AnswerKind kind, net::HttpRequest request,
                     std::shared_ptr<net::ResponseWriter> writer) {
   const auto session = std::make_shared<Session>(node, shard, kind, std::move(request), std::move(writer));
-  session->writer_->on_disconnect([weak = session->weak_from_this()] {
+  session->watch_client();
+  session->plan();
+}
+
+void Session::watch_client() {
+  writer_->on_disconnect([weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->on_disconnect();
   });
-  session->plan();
 }
 
 Session::Session(NodeState& node, std::size_t shard, AnswerKind kind, net::HttpRequest request,
@@ -125,6 +129,10 @@ void Session::prepare() {
     streams_.emplace_back(rules_, static_cast<std::int32_t>(c));
     answers_.push_back({.index = static_cast<std::int32_t>(c), .text = {}, .finish_reason = {}, .logprobs = {}});
     if (rules_.logprobs) answers_.back().logprobs.emplace();
+  }
+  if (plan_.stream && !journal_.chunks && node_.replays.enabled()) {
+    writer_ = node_.replays.wrap(suffix, std::move(writer_), *node_.loops[shard_]);
+    watch_client();
   }
   role_sent_.assign(count, false);
   last_token_.assign(count, TimePoint{});

@@ -31,6 +31,7 @@ class Session final : public std::enable_shared_from_this<Session> {
   Session& operator=(const Session&) = delete;
 
  private:
+  void watch_client();
   void plan();
   void admit(Result<RequestPlan> plan);
   void prepare();
