@@ -1,6 +1,7 @@
-// A tiny random llama-shaped GGUF for tests, every tensor f32; `change` may break it first.
+// A tiny random llama-shaped GGUF for tests, every tensor f32 unless `matrices` says otherwise; members may break it.
 #pragma once
 
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <random>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "model/test_gguf_writer.h"
+#include "tensor/dtype.h"
 
 namespace hp {
 
@@ -16,6 +18,7 @@ struct TinyModel {
   std::uint32_t layers = 2, hidden = 64, heads = 4, kv_heads = 2, ffn = 96, vocab = 128, context = 2048;
   float yarn_factor = 0.0F, yarn_attn_factor = 0.0F;  ///< 0: no scaling
   bool bias = false, qk_norm = false, tied = false;
+  DType matrices = DType::f32;  ///< f32, bf16, q4_0, q4_1, q8_0, q4_k or q6_k: rows of random blocks
   std::string skip_tensor;      ///< left out
   std::string misshape_tensor;  ///< written with one row too many
   std::string skip_key;         ///< metadata key (without the architecture) left out
@@ -44,6 +47,10 @@ struct TinyModel {
     const auto tensor = [&](const std::string& name, std::uint64_t inner, std::uint64_t outer) {
       if (name == skip_tensor) return;
       if (name == misshape_tensor) ++outer;
+      if (outer > 1 && matrices != DType::f32) {
+        w.add_tensor(name, {inner, outer}, gguf_type(matrices), random_blocks(matrices, inner * outer, rng));
+        return;
+      }
       std::vector<float> values(inner * outer);
       for (float& v : values) v = normal(rng);
       w.add_f32_tensor(name, outer == 1 ? std::vector<std::uint64_t>{inner} : std::vector<std::uint64_t>{inner, outer},
@@ -75,6 +82,46 @@ struct TinyModel {
       }
     }
     return w.bytes();
+  }
+
+  static std::uint32_t gguf_type(DType type) {
+    switch (type) {
+      case DType::q4_0:
+        return 2;
+      case DType::q4_1:
+        return 3;
+      case DType::q8_0:
+        return 8;
+      case DType::q4_k:
+        return 12;
+      case DType::q6_k:
+        return 14;
+      default:
+        return 30;  // bf16
+    }
+  }
+
+  /// Random quants under scales that keep weights near 0.1.
+  static std::string random_blocks(DType type, std::size_t count, std::mt19937& rng) {
+    std::string out(storage_bytes(type, count), '\0');
+    if (type == DType::bf16) {
+      std::normal_distribution<float> normal(0.0F, 0.2F);
+      for (std::size_t i = 0; i < count; ++i) {
+        const std::uint16_t bits = f32_to_bf16(normal(rng));
+        std::memcpy(&out[2 * i], &bits, 2);
+      }
+      return out;
+    }
+    for (char& c : out) c = static_cast<char>(rng());
+    const bool k = type == DType::q4_k || type == DType::q6_k;
+    const std::uint16_t scale = f32_to_f16(type == DType::q8_0 ? 0.002F : k ? 0.0005F : 0.03F);
+    const std::uint16_t minimum = f32_to_f16(type == DType::q4_1 ? -0.2F : 0.002F);
+    const std::size_t block = traits(type).block_bytes;
+    for (std::size_t at = 0; at < out.size(); at += block) {
+      std::memcpy(&out[at + (type == DType::q6_k ? 208 : 0)], &scale, 2);
+      if (type == DType::q4_1 || type == DType::q4_k) std::memcpy(&out[at + 2], &minimum, 2);
+    }
+    return out;
   }
 
   /// Writes the file under the temporary folder and returns its path.
