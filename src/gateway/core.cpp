@@ -18,6 +18,8 @@ GatewayMetrics::GatewayMetrics(MetricsRegistry& r)
       given_up(r.counter("homeport_gateway_given_up_total", "Requests that ended in an error of the gateway's own")),
       client_gone(r.counter("homeport_gateway_client_gone_total", "Requests whose client left before the end")),
       reattached(r.counter("homeport_gateway_reattached_total", "Streams taken up again by Last-Event-ID")),
+      timeouts(r.counter("homeport_gateway_timeouts_total", "Requests ended by a time limit of the gateway")),
+      refusals(r.counter("homeport_refusals_total", "Answers that the model ended with content_filter")),
       prompt_tokens(r.counter("homeport_gateway_prompt_tokens_total", "Prompt tokens, each request once")),
       completion_tokens(r.counter("homeport_gateway_completion_tokens_total", "Reply tokens, each token once")),
       open(r.gauge("homeport_gateway_open_requests", "Requests being served")),

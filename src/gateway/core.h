@@ -20,7 +20,8 @@ class Relay;
 
 struct GatewayMetrics {
   explicit GatewayMetrics(MetricsRegistry& registry);
-  Counter &requests, &streams, &resumes, &stalls, &retries, &retries_refused, &given_up, &client_gone, &reattached;
+  Counter &requests, &streams, &resumes, &stalls, &retries, &retries_refused, &given_up, &client_gone, &reattached,
+      &timeouts, &refusals;
   Counter &prompt_tokens, &completion_tokens;
   Gauge &open, &waiting;
   Histogram &first_token, &gap, &resume_gap;

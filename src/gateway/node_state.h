@@ -1,6 +1,8 @@
 // One node as the table keeps it. Private to node_table*.cpp.
 #pragma once
 
+#include <cmath>
+
 #include "gateway/node_table.h"
 
 namespace hp::gateway {
@@ -21,6 +23,12 @@ struct NodeTable::Node {
   Breaker breaker;
   std::vector<std::string> models;
   std::int64_t load_tokens = 0, requests = 0;
+  double recent_tokens = 0;
+  TimePoint recent_at{};
+  void decay_recent(TimePoint now) {
+    recent_tokens *= std::exp2(-to_seconds(now - recent_at) / 30);
+    recent_at = now;
+  }
   bool ready = false, draining = false, removed = false;
   TimePoint ready_since{}, resting_until{};
   TimePoint failed_at{std::chrono::hours(-1)};

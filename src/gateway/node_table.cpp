@@ -96,7 +96,8 @@ void NodeTable::collect(const DispatchQuery& query, int priority, TimePoint now,
     views.push_back({.node = i,
                      .name_hash = node.name_hash,
                      .weight = node.config.capacity * std::clamp(age, kSlowStartFloor, 1.0),
-                     .load_tokens = node.load_tokens});
+                     .load_tokens = node.load_tokens,
+                     .recent_tokens = node.recent_tokens});
   }
   if (query.avoid && views.size() > 1) std::erase_if(views, [&](const NodeView& v) { return v.node == *query.avoid; });
 }
@@ -106,6 +107,7 @@ std::optional<NodeIndex> NodeTable::dispatch(const DispatchQuery& query) {
   const TimePoint now = clock_.now();
   const auto priority = serving_priority(now);
   if (!priority) return std::nullopt;
+  for (const auto& node : owned_) node->decay_recent(now);
   std::vector<NodeView> views;
   collect(query, *priority, now, views);
   if (views.empty()) return std::nullopt;
@@ -125,6 +127,7 @@ std::optional<NodeIndex> NodeTable::dispatch(const DispatchQuery& query) {
   Node& node = *owned_[index];
   node.breaker.acquire(now);
   node.load_tokens += query.cost_tokens;
+  node.recent_tokens += static_cast<double>(query.cost_tokens);
   ++node.requests;
   node.load.set(static_cast<double>(node.load_tokens));
   node.dispatched.add();

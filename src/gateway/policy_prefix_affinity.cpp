@@ -11,7 +11,7 @@ class PrefixAffinity final : public RoutePolicy {
  public:
   [[nodiscard]] std::string_view name() const override { return "prefix"; }
   [[nodiscard]] std::size_t pick(const RouteQuery& query, std::span<const NodeView> nodes) const override {
-    const double cap = load_cap(nodes, query.cost_tokens);
+    const LoadCap cap = load_cap(nodes, query.cost_tokens);
     std::size_t best = nodes.size();
     std::uint64_t best_score = 0;
     for (std::size_t i = 0; i < nodes.size(); ++i) {

@@ -9,7 +9,7 @@ class SessionHash final : public RoutePolicy {
   [[nodiscard]] std::string_view name() const override { return "session"; }
   [[nodiscard]] std::size_t pick(const RouteQuery& query, std::span<const NodeView> nodes) const override {
     const std::uint64_t key = query.session_key != 0 ? query.session_key : query.prefix_key;
-    const double cap = load_cap(nodes, query.cost_tokens);
+    const LoadCap cap = load_cap(nodes, query.cost_tokens);
     std::size_t best = nodes.size();
     std::uint64_t best_score = 0;
     for (std::size_t i = 0; i < nodes.size(); ++i) {

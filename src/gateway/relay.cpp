@@ -81,6 +81,7 @@ void Relay::dispatch() {
 void Relay::wait_for_node() {
   const auto limit = begun_ ? core_.options.resume_timeout : core_.options.queue_timeout;
   if (core_.clock.now() - waiting_since_ > limit) {
+    core_.metrics.timeouts.add();
     if (status_ == 429 || status_ == 503) return on_refusal();
     return give_up(503, "No node is ready to take this request; try again later.");
   }
@@ -296,7 +297,9 @@ void Relay::sweep(TimePoint now, bool paused) {
     return leave_node("it is dead");
   }
   if (!heard_) {
-    if (pause > core_.options.first_token_timeout) fail_attempt(Fault::node_died, "no first token in time");
+    if (pause <= core_.options.first_token_timeout) return;
+    core_.metrics.timeouts.add();
+    fail_attempt(Fault::node_died, "no first token in time");
     return;
   }
   if (!can_move || (pause < kStallMax && !core_.nodes.has_other(node, peek().model))) return;

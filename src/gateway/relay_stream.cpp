@@ -86,6 +86,7 @@ bool Relay::on_event(std::string_view data) {
   on_progress();
   if (chunk->entry && !chunk->entry->tokens.empty()) fruitless_ = refusals_ = 0;
   if (verdict == StreamRecord::Verdict::drop) return true;
+  if (chunk->finish_reason == "content_filter") core_.metrics.refusals.add();
   const double pause = to_seconds(progress_at_ - last_forward_);
   last_forward_ = progress_at_;
   if (!begun_)

@@ -10,18 +10,22 @@ double load_per_weight(const NodeView& node) {
 }
 }  // namespace
 
-double load_cap(std::span<const NodeView> nodes, std::int64_t cost) {
-  double load = static_cast<double>(cost), weight = 0;
+LoadCap load_cap(std::span<const NodeView> nodes, std::int64_t cost) {
+  double load = static_cast<double>(cost), recent = load, weight = 0;
   for (const NodeView& node : nodes) {
     load += static_cast<double>(node.load_tokens);
+    recent += node.recent_tokens;
     weight += node.weight;
   }
-  return kLoadBound * load / weight;
+  return {.load = kLoadBound * load / weight, .recent = kRecentBound * recent / weight};
 }
 
-bool within_cap(const NodeView& node, std::int64_t cost, double cap) {
+bool within_cap(const NodeView& node, std::int64_t cost, const LoadCap& cap) {
   const auto after = static_cast<double>(node.load_tokens + cost);
-  return after <= cap * node.weight || node.load_tokens <= cost;
+  const double recent = node.recent_tokens + static_cast<double>(cost);
+  const auto slack = static_cast<double>(kSlackRequests * cost);
+  const bool now = after <= cap.load * node.weight || after <= slack + static_cast<double>(cost);
+  return now && (recent <= cap.recent * node.weight || recent <= static_cast<double>(kRecentSlackRequests * cost));
 }
 
 // The finalizer of SplitMix64 (Steele et al., 2014) over both words.

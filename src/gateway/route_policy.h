@@ -17,6 +17,7 @@ struct NodeView {
   std::uint64_t name_hash = 0;      ///< the same on every gateway
   double weight = 1;                ///< capacity share, ramped up while the node is fresh; > 0
   std::int64_t load_tokens = 0;     ///< outstanding, counted at dispatch
+  double recent_tokens = 0;         ///< sent to it lately, decaying: so that idle nodes share the work as well
   std::uint32_t matched_bytes = 0;  ///< of the request's prefix that this node has seen lately
 };
 
@@ -46,10 +47,18 @@ Result<std::unique_ptr<RoutePolicy>> make_policy(std::string_view name);
 /// No node takes more than this times its share of the load, while another has room (Mirrokni et al., "Consistent
 /// hashing with bounded loads", 2018).
 inline constexpr double kLoadBound = 1.25;
+inline constexpr double kRecentBound = 1.15;  ///< the same over the last minute's work
 
-/// What each node may hold so that the bound keeps, per unit of weight. A node is always good for `2 · cost`.
-double load_cap(std::span<const NodeView> nodes, std::int64_t cost);
-bool within_cap(const NodeView& node, std::int64_t cost, double cap);
+/// With few requests at once a share is less than one of them: so many are always within it, so that affinity counts.
+inline constexpr std::int64_t kSlackRequests = 8;
+inline constexpr std::int64_t kRecentSlackRequests = 64;  ///< one busy conversation stays where it is
+
+/// What each node may hold so that the bound keeps, per unit of weight.
+struct LoadCap {
+  double load = 0, recent = 0;
+};
+LoadCap load_cap(std::span<const NodeView> nodes, std::int64_t cost);
+bool within_cap(const NodeView& node, std::int64_t cost, const LoadCap& cap);
 /// Rendezvous score: each key orders the nodes in its own way, and a node that leaves moves only its own keys.
 std::uint64_t rendezvous(std::uint64_t key, std::uint64_t name_hash);
 /// The node with the least load for its weight; ties go to the first.

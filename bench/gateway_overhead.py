@@ -1,0 +1,225 @@
+#!/usr/bin/env python3
+"""What the gateway costs, beside nginx and HAProxy as plain proxies to the same fake nodes, and what affinity brings.
+
+One run, each figure interleaved so that a busy machine is busy for all three. Needs wrk; nginx and haproxy are left out
+where they are missing. Every proxy has one thread or worker.
+
+usage: gateway_overhead.py [--build build/dev] [--seconds 4] [--rounds 3] [--streams 2000] [--open 9000] [--json]
+"""
+import argparse
+import http.client
+import json
+import os
+import random
+import shutil
+import socket
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def cpu_seconds(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def rss_mib(pid):
+    return next(int(l.split()[1]) for l in Path(f"/proc/{pid}/status").read_text().splitlines() if l.startswith("VmRSS")) / 1024
+
+
+class Bench:
+    def __init__(self, args, folder):
+        self.args, self.folder, self.processes = args, folder, []
+        self.build = ROOT / args.build
+
+    def spawn(self, *command):
+        log = open(self.folder / "log.txt", "ab")
+        process = subprocess.Popen([str(c) for c in command], stdout=log, stderr=log)
+        self.processes.append(process)
+        return process
+
+    def nodes(self, count, *flags):
+        ports = [free_port() for _ in range(count)]
+        for port in ports:
+            self.spawn(self.build / "fake_node", "--port", port, *flags)
+        return ports
+
+    def gateway(self, nodes, policy="round-robin"):
+        port = free_port()
+        names = ",".join(f"n{i}=127.0.0.1:{p}" for i, p in enumerate(nodes))
+        process = self.spawn(self.build / "gateway_tool", "--port", port, "--node", names, "--policy", policy,
+                             "--access-log", "false", "--max-connections", "20000")
+        for _ in range(200):
+            try:
+                c = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+                c.request("GET", "/ready")
+                if json.loads(c.getresponse().read()).get("usable_nodes") == len(nodes):
+                    return port, process.pid
+            except OSError:
+                pass
+            time.sleep(0.05)
+        raise RuntimeError("the gateway is not ready")
+
+    def haproxy(self, nodes):
+        port, servers = free_port(), "".join(f"  server s{i} 127.0.0.1:{p}\n" for i, p in enumerate(nodes))
+        config = self.folder / "haproxy.cfg"
+        config.write_text(f"global\n  nbthread 1\n  maxconn 8000\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n"
+                          f"  timeout server 60s\nfrontend f\n  bind 127.0.0.1:{port}\n  default_backend b\nbackend b\n"
+                          f"  balance roundrobin\n{servers}")
+        process = self.spawn("haproxy", "-db", "-f", config)
+        return port, process.pid
+
+    def nginx(self, nodes):
+        port, servers = free_port(), "".join(f"server 127.0.0.1:{p}; " for p in nodes)
+        config = self.folder / "nginx.conf"
+        config.write_text(f"worker_processes 1; master_process off; daemon off; pid {self.folder}/nginx.pid; error_log {self.folder}/nginx.err;\n"
+                          f"events {{ worker_connections 9000; }}\nhttp {{ access_log off; client_max_body_size 32m; client_body_buffer_size 1m;\n"
+                          f"client_body_temp_path {self.folder}/b; proxy_temp_path {self.folder}/p;\nupstream u {{ {servers} keepalive 256; }}\n"
+                          f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://u; proxy_http_version 1.1;\n"
+                          f"proxy_set_header Connection \"\"; proxy_buffering off; }} }} }}\n")
+        process = self.spawn("nginx", "-c", config)
+        return port, process.pid
+
+    def wrk(self, port, connections, seconds, body_bytes):
+        script = self.folder / "post.lua"
+        script.write_text('wrk.method="POST" wrk.headers["Content-Type"]="application/json"\n'
+                          f"wrk.body='{{\"model\":\"fake\",\"input\":\"'..string.rep('x',{body_bytes})..'\"}}'\n"
+                          "done = function(s, l, r) io.write(string.format('%d %d %d\\n', s.requests, l:percentile(50), s.errors.status)) end\n")
+        out = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", script, f"http://127.0.0.1:{port}/v1/embeddings"],
+                             capture_output=True, text=True, check=True).stdout.strip().splitlines()[-1]
+        requests, p50_us, errors = map(int, out.split())
+        assert errors == 0 and requests > 0, out
+        return requests, p50_us
+
+    def close(self):
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        self.processes.clear()
+
+
+def small_requests(bench, result):
+    nodes = bench.nodes(2)
+    time.sleep(0.5)
+    proxies = {"homeport": bench.gateway(nodes)}
+    for name in ("haproxy", "nginx"):
+        if shutil.which(name):
+            proxies[name] = getattr(bench, name)(nodes)
+    time.sleep(1)
+    direct = statistics.median(bench.wrk(nodes[0], 1, 2, 150)[1] for _ in range(bench.args.rounds))
+    for size in (200, 16 << 10, 450 << 10):
+        cost, p50 = {n: [] for n in proxies}, {n: [] for n in proxies}
+        for _ in range(bench.args.rounds):
+            for name, (port, pid) in proxies.items():
+                before = cpu_seconds(pid)
+                requests, _ = bench.wrk(port, 32, bench.args.seconds, size)
+                cost[name].append((cpu_seconds(pid) - before) * 1e6 / requests)
+                if size == 200:
+                    p50[name].append(bench.wrk(port, 1, 2, size)[1])
+        for name, (port, pid) in proxies.items():
+            row = {"cpu_s_per_1000": round(statistics.median(cost[name]) / 1000, 5), "rss_mib": round(rss_mib(pid), 1)}
+            if size == 200:
+                row["added_p50_us"] = round(statistics.median(p50[name]) - direct, 1)
+            result[f"{name}, {size} byte prompts"] = row
+    bench.close()
+
+
+def streams(bench, result, count, pace_us, name):
+    nodes = bench.nodes(2, "--pace-us", pace_us)
+    time.sleep(0.5)
+    port, pid = bench.gateway(nodes)
+    load = subprocess.Popen([str(bench.build / "stream_load"), "--port", str(port), "--streams", str(count), "--seconds", "10"],
+                            stdout=subprocess.PIPE, text=True)
+    load.stdout.readline()  # all streams are open
+    before, begin = cpu_seconds(pid), time.monotonic()
+    time.sleep(8)
+    cores, memory = (cpu_seconds(pid) - before) / (time.monotonic() - begin), rss_mib(pid)
+    report = json.loads(load.communicate()[0].strip().splitlines()[-1])
+    result[name] = report | {"gateway_cores": round(cores, 3), "gateway_rss_mib": round(memory, 1)}
+    bench.close()
+
+
+def affinity(bench, result, policy):
+    """4 nodes that can cache 20 of 64 shared prefixes each; 0.2 ms of prefill for a token that is not cached."""
+    nodes = bench.nodes(4, "--pace-us", 2000, "--prefill-us", 200, "--cached-blocks", 340)
+    time.sleep(0.5)
+    port, _ = bench.gateway(nodes, policy)
+    rng, first, lock = random.Random(1), [], threading.Lock()
+    prefixes = [f"prefix {i} " + "".join(rng.choices("abcdefgh ", k=4096)) for i in range(64)]
+
+    def one(number):
+        body = json.dumps({"model": "fake", "stream": True, "max_tokens": 16,
+                           "messages": [{"role": "system", "content": prefixes[number % 64 if number < 64 else random.Random(number).randrange(64)]},
+                                        {"role": "user", "content": f"question {number}"}]})
+        begin = time.monotonic()
+        c = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        c.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+        answer = c.getresponse()
+        answer.readline()
+        with lock:
+            first.append(time.monotonic() - begin)
+        answer.read()
+        c.close()
+
+    time.sleep(10)  # fresh nodes get a small share at first: not what is measured here
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(one, range(1500)))
+    stats = []
+    for node in nodes:
+        c = http.client.HTTPConnection("127.0.0.1", node, timeout=5)
+        c.request("GET", "/stats")
+        stats.append(json.loads(c.getresponse().read()))
+    requests = [s["requests"] for s in stats]
+    result[f"64 prefixes on 4 nodes, {policy}"] = {
+        "hit_rate": round(sum(s["cached_blocks"] for s in stats) / sum(s["prompt_blocks"] for s in stats), 3),
+        "first_token_mean_ms": round(statistics.mean(first) * 1000, 1),
+        "most_loaded_over_mean": round(max(requests) * 4 / sum(requests), 3)}
+    bench.close()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", default="build/dev")
+    parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--streams", type=int, default=2000)
+    parser.add_argument("--open", type=int, default=9000, help="10,000 need a descriptor limit above 20,000")
+    parser.add_argument("--only", choices=["requests", "streams", "affinity"])
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    result = {}
+    with tempfile.TemporaryDirectory(prefix="homeport-bench-") as folder:
+        bench = Bench(args, Path(folder))
+        try:
+            if args.only in (None, "requests"):
+                small_requests(bench, result)
+            if args.only in (None, "streams"):
+                streams(bench, result, args.streams, 50_000, f"{args.streams} streams, 20 tokens/s each")
+                streams(bench, result, args.open, 1_000_000, f"{args.open} streams, 1 token/s each")
+            if args.only in (None, "affinity"):
+                for policy in ("round-robin", "prefix"):
+                    affinity(bench, result, policy)
+        finally:
+            bench.close()
+    if args.json:
+        print(json.dumps(result))
+        return
+    for name, row in result.items():
+        print(f"{name:42}", "  ".join(f"{k} {v}" for k, v in row.items()))
+
+
+if __name__ == "__main__":
+    main()
