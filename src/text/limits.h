@@ -22,6 +22,7 @@ inline constexpr std::size_t kGrammarRulesMax = 20'000;         ///< schemas tha
 inline constexpr std::size_t kSchemaMergesMax = 20'000;         ///< of allOf, anyOf and $ref with neighbours
 inline constexpr std::size_t kSchemaWorkBytesMax = 32U << 20U;  ///< text of all schemas that were looked at
 inline constexpr std::size_t kDfaStateWork = 512;               ///< what a pattern's state counts of those bytes
+inline constexpr std::int32_t kFreeKeyLengthMax = 64;           ///< characters of a key that no schema declares
 inline constexpr int kIndentMax = 24;                           ///< spaces and tabs after a line break
 inline constexpr std::int64_t kArrayItemsMax = 10'000;          ///< minItems, maxItems
 inline constexpr std::int64_t kStringLengthMax = 1'000'000;  ///< minLength, maxLength; with a pattern the states count

@@ -29,7 +29,7 @@ NodeId SchemaCompiler::blank(NodeId from) {
 
 /// "key": value with any key that `keys` allows.
 NodeId SchemaCompiler::pair(NodeId from, std::uint32_t keys, RuleId value) {
-  const NodeId key = builder_.string(from, keys, 0, -1);
+  const NodeId key = builder_.string(from, keys, 0, keys == 0 ? text_limits::kFreeKeyLengthMax : -1);
   return builder_.call(blank(builder_.literal(key, ":")), value);
 }
 
