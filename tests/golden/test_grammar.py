@@ -32,4 +32,4 @@ def test_random_schemas_with_deepseeks_vocabulary():
     slowest = sorted(a["compile_us"] for a in answers)[-1]
     print(f"{len(answers)} schemas, {steps} steps, {mean:.1f} us a step, slowest step {max(a['slowest_us'] for a in answers):.0f} us, "
           f"slowest compilation {slowest:.0f} us")
-    assert mean < 1000  # a busy machine; the figure itself is printed
+    assert mean < 150  # processor time; 29 us on a Xeon of 2024
