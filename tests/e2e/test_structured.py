@@ -11,7 +11,7 @@ import pytest
 from structured_check import MODEL, Server, schemas, server_program
 
 pytestmark = pytest.mark.skipif(server_program() is None or not MODEL.exists(), reason="needs a build and the default model")
-COUNT = int(os.environ.get("HOMEPORT_SCHEMAS", "200"))
+COUNT = int(os.environ.get("HOMEPORT_SCHEMAS", "40"))
 TOOLS = [
     {"type": "function", "function": {"name": "get_weather", "description": "Weather of a city", "parameters": {
         "type": "object", "properties": {"city": {"type": "string", "maxLength": 20}, "days": {"type": "integer", "minimum": 1, "maximum": 7}},
