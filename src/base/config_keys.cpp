@@ -65,7 +65,7 @@ constexpr std::array kKeys{
     ConfigKey{"fleet.nodes", "nodes", kInteger, "0", "processes",
               "Node processes behind a gateway in `serve`; 0 serves in one process without a gateway.", 0, 64},
     ConfigKey{"gateway.nodes", "node", kText, "", "",
-              "Nodes behind the gateway, separated by commas: [name=]host:port or unix:/path, each with "
+              "Nodes behind the gateway, separated by commas: [name=]host:port, unix:/path or dns:name:port, each with "
               ";priority=N;capacity=X;kind=homeport|openai;key=... after it."},
     ConfigKey{"gateway.nodes_file", "nodes-file", kText, "", "",
               "File with one node per line, read again on SIGHUP and when it changes."},
@@ -85,6 +85,8 @@ constexpr std::array kKeys{
               "How long a closed stream can be taken up again by Last-Event-ID.", 0, 86400},
     ConfigKey{"gateway.drain_s", "drain-s", kInteger, "600", "s",
               "After SIGTERM open streams may take so long to finish.", 0, 86400},
+    ConfigKey{"gateway.share_port", "share-port", kBoolean, "false", "",
+              "Another gateway process may listen on the same port: start the new one, then SIGTERM the old one."},
     ConfigKey{"gateway.prestop_s", "prestop-s", kInteger, "0", "s",
               "After SIGTERM new requests are still taken for so long, while load balancers notice.", 0, 3600},
     ConfigKey{"log.access", "access-log", kBoolean, "true", "", "One line per request."},

@@ -15,6 +15,7 @@
 namespace hp::gateway {
 namespace {
 using Clock = std::chrono::steady_clock;
+constexpr std::chrono::seconds kResolveEvery{5};
 constexpr timespec kTick{.tv_sec = 0, .tv_nsec = 200'000'000};
 
 sigset_t our_signals() {
@@ -97,11 +98,17 @@ int run_gateway(const Config& config, const ConfigReader& reread) {
   };
   const std::string& file = config.text("gateway.nodes_file");
   timespec seen = changed_at(file);
+  const bool dns = has_dns_nodes(config);
+  auto resolved_at = Clock::now();
   wait_for_end(gateway, config, reload, [&] {
     const timespec now = changed_at(file);
-    if (now.tv_sec == seen.tv_sec && now.tv_nsec == seen.tv_nsec) return;
+    const bool changed = now.tv_sec != seen.tv_sec || now.tv_nsec != seen.tv_nsec;
     seen = now;
-    reload();
+    if (changed) return reload();
+    if (!dns || Clock::now() - resolved_at < kResolveEvery) return;
+    resolved_at = Clock::now();
+    if (const auto nodes = configured_nodes(config))  // when names do not resolve, the nodes we know stay
+      gateway.set_nodes(*nodes);
   });
   return 0;
 }

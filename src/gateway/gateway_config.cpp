@@ -4,10 +4,13 @@
 #include <set>
 #include <sstream>
 
+#include "net/resolve.h"
+
 namespace hp::gateway {
 namespace {
 
 constexpr std::size_t kMaxNodesFileBytes = 1 << 20;
+constexpr std::string_view kDnsPrefix = "dns:";
 
 std::string_view trim(std::string_view text) {
   while (!text.empty() && (text.front() == ' ' || text.front() == '\t' || text.front() == '\r')) text.remove_prefix(1);
@@ -39,9 +42,19 @@ Result<std::vector<NodeConfig>> parse_nodes(std::string_view text, char separato
     text.remove_prefix(std::min(text.size(), line.size() + 1));
     line = trim(line.substr(0, line.find('#')));
     if (line.empty()) continue;
-    auto node = parse_node(line);
+    const bool by_dns = line.starts_with(kDnsPrefix);
+    auto node = parse_node(by_dns ? line.substr(kDnsPrefix.size()) : line);
     if (!node) return fail(std::move(node).error().with_context(source));
-    nodes.push_back(*std::move(node));
+    if (!by_dns) {
+      nodes.push_back(*std::move(node));
+      continue;
+    }
+    HP_TRY(const auto addresses, net::resolve_all(node->host));
+    for (const std::string& address : addresses) {
+      nodes.push_back(*node);
+      nodes.back().host = address;
+      nodes.back().name = fmt::format("{}/{}", node->name, address);
+    }
   }
   return nodes;
 }
@@ -59,6 +72,13 @@ Result<std::vector<NodeConfig>> configured_nodes(const Config& config) {
       return fail(ErrorCode::invalid_argument, "two nodes have the name '{}'; give each its own: name=host:port",
                   node.name);
   return nodes;
+}
+
+bool has_dns_nodes(const Config& config) {
+  if (config.text("gateway.nodes").find(kDnsPrefix) != std::string::npos) return true;
+  const std::string& path = config.text("gateway.nodes_file");
+  const auto text = path.empty() ? Result<std::string>("") : read_small_file(path);
+  return text && text->find(kDnsPrefix) != std::string::npos;
 }
 
 Result<std::vector<TenantConfig>> configured_tenants(const Config& config) {
@@ -90,6 +110,7 @@ Result<GatewayOptions> gateway_options(const Config& config) {
   options.server = {.address = config.text("server.host"),
                     .port = static_cast<std::uint16_t>(config.integer("server.port")),
                     .threads = static_cast<int>(config.integer("server.threads")),
+                    .reuse_port = config.boolean("gateway.share_port"),
                     .max_connections = static_cast<std::size_t>(config.integer("server.max_connections")),
                     .max_body_bytes = static_cast<std::size_t>(config.integer("server.max_body_bytes")),
                     .max_queued_bytes = kMaxQueuedBytes,

@@ -11,8 +11,11 @@
 namespace hp::gateway {
 
 Result<GatewayOptions> gateway_options(const Config& config);
-/// From gateway.nodes and gateway.nodes_file together; two nodes of one name are an error.
+/// From gateway.nodes and gateway.nodes_file together; two nodes of one name are an error. "dns:name:port" stands for
+/// a node per address of the name (a headless service): resolving blocks.
 Result<std::vector<NodeConfig>> configured_nodes(const Config& config);
+/// Some nodes come from DNS and may change without a word.
+bool has_dns_nodes(const Config& config);
 /// From gateway.tenants_file and server.api_keys_file.
 Result<std::vector<TenantConfig>> configured_tenants(const Config& config);
 /// One node per line; empty lines and lines from '#' on are skipped.

@@ -11,6 +11,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "gateway/gateway_config.h"
 #include "gateway/stream_record.h"
 #include "net/http_client.h"
 #include "net/sse.h"
@@ -150,6 +151,7 @@ class GatewayTest : public testing::Test {
   double metric(std::string_view name) { return metrics_.counter(name, "").value(); }
 
   MetricsRegistry metrics_;
+  std::unique_ptr<Gateway> new_gateway_;
   std::vector<std::unique_ptr<FakeNode>> nodes_;
   std::vector<FakeNodeOptions> node_options_;
   std::unique_ptr<net::HttpClient> client_ = net::HttpClient::create();
@@ -428,6 +430,55 @@ TEST_F(GatewayTest, TenantsHaveLimitsAndSeeOnlyTheirOwnStreams) {
   EXPECT_EQ(limited->status, 429);
   EXPECT_NE(std::ranges::find(limited->headers, std::pair<std::string, std::string>("retry-after", "30")),
             limited->headers.end());
+}
+
+TEST_F(GatewayTest, ANewGatewayTakesThePortOverWithoutALostRequest) {
+  add_node();
+  GatewayOptions options;
+  options.server.reuse_port = true;
+  auto old = start_gateway(options);
+  const std::uint16_t port = old->port();
+  std::atomic<bool> stop{false};
+  std::atomic<int> answered{0}, failed{0};
+  std::thread user([&] {
+    const auto client = net::HttpClient::create();
+    while (!stop) {
+      const auto answer = client->fetch(
+          {.method = "POST", .port = port, .target = "/v1/embeddings", .body = "{}", .keep_alive = false});
+      answer && answer->status == 200 ? ++answered : ++failed;
+    }
+  });
+  const Seen seen = run(port, chat_body(150), [&](std::size_t count, Seen&) {
+    if (count == 10) {
+      options.server.port = port;
+      options.nodes = configs();
+      options.probe_interval = 50ms;
+      options.access_log = false;
+      std::unique_ptr<Gateway> fresh = Gateway::start(options, metrics_).value();
+      for (int i = 0; i < 400 && fresh->usable_nodes() == 0; ++i) std::this_thread::sleep_for(5ms);
+      old->begin_drain();
+      new_gateway_ = std::move(fresh);
+    }
+  });
+  expect_whole(seen, 150);
+  std::this_thread::sleep_for(100ms);
+  stop = true;
+  user.join();
+  EXPECT_EQ(failed, 0);
+  EXPECT_GT(answered, 20);
+  EXPECT_EQ(run(port, chat_body(3)).status, 200) << "the new one answers";
+  old.reset();
+  new_gateway_.reset();
+}
+
+TEST(GatewayConfig, NamesStandForAllTheirAddresses) {
+  const auto nodes = parse_nodes("# comment\na=127.0.0.1:1\ndns:localhost:8000;priority=1\n", '\n', "test");
+  ASSERT_TRUE(nodes) << nodes.error().message;
+  ASSERT_GE(nodes->size(), 2u);
+  EXPECT_EQ(nodes->at(0).name, "a");
+  EXPECT_EQ(nodes->at(1).priority, 1);
+  EXPECT_TRUE(nodes->at(1).host == "127.0.0.1" || nodes->at(1).host == "::1") << nodes->at(1).host;
+  EXPECT_FALSE(parse_nodes("dns:no.such.name.invalid:1", ',', "test"));
 }
 
 TEST_F(GatewayTest, NodesChangeWithoutTouchingStreams) {

@@ -183,6 +183,8 @@ class LoopServer final : public HttpServer {
 
   void stop_accepting() {
     asio::post(accept_strand_, [this] {
+      // Who has connected already would be reset by the close: with a shared port that is every hand-over.
+      if (acceptor_.is_open() && !stopping_) accept_waiting();
       error_code ignored;
       acceptor_.close(ignored);
       retry_.cancel();
@@ -196,25 +198,30 @@ class LoopServer final : public HttpServer {
     });
   }
 
-  void accept_all() {
-    while (acceptor_.is_open() && !draining_ && !stopping_) {
+  // Returns the error that ended it.
+  int accept_waiting() {
+    for (;;) {
       sockaddr_storage address{};
       socklen_t size = sizeof address;
       const int fd = ::accept4(acceptor_.native_handle(), reinterpret_cast<sockaddr*>(&address), &size,
                                SOCK_NONBLOCK | SOCK_CLOEXEC);
       if (fd >= 0) {
         adopt(fd, address);
-      } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-        return wait_for_clients();
       } else if (errno != EINTR && errno != ECONNABORTED) {
-        log::warn("cannot accept a connection: {}; trying again in {} ms", std::strerror(errno), kAcceptRetry.count());
-        retry_.expires_after(kAcceptRetry);
-        retry_.async_wait([this](const error_code& error) {
-          if (!error) wait_for_clients();
-        });
-        return;
+        return errno;
       }
     }
+  }
+
+  void accept_all() {
+    if (!acceptor_.is_open() || draining_ || stopping_) return;
+    const int error = accept_waiting();
+    if (error == EAGAIN || error == EWOULDBLOCK) return wait_for_clients();
+    log::warn("cannot accept a connection: {}; trying again in {} ms", std::strerror(error), kAcceptRetry.count());
+    retry_.expires_after(kAcceptRetry);
+    retry_.async_wait([this](const error_code& failed) {
+      if (!failed) wait_for_clients();
+    });
   }
 
   void adopt(int fd, const sockaddr_storage& address) {
