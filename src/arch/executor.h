@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/ids.h"
 #include "base/result.h"
@@ -37,6 +38,14 @@ struct StepLogits {
   }
 };
 
+/// What one sequence of the last step asks the prediction layer: the tokens that follow the step's rows, as far as they
+/// have turned out right. `follow.tokens[i]` is the token at follow.position + i + 1; follow.position and follow.blocks
+/// are the step's own. logit_rows 1: a guess is wanted; 0: only the layer's cache is brought up to date.
+struct DraftRequest {
+  std::int32_t sequence = 0;  ///< index in the last step's batch
+  SequenceStep follow;
+};
+
 struct ExecutorInfo {
   std::string device;   ///< "cpu avx512, 2 threads"
   std::string weights;  ///< fingerprint of the weights
@@ -47,6 +56,7 @@ struct ExecutorInfo {
   std::size_t block_bytes = 0;     ///< bytes of one KV block over all layers
   std::int32_t max_step_tokens = 0;
   std::int32_t max_logit_rows = 0;
+  bool predicts = false;  ///< draft() guesses: the model's next-token-prediction layer is loaded
 };
 
 class Executor {
@@ -55,6 +65,11 @@ class Executor {
   [[nodiscard]] virtual const ExecutorInfo& info() const = 0;
   /// Not reentrant; called from the engine's thread only. An error means that the device is lost: the node ends.
   virtual Result<StepLogits> step(std::span<const SequenceStep> batch) = 0;
+  /// After a step, once per step, its logits no longer needed: per request the guessed token after the last of
+  /// `follow.tokens`, or -1 where none was wanted. Guesses only: no output may depend on their being right.
+  virtual std::vector<TokenId> draft(std::span<const DraftRequest> requests) {
+    return std::vector<TokenId>(requests.size(), -1);
+  }
 };
 
 }  // namespace hp

@@ -55,6 +55,7 @@ struct Engine::State {
   void step();
   Status run(StepPlan plan);
   std::int32_t guess(Sequence& s, StepPlan& plan, std::int32_t& rows_left) const;
+  void predict(std::span<const SequenceStep> batch, std::span<const std::pair<Sequence*, std::int32_t>> members);
   void take_rows(Sequence& s, const StepLogits& logits, std::int32_t row, std::span<const TokenId> drafts);
   void index_full_blocks(Sequence& s);
   [[nodiscard]] static bool takes_the_best(const Sequence& s);

@@ -85,7 +85,11 @@ std::int32_t Engine::State::guess(Sequence& s, StepPlan& plan, std::int32_t& row
   const std::int32_t room = (held + spare) * info.block_tokens - s.size();
   const std::int32_t most = std::min(
       {options.max_draft_tokens, kMaxDraftTokens, rows_left, plan.tokens_left, to_come, info.context - s.size(), room});
-  const std::vector<TokenId> drafts = propose_from_past(s.tokens, most > 0 ? s.pace.next(most) : 0);
+  std::vector<TokenId> drafts = propose_from_past(s.tokens, most > 0 ? s.pace.next(most) : 0);
+  const std::optional<TokenId> predicted = std::exchange(s.predicted, std::nullopt);
+  const std::optional<TokenId> found = drafts.empty() ? std::nullopt : std::optional(drafts.front());
+  s.follows_prediction = s.sources.choose_predicted(found, predicted) && most > 0;
+  if (s.follows_prediction) drafts = {*predicted};
   s.tokens.insert(s.tokens.end(), drafts.begin(), drafts.end());
   const auto n = static_cast<std::int32_t>(drafts.size());
   rows_left -= n;
@@ -97,7 +101,7 @@ std::int32_t Engine::State::guess(Sequence& s, StepPlan& plan, std::int32_t& row
 /// Samples the rows from `row` on, one more than there are drafts, for as long as each draft is what was sampled.
 void Engine::State::take_rows(Sequence& s, const StepLogits& logits, std::int32_t row,
                               std::span<const TokenId> drafts) {
-  const std::size_t others_ended = ended.size();
+  const std::size_t others_ended = ended.size(), known = s.tokens.size();
   std::int32_t taken = 0;
   for (sample(s, logits, row); ended.size() == others_ended && static_cast<std::size_t>(taken) < drafts.size() &&
                                s.tokens.back() == drafts[static_cast<std::size_t>(taken)];) {
@@ -105,9 +109,32 @@ void Engine::State::take_rows(Sequence& s, const StepLogits& logits, std::int32_
     sample(s, logits, row + ++taken);
   }
   const auto proposed = static_cast<std::int32_t>(drafts.size());
-  s.pace.seen(proposed, taken);
+  if (!s.follows_prediction) s.pace.seen(proposed, taken);
+  if (s.tokens.size() > known) s.sources.came(s.tokens[known]);
   stats.draft_tokens += static_cast<std::uint64_t>(proposed);
   stats.draft_accepted += static_cast<std::uint64_t>(taken);
+}
+
+/// Shows the prediction layer the tokens that followed the step's rows, and keeps its guesses for the next step.
+void Engine::State::predict(std::span<const SequenceStep> batch,
+                            std::span<const std::pair<Sequence*, std::int32_t>> members) {
+  std::vector<DraftRequest> requests;
+  std::vector<Sequence*> asking;
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    Sequence& s = *members[i].first;
+    const std::int32_t rows = std::min(s.computed, s.size() - 1) - batch[i].position;
+    if (rows <= 0) continue;  // the sampler failed
+    requests.push_back({.sequence = static_cast<std::int32_t>(i),
+                        .follow = {.tokens = std::span<const TokenId>(s.tokens).subspan(
+                                       static_cast<std::size_t>(batch[i].position) + 1, static_cast<std::size_t>(rows)),
+                                   .position = batch[i].position,
+                                   .blocks = s.blocks,
+                                   .logit_rows = batch[i].logit_rows > 0 ? 1 : 0}});
+    asking.push_back(&s);
+  }
+  const std::vector<TokenId> guesses = executor->draft(requests);
+  for (std::size_t i = 0; i < guesses.size(); ++i)
+    if (guesses[i] >= 0) asking[i]->predicted = guesses[i];
 }
 
 Status Engine::State::run(StepPlan plan) {
@@ -151,6 +178,7 @@ Status Engine::State::run(StepPlan plan) {
     row += batch[i].logit_rows;
   }
   if (!logits) return fail(logits.error());
+  if (info.predicts && options.max_draft_tokens > 0) predict(batch, members);
   ++stats.steps;
   return {};
 }

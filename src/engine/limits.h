@@ -18,6 +18,7 @@ inline constexpr std::int32_t kMaxDraftTokens = 32;  ///< guessed ahead for one 
 inline constexpr std::int32_t kMaxDraftRows = 32;    ///< guessed in one step, all sequences together
 inline constexpr std::int32_t kDraftFailures = 3;    ///< guesses wrong at once before a sequence rests
 inline constexpr std::int32_t kDraftRest = 16;       ///< decodes without a guess then
+inline constexpr float kWorthGuessing = 0.2F;        ///< share of right guesses below which a single one costs more
 inline constexpr std::size_t kLookupLongest = 4, kLookupShortest = 2;  ///< tokens that prompt lookup matches
 inline constexpr std::size_t kLookupWindow = 32'768;                   ///< latest tokens that it searches
 

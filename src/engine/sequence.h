@@ -30,6 +30,9 @@ struct Sequence {
   bool reported = false;       ///< an event with a token went out
   std::unique_ptr<Constraint> constraint;
   DraftPace pace;
+  DraftSources sources;
+  bool follows_prediction = false;   ///< this step's guess is the prediction layer's
+  std::optional<TokenId> predicted;  ///< the prediction layer's guess of the next token
 
   [[nodiscard]] std::int32_t size() const { return static_cast<std::int32_t>(tokens.size()); }
   [[nodiscard]] std::span<const TokenId> generated() const {

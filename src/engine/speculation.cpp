@@ -32,6 +32,23 @@ std::int32_t DraftPace::next(std::int32_t most) {
   return std::min(length_, most);
 }
 
+bool DraftSources::choose_predicted(std::optional<TokenId> lookup, std::optional<TokenId> predicted) {
+  lookup_ = lookup;
+  predicted_ = predicted;
+  if (!predicted || lookup == predicted) return false;  // where they agree, prompt lookup knows more tokens
+  return lookup ? predicted_score_ >= lookup_score_ : predicted_score_ >= kWorthGuessing;
+}
+
+void DraftSources::came(TokenId token) {
+  constexpr float kMemory = 0.9F;
+  const auto judge = [token](float score, std::optional<TokenId> guess) {
+    return guess ? kMemory * score + (1.0F - kMemory) * (*guess == token ? 1.0F : 0.0F) : score;
+  };
+  lookup_score_ = judge(lookup_score_, lookup_);
+  predicted_score_ = judge(predicted_score_, predicted_);
+  lookup_ = predicted_ = std::nullopt;
+}
+
 void DraftPace::seen(std::int32_t proposed, std::int32_t accepted) {
   if (proposed == 0) return;
   if (accepted == proposed) length_ = std::min(length_ * 2, kMaxDraftTokens);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -26,6 +27,19 @@ class DraftPace {
 
  private:
   std::int32_t length_ = 4, failures_ = 0, resting_ = 0;
+};
+
+/// Which of two sources to believe when prompt lookup and the model's prediction layer disagree: the one that has been
+/// right more often of late. Both are judged by the first token, used or not.
+class DraftSources {
+ public:
+  /// Both guesses of the next token, as far as there are any; says whether to follow the prediction layer.
+  bool choose_predicted(std::optional<TokenId> lookup, std::optional<TokenId> predicted);
+  void came(TokenId token);
+
+ private:
+  std::optional<TokenId> lookup_, predicted_;
+  float lookup_score_ = 0.5F, predicted_score_ = 0.7F;
 };
 
 }  // namespace hp

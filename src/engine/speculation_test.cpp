@@ -33,6 +33,27 @@ TEST(PromptLookup, NothingToFind) {
   EXPECT_THAT(propose({1, 2, 1, 2}, 0), IsEmpty());
 }
 
+TEST(DraftSources, BelievesWhoHasBeenRight) {
+  DraftSources sources;
+  EXPECT_TRUE(sources.choose_predicted(5, 6));
+  for (int i = 0; i < 30; ++i) {
+    sources.choose_predicted(5, 6);
+    sources.came(5);
+  }
+  EXPECT_FALSE(sources.choose_predicted(5, 6));
+  EXPECT_FALSE(sources.choose_predicted(std::nullopt, 6))
+      << "a source that is hardly ever right costs more than it gives";
+  for (int i = 0; i < 30; ++i) {
+    sources.choose_predicted(std::nullopt, 6);
+    sources.came(6);
+    sources.choose_predicted(5, std::nullopt);
+    sources.came(6);
+  }
+  EXPECT_TRUE(sources.choose_predicted(5, 6));
+  EXPECT_FALSE(sources.choose_predicted(6, 6)) << "prompt lookup knows more tokens";
+  EXPECT_FALSE(sources.choose_predicted(5, std::nullopt));
+}
+
 TEST(DraftPace, GrowsShrinksAndRests) {
   DraftPace pace;
   const std::int32_t first = pace.next(100);

@@ -102,7 +102,7 @@ TEST(DeepseekConfig, RefusesLies) {
   EXPECT_THAT(error_of(v2_lite(R"(,"num_experts_per_tok":65)")), HasSubstr("experts per token is 65"));
   EXPECT_THAT(error_of(v2_lite(R"(,"qk_rope_head_dim":63)")), HasSubstr("rope dimensions 63 are odd"));
   EXPECT_THAT(error_of(v3(R"(,"n_group":7)")), HasSubstr("no multiple of the group count 7"));
-  EXPECT_THAT(error_of(v3(R"(,"n_group":256)")), HasSubstr("experts per token 8, but 4 groups of 1"));
+  EXPECT_THAT(error_of(v3(R"(,"n_group":64,"topk_group":1)")), HasSubstr("experts per token 8, but 1 groups of 4"));
   EXPECT_THAT(error_of(v3(R"(,"topk_method":"magic")")), HasSubstr("topk_method 'magic'"));
   EXPECT_THAT(error_of(v3(R"(,"scoring_func":"tanh")")), HasSubstr("scoring_func 'tanh'"));
   EXPECT_THAT(error_of(v3(R"(,"quantization_config":{"quant_method":"gptq"})")), HasSubstr("gptq"));

@@ -91,7 +91,8 @@ std::size_t kv_bytes_per_token(const ModelConfig& config, DType kv_dtype) {
 }
 
 std::size_t kv_bytes_per_block(const ModelConfig& config, const KvLayout& layout) {
-  return kv_bytes_per_token(config, layout.dtype) * z(layout.block_tokens);
+  const std::int64_t layers = std::int64_t{config.layers} + layout.prediction_layers;
+  return storage_bytes(layout.dtype, kv_elements_per_token_layer(config) * z(layers * layout.block_tokens));
 }
 
 std::size_t parameters(const ModelConfig& config, TensorClass tensor_class) {
@@ -137,7 +138,10 @@ StepArrays step_arrays(const ModelConfig& c, const StepLimits& limits) {
   Width widest;
   widest.cover(1, c.hidden);
   widest.cover(1, c.ffn);
-  if (c.mtp_layers > 0) widest.cover(1, std::int64_t{2} * c.hidden);
+  if (limits.predicts) {
+    widest.cover(1, std::int64_t{2} * c.hidden);
+    a.pairs = area(rows, std::int64_t{2} * c.hidden);
+  }
   a.x = area(rows, c.hidden);
   a.normed = area(hidden_rows, c.hidden);
   a.gate = a.up = a.act = area(rows, c.ffn);
@@ -167,7 +171,7 @@ std::size_t step_bytes(const StepArrays& a) {
   const auto add = [&total](std::initializer_list<std::size_t> counts, std::size_t element) {
     for (const std::size_t n : counts) total += (n * element + kStepAlignment - 1) / kStepAlignment * kStepAlignment;
   };
-  add({a.x, a.normed, a.q, a.k, a.v, a.q_low, a.q_nope, a.q_latent, a.latent, a.attended, a.gate, a.up, a.act,
+  add({a.x, a.normed, a.q, a.k, a.v, a.q_low, a.q_nope, a.q_latent, a.latent, a.pairs, a.attended, a.gate, a.up, a.act,
        a.expert_out, a.scores, a.slot_weight, a.logits, a.scratch},
       sizeof(float));
   for (int scale_sum_isum = 0; scale_sum_isum < 3; ++scale_sum_isum)

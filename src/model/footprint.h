@@ -13,12 +13,13 @@ namespace hp {
 
 struct KvLayout {
   DType dtype = DType::f16;
-  std::int32_t block_tokens = 16;  ///< tokens per KV block
+  std::int32_t block_tokens = 16;      ///< tokens per KV block
+  std::int32_t prediction_layers = 0;  ///< next-token-prediction layers that keep KV too
 };
 
 /// Elements of KV cache per token and layer: K and V per kv head, or the MLA latent (kv_lora_rank + rope) alone.
 std::size_t kv_elements_per_token_layer(const ModelConfig& config);
-/// Over all layers, next-token-prediction layers not counted.
+/// Over all layers but those of next-token prediction.
 std::size_t kv_bytes_per_token(const ModelConfig& config, DType kv_dtype);
 std::size_t kv_bytes_per_block(const ModelConfig& config, const KvLayout& layout);
 
@@ -39,6 +40,7 @@ struct StepLimits {
   std::int32_t logit_rows = 0;
   int members = 1;                 ///< threads
   std::size_t scratch_floats = 0;  ///< of attention, per thread (the kernels say)
+  bool predicts = false;           ///< with the next-token-prediction layer
 };
 
 /// Elements of every array of a step; an array that the architecture does not need has 0. T = rows, S = T ·
@@ -48,6 +50,7 @@ struct StepArrays {
   std::size_t q = 0, k = 0, v = 0;          // f32 [T, heads · head_dim], [T, kv width], [T, kv width]
   std::size_t q_low = 0, q_nope = 0;        // f32 [T, q_lora_rank], [T, heads · nope]
   std::size_t q_latent = 0, latent = 0;     // f32 [T, heads · (kv_lora_rank + rope)], [T, heads · kv_lora_rank]
+  std::size_t pairs = 0;                    // f32 [T, 2 · hidden]: what the prediction layer begins with
   std::size_t attended = 0;                 // f32 [T, heads · v_dim]
   std::size_t gate = 0, up = 0, act = 0;    // f32 [T, ffn], or [S, expert_ffn] and behind it [T, shared ffn]
   std::size_t expert_out = 0;               // f32 [S, hidden]

@@ -15,7 +15,7 @@ namespace hp {
 
 struct TinyDeepseek {
   bool v3 = false;  ///< low-rank query, sigmoid scores with a bias, normalized and scaled weights
-  bool split_kv_b = true, yarn = true;
+  bool split_kv_b = true, yarn = true, mtp = false;  ///< mtp: with a next-token-prediction layer
   std::uint32_t layers = 3, hidden = 64, heads = 4, ffn = 96, vocab = 128, context = 2048;
   std::uint32_t q_lora = 32, kv_lora = 32, nope = 16, rope = 8, v_dim = 16;
   std::uint32_t experts = 8, used = 3, shared = 2, expert_ffn = 32, dense_layers = 1, groups = 4, groups_used = 2;
@@ -47,10 +47,16 @@ struct TinyDeepseek {
     tensor("token_embd.weight", {hidden, vocab}, 0.0F, 1.0F);
     norm("output_norm.weight", hidden);
     matrix("output.weight", hidden, vocab);
-    for (std::uint32_t i = 0; i < layers; ++i) {
+    for (std::uint32_t i = 0; i < layers + (mtp ? 1 : 0); ++i) {
       const std::string p = "blk." + std::to_string(i) + ".";
       norm(p + "attn_norm.weight", hidden);
       norm(p + "ffn_norm.weight", hidden);
+      if (i >= layers) {
+        norm(p + "nextn.enorm.weight", hidden);
+        norm(p + "nextn.hnorm.weight", hidden);
+        norm(p + "nextn.shared_head_norm.weight", hidden);
+        matrix(p + "nextn.eh_proj.weight", std::uint64_t{2} * hidden, hidden);
+      }
       attention(p, matrix, stack, norm);
       if (i < dense_layers) {
         matrix(p + "ffn_gate.weight", hidden, ffn);
@@ -80,7 +86,8 @@ struct TinyDeepseek {
  private:
   void metadata(TestGgufWriter& w) const {
     const auto key = [&](const std::string& name, std::uint32_t value) { w.add_u32("deepseek2." + name, value); };
-    key("block_count", layers);
+    key("block_count", layers + (mtp ? 1 : 0));
+    if (mtp) key("nextn_predict_layers", 1);
     key("embedding_length", hidden);
     key("feed_forward_length", ffn);
     key("context_length", context);

@@ -168,6 +168,18 @@ class Model:
         h = rms_norm(x, self.w[p + "post_attention_layernorm.weight"], eps)
         return x + (self.experts if p + "mlp.gate.weight" in self.w else self.gated)(h, p + "mlp.")
 
+    def predict(self, tokens):
+        """What the next-token-prediction layer of V3 (arXiv 2412.19437, section 2.2) says after each pair of tokens
+        (i, i + 1) about token i + 2: logits [tokens - 1, vocab]. Its hidden states are the model's after the last norm."""
+        p, eps = f"model.layers.{self.c['num_hidden_layers']}.", self.c["rms_norm_eps"]
+        x = self.w["model.embed_tokens.weight"][tokens[:-1]]
+        for i in range(self.c["num_hidden_layers"]):
+            x = self.layer(x, i)
+        hidden = rms_norm(rms_norm(x, self.w["model.norm.weight"], eps), self.w[p + "hnorm.weight"], eps)
+        following = rms_norm(self.w["model.embed_tokens.weight"][tokens[1:]], self.w[p + "enorm.weight"], eps)
+        x = self.layer(self.linear(np.concatenate([following, hidden], -1), p + "eh_proj"), self.c["num_hidden_layers"])
+        return rms_norm(x, self.w[p + "shared_head.norm.weight"], eps) @ self.w[p + "shared_head.head.weight"].T
+
     def forward(self, tokens):
         """Logits [tokens, vocab]."""
         x = self.w["model.embed_tokens.weight"][tokens]

@@ -99,6 +99,21 @@ def test_quantized_gguf_against_its_dequantized_weights(case, kind, split, tmp_p
     compare(run(tmp_path / "m.gguf", case), witness(case, merge(case, meaning)))
 
 
+@pytest.mark.parametrize("variant", hf_cases.VARIANTS["v3"])
+def test_prediction_layer_against_the_witness(variant, tmp_path):
+    """No published implementation with logits to compare to: numpy alone, prefilled and decoded."""
+    meaning = hf_cases.write_checkpoint(tmp_path / "m", "v3", variant)
+    tokens = hf_cases.tokens("v3")
+    want = hf_forward.Model(hf_cases.CASES["v3"], meaning).predict(tokens).argmax(1)
+    for prefill in (1, hf_cases.PROMPT):
+        command = [TOOL, tmp_path / "m", "ref", "2", "predict", str(prefill)]
+        line = " ".join(str(t) for t in tokens) + "\n"
+        done = subprocess.run(command, input=line, capture_output=True, text=True, timeout=120, check=True)
+        got = [int(t) for t in done.stdout.split()]
+        assert len(got) == len(tokens) - prefill
+        assert got == want[prefill - 1 :].tolist()
+
+
 @pytest.mark.parametrize("isa", ["avx2", "avx512", "amx"])
 @pytest.mark.parametrize("case", hf_cases.CASES)
 def test_fast_isas_come_close(isa, case, tmp_path):

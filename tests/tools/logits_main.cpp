@@ -3,6 +3,9 @@
 //   logits_tool MODEL ISA THREADS score      prints, per position, "argmax:logprob of the line's next token"
 //   logits_tool MODEL ISA THREADS dump P     prefills the first P tokens of each line, then feeds the rest one by one;
 //                                            writes the logits after each of these steps as raw floats
+//   logits_tool MODEL ISA THREADS predict P  the same steps, the line's own tokens taken as true; prints, per step,
+//   what
+//                                            the prediction layer guesses for the token after the next
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -88,9 +91,30 @@ hp::Status dump(hp::Executor& executor, const std::vector<Sequence>& all, std::s
   return {};
 }
 
+hp::Status predict(hp::Executor& executor, const std::vector<Sequence>& all, std::size_t prefill) {
+  for (const Sequence& s : all) {
+    for (std::size_t at = 0; at + 1 < s.tokens.size();) {
+      const std::size_t count = at == 0 ? std::clamp<std::size_t>(prefill, 1, s.tokens.size() - 1) : 1;
+      const auto tokens = std::span(s.tokens);
+      hp::SequenceStep step{.tokens = tokens.subspan(at, count),
+                            .position = static_cast<std::int32_t>(at),
+                            .blocks = s.blocks,
+                            .logit_rows = 1};
+      if (auto ran = executor.step(std::span(&step, 1)); !ran) return hp::fail(std::move(ran).error());
+      step.tokens = tokens.subspan(at + 1, count);
+      const hp::DraftRequest request{.sequence = 0, .follow = step};
+      fmt::print("{} ", executor.draft(std::span(&request, 1)).front());
+      at += count;
+    }
+    fmt::print("\n");
+  }
+  return {};
+}
+
 hp::Status run(int argc, char** argv) {
   if (argc < 5)
-    return hp::fail(hp::ErrorCode::invalid_argument, "expected: MODEL ISA THREADS greedy N | score | dump P");
+    return hp::fail(hp::ErrorCode::invalid_argument,
+                    "expected: MODEL ISA THREADS greedy N | score | dump P | predict P");
   HP_TRY(hp::Checkpoint checkpoint, hp::Checkpoint::open(argv[1]));
   HP_TRY(const hp::kernels::Isa isa, hp::kernels::choose_isa(argv[2]));
   std::vector<Sequence> all;
@@ -105,10 +129,13 @@ hp::Status run(int argc, char** argv) {
                                                                  .threads = std::atoi(argv[3]),
                                                                  .blocks = std::max(next, 1),
                                                                  .max_logit_rows = 128,
+                                                                 .predict = true,
                                                                  .context = kContext}));
   if (std::string_view(argv[4]) == "score") return score(*executor, all);
   if (std::string_view(argv[4]) == "dump")
     return dump(*executor, all, argc > 5 ? static_cast<std::size_t>(std::max(std::atoi(argv[5]), 1)) : 1);
+  if (std::string_view(argv[4]) == "predict")
+    return predict(*executor, all, static_cast<std::size_t>(std::atoi(argc > 5 ? argv[5] : "1")));
   return greedy(*executor, all, argc > 5 ? std::atoi(argv[5]) : 1);
 }
 

@@ -28,11 +28,14 @@ class CpuExecutor final : public Executor {
     HP_TRY(state_, make_run_state(config_, {.limits = {.rows = info_.max_step_tokens,
                                                        .logit_rows = info_.max_logit_rows,
                                                        .members = team_.size(),
-                                                       .scratch_floats = scratch},
+                                                       .scratch_floats = scratch,
+                                                       .predicts = info_.predicts},
                                             .blocks = info_.blocks,
-                                            .kv = {.dtype = kv_.dtype, .block_tokens = info_.block_tokens}}));
+                                            .kv = {.dtype = kv_.dtype,
+                                                   .block_tokens = info_.block_tokens,
+                                                   .prediction_layers = info_.predicts ? 1 : 0}}));
     kv_.base = state_.kv.data();
-    HP_TRY(weights_, load_weights(checkpoint, team_));
+    HP_TRY(weights_, load_weights(checkpoint, info_.predicts, team_));
     return {};
   }
 
@@ -40,23 +43,51 @@ class CpuExecutor final : public Executor {
 
   Result<StepLogits> step(std::span<const SequenceStep> batch) override {
     const std::int32_t rows = check_batch(batch);
-    if (!batch.empty()) {
-      forward({.config = config_,
-               .table = table_,
-               .weights = weights_,
-               .rope = rope_,
-               .state = state_,
-               .team = team_,
-               .kv = kv_},
-              batch);
+    first_rows_.clear();
+    std::int32_t tokens = 0;
+    for (const SequenceStep& s : batch) {
+      first_rows_.push_back(tokens);
+      tokens += static_cast<std::int32_t>(s.tokens.size());
     }
+    if (!batch.empty()) forward(model(), batch);
     const std::size_t values = static_cast<std::size_t>(rows) * static_cast<std::size_t>(config_.vocab);
     return StepLogits{.values = {state_.logits, values}, .rows = rows, .vocab = config_.vocab};
   }
 
+  std::vector<TokenId> draft(std::span<const DraftRequest> requests) override {
+    std::vector<TokenId> guesses(requests.size(), -1);
+    if (!info_.predicts || requests.empty()) return guesses;
+    std::vector<SequenceStep> batch;
+    std::vector<std::int32_t> first_rows;
+    for (const DraftRequest& r : requests) {
+      HP_CHECK(first_rows.empty() || first_rows_[static_cast<std::size_t>(r.sequence)] > first_rows.back(),
+               "requests for a draft must come in the order of the step");
+      first_rows.push_back(first_rows_[static_cast<std::size_t>(r.sequence)]);
+      batch.push_back(r.follow);
+    }
+    check_batch(batch);
+    predict(model(), batch, first_rows);
+    const float* row = state_.logits;
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      if (batch[i].logit_rows == 0) continue;
+      guesses[i] = static_cast<TokenId>(std::max_element(row, row + config_.vocab) - row);
+      row += config_.vocab;
+    }
+    return guesses;
+  }
+
  private:
+  [[nodiscard]] CpuModel model() {
+    return {.config = config_,
+            .table = table_,
+            .weights = weights_,
+            .rope = rope_,
+            .state = state_,
+            .team = team_,
+            .kv = kv_};
+  }
   // The engine made the batch: whatever is wrong with it is a bug. Returns the logit rows.
-  [[nodiscard]] std::int32_t check_batch(std::span<const SequenceStep> batch) const {
+  std::int32_t check_batch(std::span<const SequenceStep> batch) const {
     std::size_t tokens = 0;
     std::int32_t rows = 0;
     for (const SequenceStep& s : batch) {
@@ -88,6 +119,7 @@ class CpuExecutor final : public Executor {
   kernels::KvView kv_;
   RunState state_;
   ModelWeights weights_;
+  std::vector<std::int32_t> first_rows_;  ///< of the last step's sequences
 };
 
 Status check_options(const CpuExecutorOptions& o, DType kv_dtype) {
@@ -119,7 +151,9 @@ Result<std::unique_ptr<Executor>> make_cpu_executor(Checkpoint& checkpoint, cons
   info.vocab = c.vocab;
   info.context = options.context == 0 ? c.context : std::min(options.context, c.context);
   info.block_tokens = options.block_tokens;
-  info.block_bytes = kv_bytes_per_block(c, {.dtype = kv_dtype, .block_tokens = options.block_tokens});
+  info.predicts = options.predict && c.mtp_layers > 0;
+  info.block_bytes = kv_bytes_per_block(
+      c, {.dtype = kv_dtype, .block_tokens = options.block_tokens, .prediction_layers = info.predicts ? 1 : 0});
   constexpr std::size_t kMostBlocks = std::size_t{1} << 30;
   info.blocks = options.blocks > 0
                     ? options.blocks

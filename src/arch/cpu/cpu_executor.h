@@ -23,6 +23,7 @@ struct CpuExecutorOptions {
   std::int32_t block_tokens = 16;
   std::int32_t max_step_tokens = 512;
   std::int32_t max_logit_rows = 64;
+  bool predict = false;      ///< load the next-token-prediction layer, if the checkpoint has one, for draft()
   std::int32_t context = 0;  ///< most positions of a sequence; 0: the model's own
 };
 

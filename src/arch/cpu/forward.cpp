@@ -17,7 +17,7 @@ void embed(const StepMember& m) {
   });
 }
 
-void logits(const StepMember& m) {
+void logits(const StepMember& m, const FloatRow& norm) {
   const RunState& s = m.state;
   const ModelWeights& w = m.model.weights;
   const std::int32_t hidden = m.config.hidden;
@@ -27,7 +27,7 @@ void logits(const StepMember& m) {
     row += StepMember::tokens_of(q);
     for (std::int32_t i = q.logit_rows; i > 0; --i, ++out) {
       if (out < mine.begin || out >= mine.begin + mine.count) continue;
-      m.norm(s.x + m.cells(row - i, hidden), w.output_norm, 1, s.normed + m.cells(out, hidden));
+      m.norm(s.x + m.cells(row - i, hidden), norm, 1, s.normed + m.cells(out, hidden));
     }
   }
   m.prepare(s.prepared, s.normed, mine, hidden, {&w.head});
@@ -55,10 +55,43 @@ void run(const StepMember& m) {
     const LayerWeights& w = m.model.weights.layers[m.at(l)];
     layer(m, w, l);
   }
-  logits(m);
+  logits(m, m.model.weights.output_norm);
+}
+
+// What the prediction layer begins with: the embedding of the token that follows and the hidden state that foretold it,
+// each normalized. The hidden state is the model's output after its last norm, as in vLLM and SGLang.
+void pair_up(const StepMember& m, const PredictionWeights& w, std::span<const std::int32_t> first_rows) {
+  const RunState& s = m.state;
+  const std::int32_t hidden = m.config.hidden;
+  m.for_my_rows([&](const SequenceStep& q, std::int32_t row, std::int32_t first, std::int32_t count) {
+    const std::int32_t source = first_rows[static_cast<std::size_t>(&q - m.batch.data())] + first;
+    for (std::int32_t i = 0; i < count; ++i) {
+      float* const embedding = s.pairs + m.cells(row + i, 2 * hidden);
+      float* const state = embedding + hidden;
+      m.table.unpack_row(m.model.weights.embedding, q.tokens[m.at(first + i)], embedding);
+      m.norm(embedding, w.embedding_norm, 1, embedding);
+      m.norm(s.x + m.cells(source + i, hidden), m.model.weights.output_norm, 1, state);
+      m.norm(state, w.hidden_norm, 1, state);
+    }
+  });
+  m.prepare(s.prepared, s.pairs, m.mine(), 2 * hidden, {&w.join});
+}
+
+void run_prediction(const StepMember& m, const PredictionWeights& w, std::span<const std::int32_t> first_rows) {
+  pair_up(m, w, first_rows);
+  m.barrier();
+  m.multiply(m.state.prepared, m.state.pairs, m.rows, {{w.join, nullptr, m.state.x}});
+  m.barrier();
+  layer(m, w.layer, m.config.layers);
+  logits(m, w.output_norm);
 }
 
 }  // namespace
+
+void predict(const CpuModel& model, std::span<const SequenceStep> batch, std::span<const std::int32_t> first_rows) {
+  model.team.run(
+      [&](int member) { run_prediction(StepMember(model, batch, member), *model.weights.prediction, first_rows); });
+}
 
 void forward(const CpuModel& model, std::span<const SequenceStep> batch) {
   model.team.run([&](int member) { run(StepMember(model, batch, member)); });

@@ -11,6 +11,10 @@ namespace hp {
 /// Runs every member of the team through the step; logits lie in state.logits in the order of the sequences.
 void forward(const CpuModel& model, std::span<const SequenceStep> batch);
 
+/// Runs the prediction layer over tokens that follow rows of the last step: sequence i's tokens belong to the rows from
+/// first_rows[i] on, which are at least as far back as their place in this batch. Logits as in forward().
+void predict(const CpuModel& model, std::span<const SequenceStep> batch, std::span<const std::int32_t> first_rows);
+
 /// How one layer's KV lies in a block; base and stride are the caller's.
 kernels::KvView kv_view(const ModelConfig& config, DType dtype, std::int32_t block_tokens);
 

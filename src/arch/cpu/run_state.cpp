@@ -36,6 +36,7 @@ void carve(const StepArrays& a, Carver& carver, RunState& s, std::int32_t*& rout
   carver.take(s.q_nope, a.q_nope);
   carver.take(s.q_latent, a.q_latent);
   carver.take(s.latent, a.latent);
+  carver.take(s.pairs, a.pairs);
   carver.take(s.attended, a.attended);
   carver.take(s.gate, a.gate);
   carver.take(s.up, a.up);

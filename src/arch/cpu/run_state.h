@@ -40,6 +40,7 @@ struct RunState {
   float *q = nullptr, *k = nullptr, *v = nullptr;  // [T, heads · head_dim], [T, kv_heads · dim]; k: [T, latent] in MLA
   float *q_low = nullptr, *q_nope = nullptr;       // [T, q_lora_rank], [T, heads · nope]
   float *q_latent = nullptr, *latent = nullptr;    // [T, heads · (kv_lora_rank + rope)], [T, heads · kv_lora_rank]
+  float* pairs = nullptr;                          // [T, 2 · hidden]
   float* attended = nullptr;                       // [T, heads · v_dim]
   float *gate = nullptr, *up = nullptr, *act = nullptr;  // [T, ffn], or [S, expert_ffn] and behind it [T, shared ffn]
   float* expert_out = nullptr;                           // [S, hidden]

@@ -104,13 +104,23 @@ Status add_layer(const ModelConfig& c, TensorForms forms, std::int32_t index, We
   } else {
     HP_TRY_VOID(add_gqa(c, p, packing, layer.attention.emplace<GqaWeights>()));
   }
-  if (c.is_moe_layer(index)) return add_moe(c, p, forms.merged_experts, packing, layer.ffn.emplace<MoeWeights>());
+  if (c.is_moe_layer(index) || (c.moe.has_value() && index >= c.layers))
+    return add_moe(c, p, forms.merged_experts, packing, layer.ffn.emplace<MoeWeights>());
   return add_ffn(p, "", c.ffn, c.hidden, packing, layer.ffn.emplace<FfnWeights>());
+}
+
+Status add_prediction(const ModelConfig& c, TensorForms forms, WeightPacking& packing, PredictionWeights& w) {
+  const std::string p = "blk." + std::to_string(c.layers) + ".nextn.";
+  HP_TRY_VOID(packing.row(p + "enorm.weight", c.hidden, w.embedding_norm));
+  HP_TRY_VOID(packing.row(p + "hnorm.weight", c.hidden, w.hidden_norm));
+  HP_TRY_VOID(packing.row(p + "shared_head_norm.weight", c.hidden, w.output_norm));
+  HP_TRY_VOID(packing.matrix(p + "eh_proj.weight", c.hidden, 2 * c.hidden, w.join));
+  return add_layer(c, forms, c.layers, packing, w.layer);
 }
 
 }  // namespace
 
-Result<ModelWeights> load_weights(const Checkpoint& checkpoint, ParallelTeam& team) {
+Result<ModelWeights> load_weights(const Checkpoint& checkpoint, bool predicts, ParallelTeam& team) {
   const ModelConfig& c = checkpoint.config();
   ModelWeights weights;
   weights.layers.resize(static_cast<std::size_t>(c.layers));
@@ -121,6 +131,7 @@ Result<ModelWeights> load_weights(const Checkpoint& checkpoint, ParallelTeam& te
   HP_TRY_VOID(packing.row("output_norm.weight", c.hidden, weights.output_norm));
   for (std::int32_t i = 0; i < c.layers; ++i)
     HP_TRY_VOID(add_layer(c, checkpoint.forms(), i, packing, weights.layers[static_cast<std::size_t>(i)]));
+  if (predicts) HP_TRY_VOID(add_prediction(c, checkpoint.forms(), packing, weights.prediction.emplace()));
   HP_TRY(weights.packed, packing.pack_all(team));
   if (!own_head) weights.head = weights.embedding;
   return weights;

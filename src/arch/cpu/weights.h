@@ -52,16 +52,25 @@ struct LayerWeights {
   std::variant<FfnWeights, MoeWeights> ffn;
 };
 
+/// The next-token-prediction layer of DeepSeek-V3 (arXiv 2412.19437, section 2.2); embedding and head are the model's.
+struct PredictionWeights {
+  FloatRow embedding_norm, hidden_norm, output_norm;  // [hidden]
+  kernels::PackedMatrix join;                         // [hidden, 2 · hidden]: embedding, then hidden state
+  LayerWeights layer;
+};
+
 struct ModelWeights {
   Buffer packed;
   kernels::PackedMatrix embedding;  // [vocab, hidden]
   kernels::PackedMatrix head;       // [vocab, hidden]; the embedding itself when tied
   FloatRow output_norm;             // [hidden]
   std::vector<LayerWeights> layers;
+  std::optional<PredictionWeights> prediction;
 };
 
 /// Packs the checkpoint's matrices with the whole team and gives each tensor's mapped pages back as soon as it is
 /// packed. An error names the tensor that is missing, misshapen or of a type that the kernels cannot multiply with.
-Result<ModelWeights> load_weights(const Checkpoint& checkpoint, ParallelTeam& team);
+/// `predicts` asks for the prediction layer, which the checkpoint must have.
+Result<ModelWeights> load_weights(const Checkpoint& checkpoint, bool predicts, ParallelTeam& team);
 
 }  // namespace hp
