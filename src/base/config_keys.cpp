@@ -61,6 +61,8 @@ constexpr std::array kKeys{
               65536},
     ConfigKey{"engine.max_waiting", "max-waiting", kInteger, "1024", "sequences",
               "Sequences waiting for their turn; further requests are turned away.", 0, 1000000},
+    ConfigKey{"engine.draft_tokens", "draft-tokens", kInteger, "0", "tokens",
+              "Speculation: tokens guessed ahead per sequence; 0 is off. Answers do not depend on it.", 0, 32},
     ConfigKey{"engine.prefix_cache", "prefix-cache", kBoolean, "true", "", "Reuse the work done for common prefixes."},
     ConfigKey{"fleet.nodes", "nodes", kInteger, "0", "processes",
               "Node processes behind a gateway in `serve`; 0 serves in one process without a gateway.", 0, 64},

@@ -86,7 +86,8 @@ Result<LoadOptions> load_options(const Config& config) {
                      .kv_bytes = static_cast<std::size_t>(config.integer("engine.kv_mib")) << 20,
                      .context = static_cast<std::int32_t>(config.integer("engine.context")),
                      .max_step_tokens = static_cast<std::int32_t>(config.integer("engine.max_step_tokens")),
-                     .max_running = static_cast<std::int32_t>(config.integer("engine.max_running"))};
+                     .max_running = static_cast<std::int32_t>(config.integer("engine.max_running")),
+                     .predict = config.integer("engine.draft_tokens") > 0};
 }
 
 Result<NodeOptions> node_options(const Config& config) {
@@ -109,6 +110,7 @@ Result<NodeOptions> node_options(const Config& config) {
   o.admin_address = config.text("server.admin_host");
   o.admin_port = static_cast<std::uint16_t>(config.integer("server.admin_port"));
   o.max_waiting = static_cast<std::int32_t>(config.integer("engine.max_waiting"));
+  o.draft_tokens = static_cast<std::int32_t>(config.integer("engine.draft_tokens"));
   o.prefix_cache = config.boolean("engine.prefix_cache");
   o.request_timeout = ms(config, "server.request_timeout_ms");
   o.drain_time = ms(config, "server.drain_ms");

@@ -101,6 +101,7 @@ Result<std::unique_ptr<Executor>> cpu_executor_of(Checkpoint& checkpoint, const 
                                         .kv_bytes = o.kv_bytes > 0 ? o.kv_bytes : kDefaultKvBytes,
                                         .max_step_tokens = o.max_step_tokens,
                                         .max_logit_rows = o.max_running,
+                                        .predict = o.predict,
                                         .context = o.context});
 }
 

@@ -30,6 +30,7 @@ struct LoadOptions {
   std::int32_t context = 0;            ///< most tokens of a sequence; 0: the model's own
   std::int32_t max_step_tokens = 512;  ///< prompt and answer tokens of one step
   std::int32_t max_running = 64;       ///< sequences of one step
+  bool predict = false;                ///< load a next-token-prediction layer too, for speculation
 };
 
 /// A model that can run. Moves; the tokenizer is shared with everything that reads tokens.
