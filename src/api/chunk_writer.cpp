@@ -246,7 +246,7 @@ int http_status(ErrorCode code) {
   return 500;
 }
 
-std::string error_body(const Error& error) {
+std::string error_body(const Error& error, std::string_view code) {
   std::string out;
   JsonWriter w(out);
   w.begin_object().key("error").begin_object().member("message", std::string_view(error.message));
@@ -256,7 +256,7 @@ std::string error_body(const Error& error) {
   } else {
     w.value(std::string_view(error.where));
   }
-  w.member("code", to_string(error.code)).end_object().end_object();
+  w.member("code", code.empty() ? to_string(error.code) : code).end_object().end_object();
   return out;
 }
 

@@ -68,7 +68,9 @@ std::string models_list(std::span<const std::string> names, std::int64_t created
 
 /// The HTTP status of an error.
 int http_status(ErrorCode code);
-/// {"error": {"message", "type", "param", "code"}}; `where` is the param.
-std::string error_body(const Error& error);
+/// {"error": {"message", "type", "param", "code"}}; `where` is the param. `code`: a word that OpenAI's clients look
+/// for; empty: the error's own.
+std::string error_body(const Error& error, std::string_view code = {});
+inline constexpr std::string_view kContextLengthExceeded = "context_length_exceeded";
 
 }  // namespace hp::api

@@ -110,6 +110,8 @@ TEST(NodeLimits, BadRequestsAreFourHundredsThatNameTheParameter) {
   const Answer long_chat = node.chat(R"("messages":[{"role":"user","content":")" + std::string(6000, 'x') + R"("}])");
   EXPECT_EQ(long_chat.status, 400);
   EXPECT_EQ(text_at(long_chat.json(), "error.param"), "messages") << long_chat.body;
+  EXPECT_EQ(text_at(long_chat.json(), "error.code"), "context_length_exceeded") << long_chat.body;
+  EXPECT_EQ(text_at(node.complete(R"("prompt":"x","n":0)").json(), "error.code"), "invalid_argument");
   EXPECT_EQ(node.ask("POST", "/v1/completions", "").status, 400);
   EXPECT_EQ(node.ask("POST", "/v1/completions", "[]").status, 400);
   EXPECT_EQ(metric(node, "homeport_kv_blocks_used"), 0);

@@ -60,12 +60,13 @@ Status fit(std::string_view prompt_name, std::optional<std::int32_t> max_tokens,
            const PlanScope& scope, PromptPlan& prompt) {
   const auto length = static_cast<std::int64_t>(prompt.tokens.size());
   if (length == 0) return bad_parameter(prompt_name, "expected at least one token, found an empty prompt");
-  if (length >= scope.context)
+  const auto left = static_cast<std::int32_t>(std::max<std::int64_t>(scope.context - length, 0));
+  if (scope.too_long != nullptr) *scope.too_long = left == 0 || max_tokens.value_or(0) > left;
+  if (left == 0)
     return bad_parameter(prompt_name,
                          fmt::format("the prompt has {} tokens, but this model's context here is {} tokens, "
                                      "the answer included; shorten it",
                                      length, scope.context));
-  const auto left = static_cast<std::int32_t>(scope.context - length);
   if (max_tokens && *max_tokens > left)
     return bad_parameter("max_tokens",
                          fmt::format("{} tokens were asked for, but a prompt of {} tokens leaves {} in the "

@@ -52,6 +52,7 @@ struct PlanScope {
   bool any_name = false;
   std::int32_t context = 0;  ///< tokens of one sequence: the model's context, or what all KV blocks hold if less
   bool resume = false;       ///< a member "homeport_resume" is honoured
+  bool* too_long = nullptr;  ///< set when the error is that prompt and answer do not fit the context
 };
 
 /// An error names the parameter.

@@ -84,7 +84,8 @@ void Session::plan() {
                          .names = node_.names,
                          .any_name = node_.options.any_model_name,
                          .context = node_.context,
-                         .resume = journal_.chunks});
+                         .resume = journal_.chunks,
+                         .too_long = &too_long_});
   };
   if (request_.body.size() <= kInlinePlanBytes) return admit(read());
   const bool queued = node_.tasks->try_post([self = shared_from_this(), read] {
@@ -370,7 +371,7 @@ net::Headers Session::headers() const {
 net::HttpResponse Session::error_answer(const Error& error) const {
   net::HttpResponse out{.status = api::http_status(error.code),
                         .headers = {{"X-Request-Id", request_id_}},
-                        .body = api::error_body(error)};
+                        .body = api::error_body(error, too_long_ ? api::kContextLengthExceeded : "")};
   if (out.status == 429 && node_.engine) {
     node_.figures->rejected("queue_full");
     const EngineStats s = node_.engine->stats();

@@ -74,6 +74,7 @@ class Session final : public std::enable_shared_from_this<Session> {
   std::int64_t generated_ = 0, cached_ = 0;
   std::int32_t finished_ = 0;
   bool streaming_ = false, first_chunk_ = true, planned_ = false, done_ = false, wrote_ = false;
+  bool too_long_ = false;    ///< prompt and answer do not fit the context
   bool any_length_ = false;  ///< a choice ended at its limit
 };
 
