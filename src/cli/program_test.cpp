@@ -50,6 +50,18 @@ TEST(Program, EveryCommandHasHelpWithExamples) {
   }
 }
 
+TEST(Program, EverySubcommandHasHelpWithExamples) {
+  for (const Command& command : all_commands()) {
+    for (const Command& sub : command.subcommands) {
+      ASSERT_TRUE(sub.name.starts_with(command.name)) << sub.name;
+      const Outcome help =
+          run({std::string(command.name), std::string(sub.name.substr(command.name.size() + 1)), "--help"});
+      EXPECT_EQ(help.code, kExitOk) << sub.name;
+      EXPECT_THAT(help.out, testing::ContainsRegex("Examples:\n.*homeport ")) << sub.name;
+    }
+  }
+}
+
 TEST(Program, WrongFirstWordsGetASuggestion) {
   struct Case {
     std::vector<std::string> line;
