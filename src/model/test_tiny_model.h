@@ -18,7 +18,7 @@ struct TinyModel {
   std::uint32_t layers = 2, hidden = 64, heads = 4, kv_heads = 2, ffn = 96, vocab = 128, context = 2048;
   float yarn_factor = 0.0F, yarn_attn_factor = 0.0F;  ///< 0: no scaling
   bool bias = false, qk_norm = false, tied = false;
-  DType matrices = DType::f32;  ///< f32, bf16, q4_0, q4_1, q8_0, q4_k or q6_k: rows of random blocks
+  DType matrices = DType::f32;  ///< f32, bf16 or a block type: rows of random blocks
   std::string skip_tensor;      ///< left out
   std::string misshape_tensor;  ///< written with one row too many
   std::string skip_key;         ///< metadata key (without the architecture) left out
@@ -84,22 +84,27 @@ struct TinyModel {
     return w.bytes();
   }
 
-  static std::uint32_t gguf_type(DType type) {
-    switch (type) {
-      case DType::q4_0:
-        return 2;
-      case DType::q4_1:
-        return 3;
-      case DType::q8_0:
-        return 8;
-      case DType::q4_k:
-        return 12;
-      case DType::q6_k:
-        return 14;
-      default:
-        return 30;  // bf16
-    }
+  /// How a block type stands in a file: its GGUF number, where its f16 scale and minimum lie (-1: none), a small scale.
+  struct BlockForm {
+    DType type;
+    std::uint32_t gguf;
+    int scale_at, minimum_at;
+    float scale, minimum;
+  };
+  static BlockForm block_form(DType type) {
+    constexpr BlockForm forms[] = {
+        {DType::q4_0, 2, 0, -1, 0.03F, 0},        {DType::q4_1, 3, 0, 2, 0.03F, -0.2F},
+        {DType::q5_0, 6, 0, -1, 0.015F, 0},       {DType::q5_1, 7, 0, 2, 0.015F, -0.2F},
+        {DType::q8_0, 8, 0, -1, 0.002F, 0},       {DType::q2_k, 10, 80, 82, 0.005F, 0.002F},
+        {DType::q3_k, 11, 108, -1, 0.002F, 0},    {DType::q4_k, 12, 0, 2, 0.0005F, 0.002F},
+        {DType::q5_k, 13, 0, 2, 0.0005F, 0.002F}, {DType::q6_k, 14, 208, -1, 0.0005F, 0},
+        {DType::iq4_nl, 20, 0, -1, 0.002F, 0},    {DType::iq4_xs, 23, 0, -1, 0.0001F, 0},
+    };
+    for (const BlockForm& form : forms)
+      if (form.type == type) return form;
+    return {DType::bf16, 30, -1, -1, 0, 0};
   }
+  static std::uint32_t gguf_type(DType type) { return block_form(type).gguf; }
 
   /// Random quants under scales that keep weights near 0.1.
   static std::string random_blocks(DType type, std::size_t count, std::mt19937& rng) {
@@ -113,13 +118,12 @@ struct TinyModel {
       return out;
     }
     for (char& c : out) c = static_cast<char>(rng());
-    const bool k = type == DType::q4_k || type == DType::q6_k;
-    const std::uint16_t scale = f32_to_f16(type == DType::q8_0 ? 0.002F : k ? 0.0005F : 0.03F);
-    const std::uint16_t minimum = f32_to_f16(type == DType::q4_1 ? -0.2F : 0.002F);
+    const BlockForm form = block_form(type);
+    const std::uint16_t scale = f32_to_f16(form.scale), minimum = f32_to_f16(form.minimum);
     const std::size_t block = traits(type).block_bytes;
     for (std::size_t at = 0; at < out.size(); at += block) {
-      std::memcpy(&out[at + (type == DType::q6_k ? 208 : 0)], &scale, 2);
-      if (type == DType::q4_1 || type == DType::q4_k) std::memcpy(&out[at + 2], &minimum, 2);
+      std::memcpy(&out[at + static_cast<std::size_t>(form.scale_at)], &scale, 2);
+      if (form.minimum_at >= 0) std::memcpy(&out[at + static_cast<std::size_t>(form.minimum_at)], &minimum, 2);
     }
     return out;
   }

@@ -70,7 +70,7 @@ TEST_P(BatchInvariance, FiftyRandomRequestsGiveTheirOwnBitsInAnyCompany) {
   const auto executor = open(isa, type);
   ASSERT_NE(executor, nullptr);
   std::mt19937 rng(11);
-  std::vector<Request> requests(isa == kernels::Isa::ref ? 10 : 50);
+  std::vector<Request> requests(50);
   for (Request& r : requests) {
     r.tokens.resize(kOutput + 1 + rng() % 120);
     for (TokenId& t : r.tokens) t = static_cast<TokenId>(rng() % 128);
@@ -108,8 +108,10 @@ TEST_P(BatchInvariance, FiftyRandomRequestsGiveTheirOwnBitsInAnyCompany) {
 
 INSTANTIATE_TEST_SUITE_P(Cpu, BatchInvariance,
                          testing::Combine(testing::ValuesIn(kernels::available_isas()),
-                                          testing::Values(DType::bf16, DType::q4_0, DType::q4_1, DType::q8_0,
-                                                          DType::q4_k, DType::q6_k)),
+                                          testing::Values(DType::f32, DType::bf16, DType::q4_0, DType::q4_1,
+                                                          DType::q5_0, DType::q5_1, DType::q8_0, DType::q2_k,
+                                                          DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k,
+                                                          DType::iq4_nl, DType::iq4_xs)),
                          [](const auto& one) {
                            return std::string(kernels::to_string(std::get<0>(one.param))) + "_" +
                                   std::string(traits(std::get<1>(one.param)).name);
