@@ -22,7 +22,7 @@ namespace hp {
 
 struct NamedTensor {
   std::string name;
-  TensorView view;  ///< data is null for a matrix that compressed_tensors.h puts together
+  TensorView view;     ///< data is null for a matrix that compressed_tensors.h puts together
   std::string source;  ///< file it lies in, for messages
 };
 

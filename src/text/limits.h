@@ -33,7 +33,7 @@ inline constexpr std::size_t kRegexWorkMax = 2'000'000;      ///< nodes in all s
 inline constexpr int kRegexDepthMax = 32;                    ///< of groups
 inline constexpr int kRegexRepeatMax = 1000;                 ///< {m,n}
 inline constexpr std::size_t kGrammarThreadsMax = 256;  ///< alternatives followed at once; further ones are left out
-inline constexpr std::uint32_t kGrammarDepthMax = 48;            ///< rules open at once before only the shortest ways go on
+inline constexpr std::uint32_t kGrammarDepthMax = 48;   ///< rules open at once before only the shortest ways go on
 inline constexpr std::size_t kMaskCacheMax = 256;       ///< masks kept per answer
 inline constexpr std::size_t kGrammarStacksMax = 1U << 20U;  ///< return places kept before unused ones are dropped
 

@@ -113,9 +113,19 @@ void build_world(World& world, const Options& options) {
   }
   for (int i = 0; i < 2; ++i) {
     Process gateway{.name = fmt::format("gateway{}", i), .command = {}, .port = free_port()};
-    gateway.command = {
-        options.gateway,     "--port", std::to_string(gateway.port), "--node", list, "--access-log", "false",
-        "--max-connections", "20000",  "--probe-interval-ms",        "250", "--log-level", std::getenv("CHAOS_GAPS") != nullptr ? "debug" : "info"};
+    gateway.command = {options.gateway,
+                       "--port",
+                       std::to_string(gateway.port),
+                       "--node",
+                       list,
+                       "--access-log",
+                       "false",
+                       "--max-connections",
+                       "20000",
+                       "--probe-interval-ms",
+                       "250",
+                       "--log-level",
+                       std::getenv("CHAOS_GAPS") != nullptr ? "debug" : "info"};
     if (!options.redis.empty()) {
       gateway.command.emplace_back("--redis");
       gateway.command.push_back(fmt::format("127.0.0.1:{}", world.redis.port));
