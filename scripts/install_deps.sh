@@ -7,7 +7,7 @@ what=${1:-build}
 build_packages=(g++ cmake ninja-build make git ca-certificates libboost1.81-dev libssl-dev libsimdjson-dev libfmt-dev
   libspdlog-dev libcli11-dev libedit-dev libtomlplusplus-dev libexpected-dev libxxhash-dev libgtest-dev libgmock-dev libbenchmark-dev
   ccache mold python3 python3-venv)
-test_packages=(clang-format clang-tidy clang libclang-rt-14-dev)
+test_packages=(clang-format clang-tidy clang libclang-rt-14-dev openssl)
 
 packages=("${build_packages[@]}")
 [ "$what" = test ] && packages+=("${test_packages[@]}")

@@ -6,6 +6,7 @@ import re
 import resource
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -31,12 +32,15 @@ def clean_environment(**extra):
 class Server:
     """`homeport COMMAND --port 0 ...`, waited for until it is ready; a context manager."""
 
-    def __init__(self, *flags, command="node", model=MODEL, host="127.0.0.1", timeout=60.0):
+    def __init__(self, *flags, command="node", model=MODEL, host="127.0.0.1", timeout=60.0, trust=None):
+        """`trust`: the server speaks TLS, and this PEM file vouches for it."""
         raise_file_limit()
+        self.trust = trust
         self.host, self.port = host, 0
         self.log_file = tempfile.NamedTemporaryFile(prefix="homeport-", suffix=".log", delete=False)
         where = ["--host", host] if host.startswith("unix:") else ["--port", "0"]
-        self.process = subprocess.Popen([PROGRAM, command, "--model", model, *where, *map(str, flags)],
+        self.model = ["--model", model] if model else []
+        self.process = subprocess.Popen([PROGRAM, command, *self.model, *where, *map(str, flags)],
                                         stdout=self.log_file, stderr=subprocess.STDOUT, env=clean_environment())
         self._wait_ready(timeout)
 
@@ -45,7 +49,7 @@ class Server:
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise RuntimeError(f"ended with {self.process.returncode}: {self.log()}")
-            found = re.search(r"ready: (?:http://[\d.]+:(\d+)|unix:)", self.log())
+            found = re.search(r"ready: (?:https?://[\d.]+:(\d+)|unix:)", self.log())
             if found:
                 self.port = int(found.group(1) or 0)
                 return
@@ -57,7 +61,7 @@ class Server:
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self.trust else ''}://127.0.0.1:{self.port}"
 
     def connect(self, timeout=60.0):
         if self.host.startswith("unix:"):
@@ -65,7 +69,11 @@ class Server:
             s.settimeout(timeout)
             s.connect(self.host[5:])
             return s
-        return socket.create_connection(("127.0.0.1", self.port), timeout=timeout)
+        plain = socket.create_connection(("127.0.0.1", self.port), timeout=timeout)
+        return self.secure(plain) if self.trust else plain
+
+    def secure(self, plain):
+        return ssl.create_default_context(cafile=self.trust).wrap_socket(plain, server_hostname="127.0.0.1")
 
     def ask(self, method, path, body=None, headers=None, timeout=120.0):
         """(status, headers, body); a dict as body goes out as JSON, bytes as they are."""

@@ -34,6 +34,9 @@ constexpr std::array kKeys{
               "After SIGTERM, take new requests for so long (load balancers lag) while /ready says no.", 0, 3600000},
     ConfigKey{"server.api_keys_file", "api-keys-file", kText, "", "",
               "File with one API key per line; empty leaves the server open to all who reach it."},
+    ConfigKey{"server.tls_cert_file", "tls-cert", kText, "", "",
+              "PEM file with the server's certificate and its chain; empty serves plain HTTP. Read again on SIGHUP."},
+    ConfigKey{"server.tls_key_file", "tls-key", kText, "", "", "PEM file with the certificate's private key."},
     ConfigKey{"server.admin_host", "admin-host", kText, "", "",
               "Address of the admin routes: loopback or unix:/path; empty turns them off."},
     ConfigKey{"server.admin_port", "admin-port", kInteger, "0", "", "Port of the admin routes; 0 takes any free one.",
@@ -67,10 +70,13 @@ constexpr std::array kKeys{
     ConfigKey{"fleet.nodes", "nodes", kInteger, "0", "processes",
               "Node processes behind a gateway in `serve`; 0 serves in one process without a gateway.", 0, 64},
     ConfigKey{"gateway.nodes", "node", kText, "", "",
-              "Nodes behind the gateway, separated by commas: [name=]host:port, unix:/path or dns:name:port, each with "
+              "Nodes behind the gateway, separated by commas: [name=][https://]host:port, unix:/path or dns:name:port, "
+              "each with "
               ";priority=N;capacity=X;kind=homeport|openai;key=... after it."},
     ConfigKey{"gateway.nodes_file", "nodes-file", kText, "", "",
               "File with one node per line, read again on SIGHUP and when it changes."},
+    ConfigKey{"gateway.tls_ca_file", "tls-ca", kText, "", "",
+              "PEM file with the authorities that https:// nodes are verified against; empty takes the system's."},
     ConfigKey{"gateway.tenants_file", "tenants-file", kText, "", "",
               "TOML file with [[tenant]] tables: name, keys or key_sha256, requests_per_minute, tokens_per_minute, "
               "concurrent. Read again on SIGHUP."},

@@ -104,6 +104,7 @@ Result<NodeOptions> node_options(const Config& config) {
   o.body_timeout = ms(config, "server.body_timeout_ms");
   o.idle_timeout = ms(config, "server.idle_timeout_ms");
   o.write_timeout = ms(config, "server.write_timeout_ms");
+  HP_TRY(o.tls, net::TlsIdentity::load(config.text("server.tls_cert_file"), config.text("server.tls_key_file")));
   if (const std::string& file = config.text("server.api_keys_file"); !file.empty()) {
     HP_TRY(o.api_keys, read_keys(file));
   }

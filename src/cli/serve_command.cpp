@@ -19,19 +19,22 @@ struct ServeOptions {
 
 std::string address_of(const NodeOptions& options, std::uint16_t port) {
   if (options.address.starts_with("unix:")) return options.address;
-  return fmt::format("http://{}:{}", options.address == "0.0.0.0" ? "127.0.0.1" : options.address, port);
+  return fmt::format("{}://{}:{}", options.tls ? "https" : "http",
+                     options.address == "0.0.0.0" ? "127.0.0.1" : options.address, port);
 }
 
-/// What is safe to change while serving is the log; any other key that differs needs a restart, and this says so.
-void reload(const Invocation& in) {
+/// What is safe to change while serving: the log, and the certificate's files are read again. Any other key that
+/// differs needs a restart, and this says so.
+void reload(const Invocation& in, net::TlsIdentity* tls) {
   const Result<Config> fresh = in.reread();
-  const Status status = fresh ? configure_log(*fresh) : fail(fresh.error());
+  Status status = fresh ? configure_log(*fresh) : fail(fresh.error());
+  if (status && tls != nullptr) status = tls->reload();
   if (!status) return log::error("reload: {}; nothing was changed", status.error().message);
   std::string others;
   for (const ConfigKey& key : config_keys())
     if (!key.name.starts_with("log.") && fresh->shown(key.name) != in.config.shown(key.name))
       others += fmt::format("{}{}", others.empty() ? "" : ", ", key.name);
-  log::info("reload: log settings are in force{}",
+  log::info("reload: log settings{} are in force{}", tls != nullptr ? " and the certificate" : "",
             others.empty() ? "" : fmt::format("; these need a restart: {}", others));
 }
 
@@ -42,7 +45,7 @@ Result<int> serve(const Invocation& in) {
   const std::string address = address_of(options, server->port());
   log::info("ready: {} serves {}", address, server->model_name());
   signals.on_drain([&server] { server->begin_drain(); });
-  signals.on_reload([&in] { reload(in); });
+  signals.on_reload([&in, tls = options.tls] { reload(in, tls.get()); });
   const Status ended = server->wait();
   signals.clear();
   if (!ended) return fail(ended.error());

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "cli/node_flags.h"
+#include "cli/program.h"
 #include "fleet/fleet.h"
 #include "gateway/daemon.h"
 #include "gateway/gateway_config.h"
@@ -64,25 +65,34 @@ Result<int> serve_fleet(const Invocation& in) {
   HP_TRY(const auto base_command, node_command(in.config));
   HP_TRY(gateway::GatewayOptions options, gateway::gateway_options(in.config));
   std::vector<fleet::ChildSpec> children;
+  std::vector<gateway::NodeConfig> own;
   for (std::int64_t i = 0; i < count; ++i) {
     const std::string name = fmt::format("node{}", i);
     const std::string address = fmt::format("unix:{}", (folder.path / (name + ".sock")).string());
     auto command = base_command;
     command.insert(command.end(), {"--host", address, "--api-keys-file", ""});
     children.push_back({.name = name, .command = std::move(command)});
-    options.nodes.push_back({.name = name, .host = address});
+    own.push_back({.name = name, .host = address});
   }
+  options.nodes.insert(options.nodes.end(), own.begin(), own.end());
   gateway::block_signals();
   MetricsRegistry metrics;
   SteadyClock clock;
   HP_TRY(const auto front, gateway::Gateway::start(options, metrics));
   fleet::Fleet nodes(std::move(children), clock, metrics);
-  log::info("serve: http://{}:{} over {} nodes", options.server.address, front->port(), count);
+  const std::string_view scheme = options.server.tls ? "https" : "http";
+  log::info("serve: {}://{}:{} over {} nodes", scheme, options.server.address, front->port(), count);
   bool said_ready = false, hopeless = false;
-  gateway::wait_for_end(*front, in.config, {}, [&] {
+  const auto reload = [&] {
+    const auto fresh = in.reread();
+    Status status = fresh ? configure_log(*fresh) : fail(fresh.error());
+    if (status) status = gateway::reload(*front, in.config, *fresh, own);
+    if (!status) log::error("reload: {}; nothing was changed", status.error().message);
+  };
+  gateway::wait_for_end(*front, in.config, reload, [&] {
     nodes.tick();
     if (!std::exchange(said_ready, said_ready || front->usable_nodes() > 0) && front->usable_nodes() > 0)
-      log::info("ready: http://{}:{}", options.server.address, front->port());
+      log::info("ready: {}://{}:{}", scheme, options.server.address, front->port());
     if (!said_ready && !hopeless && nodes.hopeless(kHopelessDeaths)) {
       hopeless = true;
       log::error("serve: no node has ever become ready and all keep dying; the cause stands in their log lines");

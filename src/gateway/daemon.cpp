@@ -3,6 +3,8 @@
 #include <pthread.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <csignal>
 #include <ctime>
@@ -70,6 +72,26 @@ void wait_for_end(Gateway& gateway, const Config& config, const std::function<vo
   }
 }
 
+Status reload(Gateway& gateway, const Config& running, const Config& fresh, const std::vector<NodeConfig>& own) {
+  HP_TRY(auto nodes, configured_nodes(fresh));
+  HP_TRY(const auto tenants, configured_tenants(fresh));
+  HP_TRY_VOID(make_policy(fresh.text("gateway.policy")));
+  HP_TRY_VOID(gateway.reload_certificate());
+  HP_TRY_VOID(gateway.set_policy(fresh.text("gateway.policy")));
+  nodes.insert(nodes.end(), own.begin(), own.end());
+  gateway.set_nodes(nodes);
+  gateway.set_tenants(tenants);
+  constexpr std::array<std::string_view, 4> kTaken{"gateway.nodes", "gateway.nodes_file", "gateway.policy",
+                                                   "gateway.tenants_file"};
+  std::string others;
+  for (const ConfigKey& key : config_keys())
+    if (std::ranges::find(kTaken, key.name) == kTaken.end() && !key.name.starts_with("log.") &&
+        fresh.shown(key.name) != running.shown(key.name))
+      others += fmt::format("{}{}", others.empty() ? "" : ", ", key.name);
+  log::info("gateway: reloaded, {} nodes{}{}", nodes.size(), others.empty() ? "" : "; these need a restart: ", others);
+  return {};
+}
+
 int run_gateway(const Config& config, const ConfigReader& reread) {
   block_signals();
   auto options = gateway_options(config);
@@ -84,27 +106,22 @@ int run_gateway(const Config& config, const ConfigReader& reread) {
     return started.error().code == ErrorCode::invalid_argument ? 2 : 1;
   }
   Gateway& gateway = **started;
-  log::info("gateway: listening on {}:{}, {} nodes, policy {}", options->server.address, gateway.port(),
-            options->nodes.size(), options->policy);
-  const auto reload = [&] {
-    auto again = reread ? reread() : Result<Config>(config);
-    auto nodes = again ? configured_nodes(*again) : Result<std::vector<NodeConfig>>(fail(again.error()));
-    auto tenants = nodes ? configured_tenants(*again) : Result<std::vector<TenantConfig>>(fail(nodes.error()));
-    const Status policy = tenants ? gateway.set_policy(again->text("gateway.policy")) : fail(tenants.error());
-    if (!policy) return log::error("gateway: the new configuration is not taken: {}", policy.error().message);
-    gateway.set_nodes(*nodes);
-    gateway.set_tenants(*tenants);
-    log::info("gateway: reloaded, {} nodes", nodes->size());
+  log::info("gateway: listening on {}{}:{}, {} nodes, policy {}", options->server.tls ? "https://" : "",
+            options->server.address, gateway.port(), options->nodes.size(), options->policy);
+  const auto reload_now = [&] {
+    const auto fresh = reread ? reread() : Result<Config>(config);
+    const Status status = fresh ? reload(gateway, config, *fresh) : fail(fresh.error());
+    if (!status) log::error("gateway: the new configuration is not taken: {}", status.error().message);
   };
   const std::string& file = config.text("gateway.nodes_file");
   timespec seen = changed_at(file);
   const bool dns = has_dns_nodes(config);
   auto resolved_at = Clock::now();
-  wait_for_end(gateway, config, reload, [&] {
+  wait_for_end(gateway, config, reload_now, [&] {
     const timespec now = changed_at(file);
     const bool changed = now.tv_sec != seen.tv_sec || now.tv_nsec != seen.tv_nsec;
     seen = now;
-    if (changed) return reload();
+    if (changed) return reload_now();
     if (!dns || Clock::now() - resolved_at < kResolveEvery) return;
     resolved_at = Clock::now();
     if (const auto nodes = configured_nodes(config))  // when names do not resolve, the nodes we know stay

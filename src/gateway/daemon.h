@@ -13,8 +13,11 @@ namespace hp::gateway {
 /// Reads the configuration again, from where it came the first time.
 using ConfigReader = std::function<Result<Config>()>;
 
-/// Blocks. SIGTERM and SIGINT drain (a second one ends at once), SIGHUP reloads nodes and policy. Returns the exit
-/// code.
+/// Nodes, policy, tenants with their keys and limits, and the certificate, all or nothing; streams go on. `own`: nodes
+/// that are not in the configuration. Other keys that differ from `running` are named in the log: they need a restart.
+Status reload(Gateway& gateway, const Config& running, const Config& fresh, const std::vector<NodeConfig>& own = {});
+
+/// Blocks. SIGTERM and SIGINT drain (a second one ends at once), SIGHUP reloads. Returns the exit code.
 int run_gateway(const Config& config, const ConfigReader& reread = {});
 
 /// To be called before any thread is made: the signals that wait_for_end() takes.

@@ -115,6 +115,11 @@ void Gateway::set_tenants(const std::vector<TenantConfig>& tenants) {
   core_->admission.configure(tenants);
 }
 
+Status Gateway::reload_certificate() {
+  const auto& tls = core_->options.server.tls;
+  return tls ? tls->reload() : Status();
+}
+
 void Gateway::say_not_ready() {
   core_->draining = true;
 }

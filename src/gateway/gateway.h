@@ -30,6 +30,8 @@ class Gateway {
   void set_nodes(const std::vector<NodeConfig>& nodes);
   Status set_policy(std::string_view name);
   void set_tenants(const std::vector<TenantConfig>& tenants);
+  /// Reads the certificate's files again, for new connections; nothing to do without TLS.
+  Status reload_certificate();
 
   /// /ready says draining; everything else goes on.
   void say_not_ready();

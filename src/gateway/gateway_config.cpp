@@ -107,9 +107,15 @@ Result<GatewayOptions> gateway_options(const Config& config) {
   options.probe_interval = ms(config, "gateway.probe_interval_ms");
   options.reattach_ttl = std::chrono::seconds(config.integer("gateway.reattach_s"));
   options.access_log = config.boolean("log.access");
+  if (const std::string& file = config.text("gateway.tls_ca_file"); !file.empty()) {
+    HP_TRY(options.authority, net::TlsAuthority::load(file));
+  }
+  HP_TRY(auto identity,
+         net::TlsIdentity::load(config.text("server.tls_cert_file"), config.text("server.tls_key_file")));
   options.server = {.address = config.text("server.host"),
                     .port = static_cast<std::uint16_t>(config.integer("server.port")),
                     .threads = static_cast<int>(config.integer("server.threads")),
+                    .tls = std::move(identity),
                     .reuse_port = config.boolean("gateway.share_port"),
                     .max_connections = static_cast<std::size_t>(config.integer("server.max_connections")),
                     .max_body_bytes = static_cast<std::size_t>(config.integer("server.max_body_bytes")),

@@ -27,11 +27,13 @@ struct NodeConfig {
   double capacity = 1;   ///< share of the load
   bool homeport = true;  ///< false: an OpenAI-compatible server without a journal; no resume once its stream began
   std::string api_key = {};
+  bool tls = false;
 
   bool operator==(const NodeConfig&) const = default;
 };
 
-/// "name=host:port", "host:port" or "unix:/path", with ";priority=1;capacity=2;kind=openai;key=…" after it.
+/// "name=host:port", "host:port", "https://host:port" or "unix:/path", with ";priority=1;capacity=2;kind=openai;key=…"
+/// after it.
 Result<NodeConfig> parse_node(std::string_view text);
 
 using NodeIndex = std::uint32_t;

@@ -9,6 +9,7 @@
 namespace hp::gateway {
 namespace {
 
+constexpr std::string_view kHttps = "https://";
 constexpr Duration kPaceHalfLife = std::chrono::seconds(20);
 
 Status set_option(NodeConfig& node, std::string_view key, std::string_view value) {
@@ -45,6 +46,10 @@ Result<NodeConfig> parse_node(std::string_view text) {
     address.remove_prefix(equals + 1);
   }
   if (address.starts_with("http://")) address.remove_prefix(7);
+  if (address.starts_with(kHttps)) {
+    node.tls = true;
+    address.remove_prefix(kHttps.size());
+  }
   while (address.ends_with('/') && !address.starts_with("unix:")) address.remove_suffix(1);
   if (address.starts_with("unix:")) {
     node.host = address;

@@ -14,7 +14,8 @@ namespace hp::gateway {
 struct GatewayOptions {
   net::ServerOptions server;  ///< threads: event loops, each with its own share of the connections
   std::vector<NodeConfig> nodes;
-  std::vector<TenantConfig> tenants;  ///< none: open to all who reach it
+  std::shared_ptr<const net::TlsAuthority> authority = nullptr;  ///< of https:// nodes; null: the system's
+  std::vector<TenantConfig> tenants;                             ///< none: open to all who reach it
   std::string policy = "prefix";
   milliseconds queue_timeout{10'000};         ///< a request waits so long for a usable node, then 503
   milliseconds resume_timeout{120'000};       ///< a started stream waits so long for one

@@ -14,9 +14,13 @@ struct Answer {
   std::string body;
 };
 
-net::ClientRequest request_for(const NodeConfig& node, std::string target, milliseconds timeout) {
-  net::ClientRequest request{.host = node.host, .port = node.port, .target = std::move(target)};
-  request.connect_timeout = request.read_timeout = timeout;
+net::ClientRequest request_for(const NodeConfig& node, std::string target, const GatewayOptions& options) {
+  net::ClientRequest request{.host = node.host,
+                             .port = node.port,
+                             .tls = node.tls,
+                             .authority = options.authority,
+                             .target = std::move(target)};
+  request.connect_timeout = request.read_timeout = options.probe_timeout;
   request.max_body_bytes = kMaxProbeBytes;
   if (!node.api_key.empty()) request.headers.emplace_back("Authorization", "Bearer " + node.api_key);
   return request;
@@ -51,7 +55,7 @@ void Prober::ask(NodeIndex node, const NodeConfig& config) {
   probes_[node].in_flight = true;
   const auto answer = std::make_shared<Answer>();
   const bool homeport = config.homeport;
-  shard_.client->start(request_for(config, homeport ? "/ready" : "/v1/models", shard_.core.options.probe_timeout),
+  shard_.client->start(request_for(config, homeport ? "/ready" : "/v1/models", shard_.core.options),
                        {.on_headers = [answer](int status, const net::Headers&) { answer->status = status; },
                         .on_data = [answer](std::string_view bytes) { answer->body += bytes; },
                         .on_done =
@@ -88,7 +92,7 @@ void Prober::on_answer(NodeIndex node, bool homeport, int status, const std::str
 void Prober::ask_models(NodeIndex node, const NodeConfig& config) {
   probes_[node].in_flight = true;
   const auto answer = std::make_shared<Answer>();
-  shard_.client->start(request_for(config, "/v1/models", shard_.core.options.probe_timeout),
+  shard_.client->start(request_for(config, "/v1/models", shard_.core.options),
                        {.on_headers = [answer](int status, const net::Headers&) { answer->status = status; },
                         .on_data = [answer](std::string_view bytes) { answer->body += bytes; },
                         .on_done =

@@ -95,6 +95,8 @@ net::ClientRequest Relay::encode(const NodeConfig& node) {
   request.method = method_;
   request.host = node.host;
   request.port = node.port;
+  request.tls = node.tls;
+  request.authority = core_.options.authority;
   request.target = stream_->target;
   request.read_timeout = kNoTimeout;
   request.shared_body = stream_->body;

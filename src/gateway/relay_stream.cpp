@@ -80,7 +80,9 @@ bool Relay::on_event(std::string_view data) {
     if (verdict == StreamRecord::Verdict::forward) stream_->record.append_event_id(out);
   }
   if (verdict == StreamRecord::Verdict::broken) {
-    fail_attempt(Fault::node_answered, "its tokens do not continue this stream");
+    fail_attempt(Fault::node_answered, chunk->entry ? "its tokens do not continue this stream"
+                                                    : "it keeps no journal: start it with --journal, or give it "
+                                                      "kind=openai in the list of nodes");
     return false;
   }
   on_progress();

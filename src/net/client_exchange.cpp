@@ -81,6 +81,11 @@ Exchange::Exchange(ExchangeHost& host, HttpClient::Handle handle, ClientRequest 
   };
 }
 
+// Who believes other authorities must not get a connection that these would not allow.
+std::string Exchange::pool_key() const {
+  return request_.authority ? fmt::format("{} {}", peer_, static_cast<const void*>(request_.authority.get())) : peer_;
+}
+
 // The default port is left out: some servers redirect to the name without it.
 std::string Exchange::host_header() const {
   const bool usual = request_.port == (request_.tls ? 443 : 80);
@@ -99,7 +104,7 @@ void Exchange::fail_soon(Error error) {
 void Exchange::begin() {
   if (auto status = encode_head(); !status) return fail_soon(std::move(status).error());
   if (request_.keep_alive) {
-    if (auto wire = host_.take_idle(peer_)) {
+    if (auto wire = host_.take_idle(pool_key())) {
       reused_ = true;
       attach(std::move(wire));
       return send();
@@ -155,7 +160,7 @@ void Exchange::connect(std::vector<Endpoint> endpoints, std::size_t at) {
 // TLS where it is wanted, then the request.
 void Exchange::secure() {
   if (request_.tls) {
-    auto session = TlsSession::create(wire_->socket.native_handle(), request_.host);
+    auto session = TlsSession::connect(wire_->socket.native_handle(), request_.host, request_.authority.get());
     if (!session) return finish(fail(std::move(session).error()));
     wire_->tls = std::move(*session);
     return shake_hands();
@@ -333,7 +338,7 @@ void Exchange::finish(Status outcome) {
   if (resolver_) resolver_->cancel();
   if (outcome && wire_ && parser_.keep_alive() && request_.keep_alive && !writing_) {
     wire_->owner.reset();
-    host_.give_back(peer_, std::move(wire_));
+    host_.give_back(pool_key(), std::move(wire_));
   }
   drop_wire();
   const auto self = shared_from_this();

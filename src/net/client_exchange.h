@@ -54,6 +54,7 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
   using Endpoint = boost::asio::generic::stream_protocol::endpoint;
   [[nodiscard]] tl::unexpected<Error> broken(std::string_view what, const boost::system::error_code& error) const;
   [[nodiscard]] std::string host_header() const;
+  [[nodiscard]] std::string pool_key() const;
   void arm(std::chrono::milliseconds timeout, std::string_view what);
   void watch();
   void open();

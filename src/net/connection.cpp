@@ -26,6 +26,7 @@ Connection::~Connection() = default;
 void Connection::start() {
   asio::post(socket_.get_executor(), [self = shared_from_this()] {
     if (self->phase_ == Phase::closed) return;
+    if (self->host_.options.tls) return self->begin_handshake();
     self->arm(self->host_.options.header_timeout);
     self->read_more();
   });
@@ -37,7 +38,7 @@ void Connection::close_soon() {
 
 void Connection::close_if_idle_soon() {
   asio::post(socket_.get_executor(), [self = shared_from_this()] {
-    if (self->phase_ == Phase::idle) self->close();
+    if (self->phase_ == Phase::idle || self->phase_ == Phase::handshake) self->close();
   });
 }
 
@@ -63,6 +64,12 @@ void Connection::read_more() {
   // While an answer is in progress a read stays pending: it is how a hang-up is seen. Beyond the bound we stop reading.
   if (phase_ == Phase::answering && input_.size() >= kMaxPipelinedBytes) return;
   reading_ = true;
+  if (tls_ && tls_->pending()) {  // decrypted already: the socket will not tell of them
+    return asio::post(socket_.get_executor(), [self = shared_from_this()] {
+      self->reading_ = false;
+      if (self->phase_ != Phase::closed) self->on_readable();
+    });
+  }
   socket_.async_wait(asio::socket_base::wait_read, [self = shared_from_this()](const error_code& error) {
     self->reading_ = false;
     if (self->phase_ == Phase::closed) return;
@@ -75,7 +82,7 @@ void Connection::read_more() {
 void Connection::on_readable() {
   const auto scratch = read_scratch();
   error_code error;
-  const std::size_t count = socket_.read_some(asio::buffer(scratch.data(), scratch.size()), error);
+  const std::size_t count = socket_read(scratch, error);
   if (error == asio::error::would_block) return read_more();
   if (error) return close();
   const std::string_view bytes(scratch.data(), count);
@@ -145,7 +152,7 @@ void Connection::parse_head(std::size_t head_bytes) {
   if (!parser.is_done() && input_.size() == 0 && boost::beast::iequals(message[http::field::expect], "100-continue")) {
     static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
     error_code ignored;  // 25 bytes into an empty socket buffer: never blocks; a dead peer shows at the next read
-    socket_.write_some(asio::buffer(kContinue), ignored);
+    socket_write(kContinue, ignored);
   }
   parser.eager(true);
   parse_body();
@@ -225,8 +232,7 @@ void Connection::flush() {
 bool Connection::write_some() {
   while (written_ < writing_.size()) {
     error_code error;
-    const std::size_t count =
-        socket_.write_some(asio::buffer(writing_.data() + written_, writing_.size() - written_), error);
+    const std::size_t count = socket_write(std::string_view(writing_).substr(written_), error);
     if (error) {
       if (error == asio::error::would_block) {
         wait_writable();
@@ -293,6 +299,7 @@ void Connection::linger() {
   phase_ = Phase::lingering;
   input_.consume(input_.size());
   error_code ignored;
+  if (tls_) tls_->say_goodbye();
   socket_.shutdown(Socket::shutdown_send, ignored);
   arm(kLingerTimeout);
   read_more();

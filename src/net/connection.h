@@ -8,11 +8,13 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "net/http_server.h"
 #include "net/limits.h"
 #include "net/response_outbox.h"
+#include "net/tls.h"
 
 namespace hp::net {
 
@@ -24,6 +26,7 @@ struct ConnectionHost {
   RequestHandler handler;
   std::function<bool()> draining;
   std::function<void(int status)> count_request;
+  std::function<void()> count_failed_handshake;
   std::function<void(std::uint64_t id)> closed;
 };
 
@@ -40,8 +43,15 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   void close_if_idle_soon();
 
  private:
-  enum class Phase { idle, head, body, answering, lingering, closed };
+  enum class Phase { handshake, idle, head, body, answering, lingering, closed };
   struct Parser;
+
+  // connection_tls.cpp: the socket, through TLS where the server speaks it
+  void begin_handshake();
+  void shake_hands();
+  void answer_plain_http();
+  std::size_t socket_read(std::span<char> into, boost::system::error_code& error);
+  std::size_t socket_write(std::string_view bytes, boost::system::error_code& error);
 
   void on_bytes();
   void read_more();
@@ -61,6 +71,7 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   void close();
 
   Socket socket_;
+  std::unique_ptr<TlsSession> tls_;  // null: plain
   boost::asio::steady_timer timer_;
   const std::uint64_t id_;
   const std::string peer_;

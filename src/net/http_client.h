@@ -11,6 +11,7 @@
 #include "base/result.h"
 #include "net/event_loop.h"
 #include "net/http.h"
+#include "net/tls_files.h"
 
 namespace hp::net {
 
@@ -18,7 +19,8 @@ struct ClientRequest {
   std::string method = "GET";
   std::string host = "127.0.0.1";  ///< or "unix:/path/to.sock"
   std::uint16_t port = 80;
-  bool tls = false;  ///< verified against the system's certificate authorities
+  bool tls = false;                                         ///< certificate and host name are verified
+  std::shared_ptr<const TlsAuthority> authority = nullptr;  ///< null: the system's certificate authorities
   std::string target = "/";
   Headers headers;
   /// Sent before `body`, not copied: a large body that is also kept for another attempt.

@@ -138,6 +138,8 @@ class LoopServer final : public HttpServer {
     host_.count_request = [this](int status) {
       if (status >= 100 && status < 600) by_class_.at(static_cast<std::size_t>(status / 100 - 1))->add();
     };
+    host_.count_failed_handshake =
+        [&failed = metrics.counter("homeport_http_tls_failures_total", "TLS handshakes that failed")] { failed.add(); };
     host_.closed = [this](std::uint64_t id) { forget(id); };
     asio::post(accept_strand_, [this] { wait_for_clients(); });
     for (int i = 0; !loop_ && i < std::max(1, options.threads); ++i) threads_.emplace_back([this] { io_.run(); });
@@ -228,7 +230,7 @@ class LoopServer final : public HttpServer {
     if (connections() >= host_.options.max_connections) {
       const std::string answer = encode_response(
           error_response(503, "The server has as many connections as it allows; try again later."), false, false);
-      (void)!::send(fd, answer.data(), answer.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+      if (!host_.options.tls) (void)!::send(fd, answer.data(), answer.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
       host_.count_request(503);
       ::close(fd);
       return;

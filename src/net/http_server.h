@@ -11,6 +11,7 @@
 #include "base/result.h"
 #include "net/event_loop.h"
 #include "net/http.h"
+#include "net/tls_files.h"
 
 namespace hp::net {
 
@@ -18,8 +19,9 @@ struct ServerOptions {
   std::string address = "127.0.0.1";  ///< or "unix:/path/to.sock"
   std::uint16_t port = 8000;          ///< 0: any free port
   int threads = 1;
-  EventLoop* loop = nullptr;  ///< run on this loop instead of own threads; it must outlive the server
-  bool reuse_port = false;    ///< several servers, on loops or in processes of their own, share the port
+  EventLoop* loop = nullptr;                   ///< run on this loop instead of own threads; it must outlive the server
+  std::shared_ptr<TlsIdentity> tls = nullptr;  ///< null: plain HTTP
+  bool reuse_port = false;  ///< several servers, on loops or in processes of their own, share the port
   std::size_t max_connections = 4096;
   std::size_t max_header_bytes = 16 << 10;
   std::size_t max_body_bytes = 32 << 20;

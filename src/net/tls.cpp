@@ -9,6 +9,8 @@
 #include <climits>
 #include <cstdint>
 
+#include "net/tls_context.h"
+
 namespace hp::net {
 namespace {
 
@@ -46,27 +48,10 @@ BIO_METHOD* socket_method() {
   return method;
 }
 
-std::string last_error() {
-  std::string text;
-  while (const unsigned long code = ERR_get_error()) {
-    const char* reason = ERR_reason_error_string(code);
-    if (reason != nullptr) text = reason;
-  }
-  return text;
-}
-
-struct ContextDeleter {
-  void operator()(SSL_CTX* c) const { SSL_CTX_free(c); }
-};
-
-SSL_CTX* client_context() {
-  static const std::unique_ptr<SSL_CTX, ContextDeleter> context = [] {
-    std::unique_ptr<SSL_CTX, ContextDeleter> c(SSL_CTX_new(TLS_client_method()));
-    if (!c) return c;
-    SSL_CTX_set_min_proto_version(c.get(), TLS1_2_VERSION);
-    SSL_CTX_set_verify(c.get(), SSL_VERIFY_PEER, nullptr);
-    SSL_CTX_set_default_verify_paths(c.get());
-    SSL_CTX_set_mode(c.get(), SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+SSL_CTX* system_client_context() {
+  static const SslContext context = [] {
+    SslContext c = new_client_context();
+    if (c) SSL_CTX_set_default_verify_paths(c.get());
     return c;
   }();
   return context.get();
@@ -82,22 +67,34 @@ struct TlsSession::Handle {
 TlsSession::TlsSession(std::unique_ptr<Handle> handle) : handle_(std::move(handle)) {}
 TlsSession::~TlsSession() = default;
 
-Result<std::unique_ptr<TlsSession>> TlsSession::create(int socket, const std::string& host) {
-  SSL_CTX* context = client_context();
+Result<std::unique_ptr<TlsSession::Handle>> TlsSession::open(ssl_ctx_st* context, int socket) {
   auto handle = std::make_unique<Handle>();
   handle->ssl = context != nullptr ? SSL_new(context) : nullptr;
   BIO* bio = handle->ssl != nullptr ? BIO_new(socket_method()) : nullptr;
-  if (bio == nullptr) return fail(ErrorCode::internal, "TLS cannot be set up: {}", last_error());
+  if (bio == nullptr) return fail(ErrorCode::internal, "TLS cannot be set up: {}", last_tls_error());
   BIO_set_data(bio, reinterpret_cast<void*>(static_cast<std::intptr_t>(socket)));
   BIO_set_init(bio, 1);
   SSL_set_bio(handle->ssl, bio, bio);
+  return handle;
+}
+
+Result<std::unique_ptr<TlsSession>> TlsSession::connect(int socket, const std::string& host,
+                                                        const TlsAuthority* authority) {
+  HP_TRY(auto handle, open(authority != nullptr ? authority->context().ssl.get() : system_client_context(), socket));
   X509_VERIFY_PARAM* verify = SSL_get0_param(handle->ssl);
   const bool is_address = X509_VERIFY_PARAM_set1_ip_asc(verify, host.c_str()) == 1;
   if (!is_address &&
       (SSL_set1_host(handle->ssl, host.c_str()) != 1 || SSL_set_tlsext_host_name(handle->ssl, host.c_str()) != 1))
-    return fail(ErrorCode::invalid_argument, "'{}' is no host name for TLS: {}", host, last_error());
+    return fail(ErrorCode::invalid_argument, "'{}' is no host name for TLS: {}", host, last_tls_error());
   ERR_clear_error();
   SSL_set_connect_state(handle->ssl);
+  return std::unique_ptr<TlsSession>(new TlsSession(std::move(handle)));
+}
+
+Result<std::unique_ptr<TlsSession>> TlsSession::accept(int socket, const TlsIdentity& identity) {
+  const auto context = identity.context();
+  HP_TRY(auto handle, open(context->ssl.get(), socket));  // the session holds a reference of its own
+  SSL_set_accept_state(handle->ssl);
   return std::unique_ptr<TlsSession>(new TlsSession(std::move(handle)));
 }
 
@@ -115,7 +112,7 @@ TlsOutcome TlsSession::outcome(int result) {
       break;
   }
   const long verdict = SSL_get_verify_result(handle_->ssl);
-  error_ = last_error();
+  error_ = last_tls_error();
   if (error_.empty()) error_ = "the connection was cut";
   if (verdict != X509_V_OK) error_ += std::string(": ") + X509_verify_cert_error_string(verdict);
   return TlsOutcome::failed;
@@ -136,6 +133,11 @@ TlsOutcome TlsSession::write(std::string_view bytes, std::size_t& count) {
   ERR_clear_error();
   count = 0;
   return outcome(SSL_write_ex(handle_->ssl, bytes.data(), bytes.size(), &count));
+}
+
+void TlsSession::say_goodbye() {
+  ERR_clear_error();
+  SSL_shutdown(handle_->ssl);
 }
 
 bool TlsSession::pending() const {

@@ -75,6 +75,7 @@ Status LocalNode::listen() {
   node_.tasks = std::make_unique<TaskQueue>(kTaskThreads, kMaxQueuedTasks);
   net::ServerOptions s{.address = o.address,
                        .port = o.port,
+                       .tls = o.tls,
                        .reuse_port = count > 1,
                        .max_connections = std::max<std::size_t>(1, o.max_connections / static_cast<std::size_t>(count)),
                        .max_body_bytes = o.max_body_bytes,

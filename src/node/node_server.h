@@ -11,6 +11,7 @@
 
 #include "base/metrics.h"
 #include "base/result.h"
+#include "net/tls_files.h"
 #include "node/model_loader.h"
 
 namespace hp {
@@ -27,7 +28,8 @@ struct NodeOptions {
   std::size_t max_body_bytes = std::size_t{32} << 20;
   std::size_t max_queued_bytes = std::size_t{1} << 20;  ///< of one connection; a client that reads slower is cut
   std::chrono::milliseconds header_timeout{10'000}, body_timeout{60'000}, idle_timeout{120'000}, write_timeout{60'000};
-  std::vector<std::string> api_keys;  ///< empty: open to all who reach it
+  std::shared_ptr<net::TlsIdentity> tls;  ///< null: plain HTTP
+  std::vector<std::string> api_keys;      ///< empty: open to all who reach it
 
   std::string admin_address;     ///< loopback or "unix:/path"; empty: no admin routes
   std::uint16_t admin_port = 0;  ///< 0: any free port
