@@ -1,9 +1,12 @@
 """Fake nodes and gateways as processes, for tests of what stands in front of an engine."""
 import http.client
+import http.server
 import json
 import re
 import subprocess
+import threading
 import time
+import types
 
 from serving import PROGRAM, ROOT, Server, clean_environment
 
@@ -78,3 +81,47 @@ def certificate(folder, name="server", days=2):
                     "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-keyout", key, "-out", cert],
                    check=True, capture_output=True)
     return cert, key
+
+
+class Upstream:
+    """Somebody else's OpenAI-compatible server, in this process: it keeps what it was sent. `answer(request)` may write to
+    the request's `wfile` itself."""
+
+    def __init__(self, answer=None, models=("fake",)):
+        outer, self.requests = self, []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_):
+                pass
+
+            def do_GET(self):
+                self.reply(json.dumps({"object": "list", "data": [{"id": m, "object": "model"} for m in models]}).encode())
+
+            def do_POST(self):
+                self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                outer.requests.append(types.SimpleNamespace(headers=self.headers, body=self.body, path=self.path))
+                if answer:
+                    return answer(self)
+                self.reply(json.dumps({"id": "x", "object": "chat.completion", "choices": [],
+                                       "usage": {"prompt_tokens": 11, "completion_tokens": 5, "total_tokens": 16}}).encode())
+
+            def reply(self, body, status=200, kind="application/json", headers=()):
+                self.send_response(status)
+                for name, value in (("Content-Type", kind), ("Content-Length", str(len(body))), *headers):
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()

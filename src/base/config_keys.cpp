@@ -97,7 +97,9 @@ constexpr std::array kKeys{
               "Another gateway process may listen on the same port: start the new one, then SIGTERM the old one."},
     ConfigKey{"gateway.prestop_s", "prestop-s", kInteger, "0", "s",
               "After SIGTERM new requests are still taken for so long, while load balancers notice.", 0, 3600},
-    ConfigKey{"log.access", "access-log", kBoolean, "true", "", "One line per request."},
+    ConfigKey{"log.access", "access-log", kBoolean, "true", "", "One line per request, a JSON object."},
+    ConfigKey{"log.access_file", "access-log-file", kText, "", "",
+              "File for the lines of requests, made anew on SIGHUP; empty puts them into the log on stderr."},
     ConfigKey{"log.level", "log-level", kText, "info", "", "trace, debug, info, warn, error or off."},
     ConfigKey{"log.format", "log-format", kText, "text", "", "text for people, json for collectors."},
 };

@@ -83,4 +83,8 @@ void write(Level level, std::string_view message) {
   s.logger->log(to_spdlog(level), "{}", text);
 }
 
+void write_object(Level level, std::string_view json) {
+  sink().logger->log(to_spdlog(level), "{}", json);
+}
+
 }  // namespace hp::log

@@ -22,6 +22,8 @@ void configure(const Options& options);
 void set_level(Level level);  ///< while running, from any thread
 bool enabled(Level level);
 void write(Level level, std::string_view message);
+/// The message is a JSON object already: a value of its own where the log is JSON, the same text otherwise.
+void write_object(Level level, std::string_view json);
 
 template <typename... Args>
 void debug(fmt::format_string<Args...> f, Args&&... args) {

@@ -118,6 +118,7 @@ Result<NodeOptions> node_options(const Config& config) {
   o.drain_grace = ms(config, "server.drain_grace_ms");
   o.journal = config.boolean("server.journal");
   o.access_log = config.boolean("log.access");
+  o.access_file = config.text("log.access_file");
   return o;
 }
 

@@ -25,10 +25,11 @@ std::string address_of(const NodeOptions& options, std::uint16_t port) {
 
 /// What is safe to change while serving: the log, and the certificate's files are read again. Any other key that
 /// differs needs a restart, and this says so.
-void reload(const Invocation& in, net::TlsIdentity* tls) {
+void reload(const Invocation& in, net::TlsIdentity* tls, NodeServer& server) {
   const Result<Config> fresh = in.reread();
   Status status = fresh ? configure_log(*fresh) : fail(fresh.error());
   if (status && tls != nullptr) status = tls->reload();
+  if (status) status = server.reopen_log();
   if (!status) return log::error("reload: {}; nothing was changed", status.error().message);
   std::string others;
   for (const ConfigKey& key : config_keys())
@@ -45,7 +46,7 @@ Result<int> serve(const Invocation& in) {
   const std::string address = address_of(options, server->port());
   log::info("ready: {} serves {}", address, server->model_name());
   signals.on_drain([&server] { server->begin_drain(); });
-  signals.on_reload([&in, tls = options.tls] { reload(in, tls.get()); });
+  signals.on_reload([&in, &server, tls = options.tls] { reload(in, tls.get(), *server); });
   const Status ended = server->wait();
   signals.clear();
   if (!ended) return fail(ended.error());

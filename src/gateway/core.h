@@ -5,6 +5,7 @@
 #include <mutex>
 #include <unordered_set>
 
+#include "base/access_log.h"
 #include "base/clock.h"
 #include "base/metrics.h"
 #include "gateway/admission.h"
@@ -49,6 +50,7 @@ struct Core {
   std::mutex retry_mutex;
   RetryBudget retry_budget;
   std::atomic<bool> draining{false};
+  std::unique_ptr<AccessLog> access;  ///< null: none is wanted
 };
 
 /// One event loop with its server, its client and the requests it serves.

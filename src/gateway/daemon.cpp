@@ -77,6 +77,7 @@ Status reload(Gateway& gateway, const Config& running, const Config& fresh, cons
   HP_TRY(const auto tenants, configured_tenants(fresh));
   HP_TRY_VOID(make_policy(fresh.text("gateway.policy")));
   HP_TRY_VOID(gateway.reload_certificate());
+  HP_TRY_VOID(gateway.reopen_log());
   HP_TRY_VOID(gateway.set_policy(fresh.text("gateway.policy")));
   nodes.insert(nodes.end(), own.begin(), own.end());
   gateway.set_nodes(nodes);

@@ -40,7 +40,11 @@ Result<std::unique_ptr<Gateway>> Gateway::start(GatewayOptions options, MetricsR
   HP_TRY(auto policy, make_policy(options.policy));
   const net::ServerOptions server = options.server;
   std::unique_ptr<Gateway> gateway(new Gateway(std::make_unique<Core>(std::move(options), std::move(policy), metrics)));
-  gateway->core_->nodes.configure(gateway->core_->options.nodes);
+  Core& core = *gateway->core_;
+  if (core.options.access_log) {
+    HP_TRY(core.access, AccessLog::open(core.options.access_file));
+  }
+  core.nodes.configure(core.options.nodes);
   HP_TRY_VOID(gateway->start_shards(server));
   return gateway;
 }
@@ -118,6 +122,10 @@ void Gateway::set_tenants(const std::vector<TenantConfig>& tenants) {
 Status Gateway::reload_certificate() {
   const auto& tls = core_->options.server.tls;
   return tls ? tls->reload() : Status();
+}
+
+Status Gateway::reopen_log() {
+  return core_->access ? core_->access->reopen() : Status();
 }
 
 void Gateway::say_not_ready() {

@@ -32,6 +32,8 @@ class Gateway {
   void set_tenants(const std::vector<TenantConfig>& tenants);
   /// Reads the certificate's files again, for new connections; nothing to do without TLS.
   Status reload_certificate();
+  /// A file that was rotated away is made anew.
+  Status reopen_log();
 
   /// /ready says draining; everything else goes on.
   void say_not_ready();

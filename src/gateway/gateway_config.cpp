@@ -107,6 +107,7 @@ Result<GatewayOptions> gateway_options(const Config& config) {
   options.probe_interval = ms(config, "gateway.probe_interval_ms");
   options.reattach_ttl = std::chrono::seconds(config.integer("gateway.reattach_s"));
   options.access_log = config.boolean("log.access");
+  options.access_file = config.text("log.access_file");
   if (const std::string& file = config.text("gateway.tls_ca_file"); !file.empty()) {
     HP_TRY(options.authority, net::TlsAuthority::load(file));
   }

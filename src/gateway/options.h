@@ -26,6 +26,7 @@ struct GatewayOptions {
   std::size_t reattach_bytes = 64 << 20;  ///< and all closed streams together may take so much memory
   double retry_ratio = 0.1;
   bool access_log = true;
+  std::string access_file;  ///< empty: into the process log
 };
 
 }  // namespace hp::gateway

@@ -13,6 +13,7 @@ namespace {
 constexpr milliseconds kRestDefault{1'000};  // after a 429 or 503 without Retry-After
 constexpr milliseconds kRestMax{30'000};
 constexpr milliseconds kNodePoll{50};
+constexpr int kClientGone = 499;              // nginx's word for it, in the log only
 constexpr std::chrono::hours kNoTimeout{24};  // the watchdog knows better
 
 // The pace that makes the next verdict on a node that still answers take longer: it may be slow, not dead.
@@ -26,10 +27,11 @@ Relay::Relay(Shard& shard, RelayStart start)
       core_(shard.core),
       stream_(std::move(start.stream)),
       writer_(std::move(start.writer)),
-      trace_id_(std::move(start.trace_id)),
+      trace_(std::move(start.trace)),
       method_(std::move(start.method)),
       charged_tokens_(start.charged_tokens),
       started_(core_.clock.now()),
+      reattached_(start.reattached),
       resuming_(start.reattached) {
   lease_ = ++stream_->lease;
   core_.metrics.open.add(1);
@@ -101,7 +103,8 @@ net::ClientRequest Relay::encode(const NodeConfig& node) {
   request.read_timeout = kNoTimeout;
   request.shared_body = stream_->body;
   request.headers = {{"Content-Type", "application/json"},
-                     {"traceparent", fmt::format("00-{}-{:016x}-01", trace_id_, hash_text(trace_id_, attempt_ + 1))}};
+                     {"traceparent", trace_.parent(hash_text(stream_->record.id(), attempt_ + 1))}};
+  if (!trace_.state.empty()) request.headers.emplace_back("tracestate", trace_.state);
   if (!node.api_key.empty()) request.headers.emplace_back("Authorization", "Bearer " + node.api_key);
   const std::lock_guard lock(stream_->mutex);
   const StreamRecord& record = stream_->record;
@@ -124,6 +127,7 @@ void Relay::open_attempt(NodeIndex node) {
   node_ = node;
   const NodeConfig config = core_.nodes.config(node);
   ++attempt_;
+  if (served_by_.empty() || served_by_.back() != node) served_by_.push_back(node);
   node_epoch_ = core_.nodes.epoch(node);
   attempt_since_ = progress_at_ = core_.clock.now();
   heard_ = proven_ = streaming_ = false;
@@ -262,6 +266,7 @@ void Relay::give_up(int status, std::string_view message) {
   } else if (writer_) {
     auto answer = error_answer(status, message);
     if (status == 503) answer.headers.emplace_back("Retry-After", "1");
+    answered_ = status;
     writer_->send(std::move(answer));
   }
   close("given up");
@@ -270,6 +275,7 @@ void Relay::give_up(int status, std::string_view message) {
 void Relay::on_client_gone() {
   if (done_) return;
   core_.metrics.client_gone.add();
+  if (answered_ == 0) answered_ = kClientGone;
   close("client gone");
 }
 

@@ -5,10 +5,12 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "gateway/core.h"
 #include "gateway/event_cutter.h"
 #include "net/http.h"
+#include "net/trace_context.h"
 
 namespace hp::gateway {
 
@@ -16,7 +18,7 @@ namespace hp::gateway {
 struct RelayStart {
   std::shared_ptr<StoredStream> stream;
   std::shared_ptr<net::ResponseWriter> writer;
-  std::string trace_id;  ///< 32 hex digits of the W3C trace context
+  net::TraceContext trace;
   std::string method = "POST";
   std::int64_t charged_tokens = 0;  ///< taken from the tenant's allowance at admission
   bool reattached = false;          ///< the client has a part already: answer with a stream at once
@@ -50,6 +52,10 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   void give_up(int status, std::string_view message);
   void leave_node(std::string_view why);
   void on_client_gone();
+  // relay_log.cpp: what remains of the request
+  void note_first_token();
+  void note_whole_usage();
+  void log_access(std::string_view outcome) const;
   // relay_stream.cpp: what flows
   bool on_event(std::string_view data);
   bool on_comment(std::string_view comment);
@@ -68,7 +74,8 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   Core& core_;
   std::shared_ptr<StoredStream> stream_;
   std::shared_ptr<net::ResponseWriter> writer_;
-  const std::string trace_id_, method_;
+  const net::TraceContext trace_;
+  const std::string method_;
   const std::int64_t charged_tokens_;
   std::uint64_t lease_ = 0;
   EventCutter cutter_;
@@ -77,6 +84,10 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   std::optional<NodeIndex> node_, avoid_;
   net::HttpClient::Handle handle_ = 0;
   net::EventLoop::Timer timer_ = 0;
+  std::vector<NodeIndex> served_by_;
+  std::optional<double> first_token_ms_;
+  std::uint64_t whole_tokens_ = 0, whole_prompt_tokens_ = 0;  // what an answer that is no stream says of its usage
+  int answered_ = 0;                                          // the status that the client got; 0: none yet
   TimePoint started_, waiting_since_{}, attempt_since_{}, progress_at_{}, last_forward_{};
   std::int64_t cost_ = 0;
   static constexpr std::uint64_t kNoHeartbeat = ~std::uint64_t{0};
@@ -84,6 +95,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   std::uint32_t attempt_ = 0, node_epoch_ = 0;
   int status_ = 0, fruitless_ = 0, refusals_ = 0, resumes_ = 0;
   std::int64_t retry_after_s_ = 0;
+  const bool reattached_;
   bool journalled_ = false;  // the node of this attempt keeps a journal
   bool streaming_ = false;   // its answer is an event stream
   bool heard_ = false;       // it has said something that progress can be measured from

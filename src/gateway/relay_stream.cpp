@@ -10,6 +10,7 @@ namespace hp::gateway {
 void Relay::begin_answer() {
   if (begun_ || !writer_) return;
   begun_ = true;
+  answered_ = 200;
   core_.metrics.streams.add();
   writer_->begin_stream(
       200, {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}, {"Homeport-Stream", stream_->record.id()}},
@@ -55,7 +56,7 @@ bool Relay::on_event(std::string_view data) {
   const auto self = shared_from_this();
   if (!journalled_) {
     on_progress();
-    if (!begun_) core_.metrics.first_token.observe(to_seconds(progress_at_ - started_));
+    if (!begun_) note_first_token();
     std::string out = "data: ";
     forward(out.append(data).append("\n\n"));
     if (data != "[DONE]") return true;
@@ -92,7 +93,7 @@ bool Relay::on_event(std::string_view data) {
   const double pause = to_seconds(progress_at_ - last_forward_);
   last_forward_ = progress_at_;
   if (!begun_)
-    core_.metrics.first_token.observe(pause);
+    note_first_token();
   else if (std::exchange(resuming_, false))
     core_.metrics.resume_gap.observe(pause);
   else
@@ -110,6 +111,8 @@ void Relay::finish_stream() {
 
 void Relay::answer_whole() {
   if (writer_) {
+    if (status_ == 200) note_whole_usage();
+    answered_ = status_;
     net::HttpResponse answer{.status = status_, .headers = {}, .body = std::move(body_)};
     if (!content_type_.empty()) answer.content_type = content_type_;
     if (retry_after_s_ > 0) answer.headers.emplace_back("Retry-After", std::to_string(retry_after_s_));
@@ -146,18 +149,18 @@ void Relay::close(std::string_view outcome) {
   // What was reckoned at admission stands for an answer whose tokens we did not see.
   std::int64_t used = charged_tokens_;
   if (owns()) {
+    const bool unseen = begun_ && !journalled_;  // a foreign server's stream
+    if (whole_tokens_ > 0) used = static_cast<std::int64_t>(whole_tokens_);
     if (peek().stream) {
-      used = static_cast<std::int64_t>(count_usage());
+      const auto seen = static_cast<std::int64_t>(count_usage());
+      if (!unseen) used = seen;
       core_.streams.close(stream_, core_.clock.now());
     }
   } else if (writer_ && begun_) {
     writer_->end();  // another connection carries the stream on; this one must not say a word more
   }
   core_.admission.leave(stream_->tenant, charged_tokens_, used);
-  if (core_.options.access_log)
-    log::info("gateway: {} {} {} status={} outcome=\"{}\" tokens={} resumes={} ms={:.0f} trace={}", method_,
-              stream_->target, stream_->record.id(), begun_ ? 200 : status_, outcome, stream_->counted_tokens, resumes_,
-              to_seconds(core_.clock.now() - started_) * 1000, trace_id_);
+  if (core_.access) log_access(outcome);
   writer_.reset();
 }
 

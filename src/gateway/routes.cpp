@@ -2,6 +2,7 @@
 
 #include <sys/random.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <chrono>
@@ -11,6 +12,7 @@
 #include "api/chunk_writer.h"
 #include "base/check.h"
 #include "base/json.h"
+#include "gateway/access_line.h"
 #include "gateway/answers.h"
 #include "gateway/relay.h"
 
@@ -35,14 +37,26 @@ std::uint64_t random_word() {
   return std::exchange(words[--left], 0);
 }
 
-// The trace id of a valid traceparent header (W3C Trace Context, 3.2), or a new one.
-std::string trace_id_of(const HttpRequest& request) {
-  const std::string_view header = request.header("traceparent");
-  if (header.size() >= 55 && header.starts_with("00-") && header[35] == '-') {
-    const std::string_view id = header.substr(3, 32);
-    if (valid_stream_id(id) && id.find_first_not_of('0') != std::string_view::npos) return std::string(id);
+net::TraceContext trace(const HttpRequest& request) {
+  return net::trace_of(request, random_word(), random_word());
+}
+
+// What is refused before it has a relay leaves its line here.
+void refuse(Core& core, const HttpRequest& request, const Writer& writer, net::HttpResponse answer,
+            std::string_view tenant = {}) {
+  if (core.access) {
+    const net::TraceContext context = trace(request);
+    core.access->write(access_json({.trace = context.trace_id,
+                                    .stream = {},
+                                    .tenant = tenant,
+                                    .method = request.method,
+                                    .path = request.path,
+                                    .model = {},
+                                    .outcome = "refused",
+                                    .status = answer.status},
+                                   unix_seconds() * 1000));
   }
-  return fmt::format("{:016x}{:016x}", random_word(), random_word());
+  writer->send(std::move(answer));
 }
 
 void send_json(const Writer& writer, int status, std::string body) {
@@ -67,7 +81,7 @@ std::optional<std::string> admit(Core& core, const HttpRequest& request, const W
   if (verdict.status == 200) return std::move(verdict.tenant);
   auto answer = error_answer(verdict.status, verdict.message);
   if (verdict.retry_after_s > 0) answer.headers.emplace_back("Retry-After", std::to_string(verdict.retry_after_s));
-  writer->send(std::move(answer));
+  refuse(core, request, writer, std::move(answer), verdict.tenant);
   return std::nullopt;
 }
 
@@ -76,7 +90,7 @@ std::shared_ptr<Relay> make_relay(Shard& shard, const HttpRequest& request, std:
   if (reattached) shard.core.metrics.reattached.add();
   return std::make_shared<Relay>(shard, RelayStart{.stream = std::move(stream),
                                                    .writer = std::move(writer),
-                                                   .trace_id = trace_id_of(request),
+                                                   .trace = trace(request),
                                                    .charged_tokens = charged,
                                                    .reattached = reattached});
 }
@@ -108,13 +122,14 @@ void reattach(Shard& shard, HttpRequest request, const EventPosition& position, 
 void handle_generation(Shard& shard, HttpRequest request, Writer writer) {
   Core& core = shard.core;
   auto peek = peek_request(request.body);
-  if (!peek) return writer->send(error_answer(400, peek.error().message));
+  if (!peek) return refuse(core, request, writer, error_answer(400, peek.error().message));
   if (peek->has_resume)
-    return writer->send(error_answer(400, "'homeport_resume' is not a client's parameter; leave it out."));
+    return refuse(core, request, writer,
+                  error_answer(400, "'homeport_resume' is not a client's parameter; leave it out."));
   const std::string_view last_event = request.header("last-event-id");
   if (peek->stream && !last_event.empty()) {
     const auto position = parse_event_id(last_event);
-    if (!position) return writer->send(error_answer(400, position.error().message));
+    if (!position) return refuse(core, request, writer, error_answer(400, position.error().message));
     const auto tenant = admit(core, request, writer, 0);
     if (!tenant) return;
     return reattach(shard, std::move(request), *position, *std::move(peek), std::move(writer), *tenant);
@@ -139,7 +154,9 @@ void handle_stream_get(Shard& shard, const HttpRequest& request, const Writer& w
   if (!tenant) return;
   auto stream = valid_stream_id(id) ? core.streams.find(*tenant, id, core.clock.now()) : nullptr;
   if (!stream) core.admission.leave(*tenant, 0, 0);
-  if (!stream) return writer->send(error_answer(404, "No such stream here; it may have been closed too long ago."));
+  if (!stream)
+    return refuse(core, request, writer,
+                  error_answer(404, "No such stream here; it may have been closed too long ago."), *tenant);
   ++stream->lease;
   bool known = false;
   {
@@ -153,7 +170,8 @@ void handle_stream_get(Shard& shard, const HttpRequest& request, const Writer& w
     }
   }
   if (!known) core.admission.leave(*tenant, 0, 0);
-  if (!known) return writer->send(error_answer(400, "Last-Event-ID names no event of this stream."));
+  if (!known)
+    return refuse(core, request, writer, error_answer(400, "Last-Event-ID names no event of this stream."), *tenant);
   make_relay(shard, request, std::move(stream), writer, true, 0)->start();
 }
 
@@ -173,6 +191,16 @@ void handle_other(Shard& shard, HttpRequest request, Writer writer) {
   make_relay(shard, request, std::move(stream), std::move(writer), false, cost)->start();
 }
 
+// What we pass on must mean the same to every server: no escapes, no steps up, no empty parts.
+bool is_plain_path(std::string_view path) {
+  const auto plain = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '/' || c == '_' ||
+           c == '-' || c == '.';
+  };
+  return path.starts_with("/v1/") && std::ranges::all_of(path, plain) && path.find("//") == std::string_view::npos &&
+         path.find("/.") == std::string_view::npos;
+}
+
 }  // namespace
 
 void handle_request(Shard& shard, HttpRequest request, std::shared_ptr<net::ResponseWriter> writer) {
@@ -182,8 +210,7 @@ void handle_request(Shard& shard, HttpRequest request, std::shared_ptr<net::Resp
   if (request.method == "POST") {
     if (path == "/v1/chat/completions" || path == "/v1/completions")
       return handle_generation(shard, std::move(request), std::move(writer));
-    if (path.starts_with("/v1/") && path.find("..") == std::string::npos)
-      return handle_other(shard, std::move(request), std::move(writer));
+    if (is_plain_path(path)) return handle_other(shard, std::move(request), std::move(writer));
   }
   if (get) {
     if (path == "/health" || path == "/live") return send_json(writer, 200, R"({"status":"ok"})");

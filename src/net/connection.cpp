@@ -16,6 +16,7 @@ using boost::system::error_code;
 
 struct Connection::Parser {
   http::request_parser<http::string_body> http;
+  std::ptrdiff_t head_fields = 0;  // more at the end: trailers, which the parser puts among the headers
 };
 
 Connection::Connection(Socket socket, std::uint64_t id, std::string peer, const ConnectionHost& host)
@@ -143,6 +144,10 @@ void Connection::parse_head(std::size_t head_bytes) {
     return refuse(400, "The request gives its body's length more than once; send one Content-Length or chunks.");
   if (encodings == 1 && !boost::beast::iequals(message[http::field::transfer_encoding], "chunked"))
     return refuse(400, "The request's Transfer-Encoding is not supported; send chunked or a Content-Length.");
+  const std::string_view length_text(message[http::field::content_length]);
+  if (lengths == 1 && (length_text.empty() || length_text.find_first_not_of("0123456789") != std::string_view::npos))
+    return refuse(400, "The request's Content-Length is not a number.");
+  parser_->head_fields = std::distance(message.begin(), message.end());
   if (message.version() == 11 && message.count(http::field::host) != 1)
     return refuse(400, "An HTTP/1.1 request needs exactly one Host header.");
   if (const auto length = parser.content_length(); length && *length > host_.options.max_body_bytes)
@@ -170,7 +175,12 @@ void Connection::parse_body() {
     if (error) return refuse(400, fmt::format("The request's body is not valid HTTP: {}.", error.message()));
     if (used == 0) break;
   }
-  if (parser.is_done()) return dispatch();
+  if (parser.is_done()) {
+    const auto& message = parser.get();
+    if (std::distance(message.begin(), message.end()) != parser_->head_fields)
+      return refuse(400, "The request has trailers; send all headers before the body.");
+    return dispatch();
+  }
   if (input_.size() > kMaxPipelinedBytes) return refuse(400, "A chunk's header is too long.");
   read_more();
 }

@@ -42,6 +42,7 @@ class LocalNode final : public NodeServer {
   [[nodiscard]] const std::string& model_name() const override { return node_.names.front(); }
   [[nodiscard]] bool ready() const override { return node_.phase == NodePhase::ready; }
   [[nodiscard]] MetricsRegistry& metrics() override { return node_.metrics; }
+  Status reopen_log() override { return node_.access ? node_.access->reopen() : Status(); }
   void begin_drain() override;
   Status wait() override;
   void stop() override;
@@ -64,6 +65,9 @@ class LocalNode final : public NodeServer {
 
 Status LocalNode::listen() {
   const NodeOptions& o = node_.options;
+  if (o.access_log) {
+    HP_TRY(node_.access, AccessLog::open(o.access_file));
+  }
   const bool is_unix = o.address.starts_with("unix:");
   const int count = is_unix ? 1 : std::clamp(o.http_threads, 1, kMaxHttpThreads);
   std::vector<net::EventLoop*> loops;

@@ -44,8 +44,9 @@ struct NodeOptions {
   /// A stream whose client is gone goes on so long, and the client may come back with Last-Event-ID; 0: it ends at
   /// once.
   std::chrono::milliseconds detach_grace{0};
-  bool journal = false;    ///< honour the Homeport-Journal protocol: only behind a gateway
-  bool access_log = true;  ///< one line per request
+  bool journal = false;          ///< honour the Homeport-Journal protocol: only behind a gateway
+  bool access_log = true;        ///< one line per request
+  std::string access_file = {};  ///< empty: into the process log
 };
 
 class NodeServer {
@@ -60,6 +61,8 @@ class NodeServer {
   virtual void begin_drain() = 0;
   /// Blocks until a drain has ended, stop() was called, or the device is lost (an error).
   virtual Status wait() = 0;
+  /// A file of the access log that was rotated away is made anew.
+  virtual Status reopen_log() = 0;
   /// Ends at once: streams in progress are cut.
   virtual void stop() = 0;
 };

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/access_log.h"
 #include "base/clock.h"
 #include "base/metrics.h"
 #include "base/thread_pool.h"
@@ -42,6 +43,7 @@ struct NodeState {
   std::string fingerprint;   ///< "fp_…" of weights, device and build
   std::int32_t context = 0;  ///< tokens of one sequence: the model's context, or what all KV blocks hold if less
   QueueEstimate queue;
+  std::unique_ptr<AccessLog> access;  ///< null: none is wanted
 
   std::atomic<NodePhase> phase{NodePhase::loading};
   std::atomic<bool> refuse_new{false};  ///< draining, and the grace for load balancers is over

@@ -1,11 +1,13 @@
 #include "node/session.h"
 
 #include <algorithm>
+#include <cmath>
 #include <ctime>
 #include <utility>
 
-#include "base/log.h"
+#include "base/json.h"
 #include "net/sse.h"
+#include "net/trace_context.h"
 #include "node/limits.h"
 #include "node/random_id.h"
 
@@ -346,11 +348,22 @@ void Session::leave(int status, std::string_view outcome) {
                                   .first_token = first});
     if (first_token_) node_.queue.ran(total - queued_);
   }
-  if (node_.options.access_log)
-    log::info("{} {} {} {} id={} prompt={} cached={} generated={} first_ms={:.1f} ms={:.1f} end={}", request_.peer,
-              request_.method, request_.path, status, request_id_, planned_ ? plan_.prompt_tokens() : 0, cached_,
-              generated_, to_seconds(first) * 1e3, to_seconds(total) * 1e3, outcome);
+  if (node_.access) log_access(status, outcome, total, first);
   --node_.active;
+}
+
+void Session::log_access(int status, std::string_view outcome, Duration total, Duration first) const {
+  std::string line;
+  JsonWriter w(line);
+  w.begin_object().member("trace", std::string_view(net::trace_of(request_, random_u64(), random_u64()).trace_id));
+  w.member("id", std::string_view(request_id_)).member("peer", std::string_view(request_.peer));
+  w.member("method", std::string_view(request_.method)).member("path", std::string_view(request_.path));
+  w.member("status", status).member("outcome", outcome);
+  w.member("prompt_tokens", planned_ ? plan_.prompt_tokens() : 0).member("cached_tokens", cached_);
+  w.member("completion_tokens", generated_);
+  w.member("first_token_ms", std::round(to_seconds(first) * 1e4) / 10);
+  w.member("ms", std::round(to_seconds(total) * 1e4) / 10).end_object();
+  node_.access->write(std::move(line));
 }
 
 api::Usage Session::usage() const {

@@ -48,6 +48,7 @@ class Session final : public std::enable_shared_from_this<Session> {
   void fail_all(const Error& error);
   void complete();
   void leave(int status, std::string_view outcome);
+  void log_access(int status, std::string_view outcome, Duration total, Duration first) const;
   void record_token(std::size_t choice, const TokenEvent& event);
   [[nodiscard]] api::Usage usage() const;
   [[nodiscard]] net::Headers headers() const;
