@@ -1,0 +1,113 @@
+#include "store/redis.h"
+
+#include <gtest/gtest.h>
+
+#include <future>
+
+#include "base/log.h"
+#include "store/test_redis.h"
+
+namespace hp::store {
+namespace {
+using namespace std::chrono_literals;
+
+class RedisTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    log::configure({.level = log::Level::off});
+    if (!TestRedis::installed()) GTEST_SKIP() << "redis-server is not installed";
+    server_ = std::make_unique<TestRedis>();
+    auto made = Redis::create({.address = server_->address(), .timeout = 1000ms}, metrics_);
+    ASSERT_TRUE(made) << made.error().message;
+    redis_ = *std::move(made);
+    ASSERT_TRUE(becomes(true));
+  }
+  bool becomes(bool here) {
+    for (int i = 0; i < 1500 && redis_->available() != here; ++i) std::this_thread::sleep_for(10ms);
+    return redis_->available() == here;
+  }
+  Result<Reply> ask(std::vector<std::string> words) {
+    auto answer = std::make_shared<std::promise<Result<Reply>>>();
+    redis_->send(std::move(words), [answer](Result<Reply> reply) { answer->set_value(std::move(reply)); });
+    return answer->get_future().get();
+  }
+  double metric(const std::string& name) {
+    const std::string page = metrics_.render();
+    const auto at = page.find("\n" + name + " ");
+    return at == std::string::npos ? -1 : std::stod(page.substr(at + name.size() + 2));
+  }
+
+  MetricsRegistry metrics_;
+  std::unique_ptr<TestRedis> server_;
+  std::unique_ptr<Redis> redis_;
+};
+
+TEST_F(RedisTest, EveryKindOfReply) {
+  EXPECT_EQ(ask({"SET", "k", std::string("a\0b", 3)})->text, "OK");
+  EXPECT_EQ(ask({"GET", "k"})->text, std::string("a\0b", 3));
+  EXPECT_EQ(ask({"GET", "none"})->kind, Reply::Kind::nil);
+  EXPECT_EQ(ask({"INCRBY", "n", "41"})->integer, 41);
+  const auto list = ask({"MGET", "k", "n"});
+  ASSERT_EQ(list->list.size(), 2U);
+  EXPECT_EQ(list->list[1].text, "41");
+  const auto error = ask({"INCR", "k"});
+  ASSERT_FALSE(error);
+  EXPECT_EQ(error.error().code, ErrorCode::invalid_argument);
+  EXPECT_TRUE(redis_->available()) << "a refused command is no fault of the server";
+}
+
+TEST_F(RedisTest, RepliesKeepTheirOrderInOnePipeline) {
+  std::promise<void> done;
+  std::atomic<int> next{0};
+  bool ordered = true;
+  for (int i = 0; i < 3000; ++i)
+    redis_->send({"ECHO", std::to_string(i)}, [&, i](const Result<Reply>& reply) {
+      ordered = ordered && reply && reply->text == std::to_string(i);
+      if (++next == 3000) done.set_value();
+    });
+  done.get_future().get();
+  EXPECT_TRUE(ordered);
+}
+
+TEST_F(RedisTest, FrozenCommandsFailAndItComesBack) {
+  server_->freeze();
+  const auto late = ask({"PING"});
+  ASSERT_FALSE(late);
+  EXPECT_TRUE(becomes(false));
+  EXPECT_FALSE(ask({"PING"})) << "at once, without asking";
+  const double changes = metric("homeport_redis_state_changes_total");
+  std::this_thread::sleep_for(600ms);
+  EXPECT_EQ(metric("homeport_redis_state_changes_total"), changes) << "vain probes change nothing";
+  server_->thaw();
+  ASSERT_TRUE(becomes(true));
+  EXPECT_TRUE(ask({"PING"}));
+  EXPECT_EQ(metric("homeport_redis_state_changes_total"), changes + 1);
+}
+
+TEST_F(RedisTest, KilledAndStartedAgain) {
+  server_->kill();
+  EXPECT_FALSE(ask({"PING"}));
+  EXPECT_TRUE(becomes(false));
+  server_->start();
+  ASSERT_TRUE(becomes(true));
+  EXPECT_EQ(ask({"SET", "a", "b"})->text, "OK");
+}
+
+TEST_F(RedisTest, TheQueueIsBounded) {
+  server_->freeze();
+  std::atomic<std::size_t> failed{0};
+  for (std::size_t i = 0; i < kMaxQueuedCommands + 2 * kMaxPipelined + 10; ++i)
+    redis_->send({"PING"}, [&](const Result<Reply>& reply) { failed += reply ? 0 : 1; });
+  EXPECT_TRUE(becomes(false));
+  redis_->stop();
+  EXPECT_EQ(failed.load(), kMaxQueuedCommands + 2 * kMaxPipelined + 10) << "every handler was called, once";
+}
+
+TEST(RedisAddress, IsChecked) {
+  MetricsRegistry metrics;
+  for (const char* text : {"", "host", "host:", "host:0", "host:70000", ":6379", "host:6x"})
+    EXPECT_FALSE(Redis::create({.address = text}, metrics)) << text;
+}
+
+}  // namespace
+}  // namespace hp::store
