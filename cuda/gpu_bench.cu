@@ -253,12 +253,14 @@ void bench_operations(const ModelShape& shape, bool fp8) {
 struct Plan {
   std::vector<int> users{1, 8, 32, 64, 128, 256}, prompts{512, 2048};
   int context = 256, steps = 32;
+  unsigned fusions = ~0U;
 };
 
 bool bench_model(const std::string& name, WeightType weights, const Plan& plan, double limit) {
   const ModelShape shape = name == "v2-lite" ? v2_lite() : shapes().at(name);
   ModelOptions options;
   options.weights = weights, options.max_step_tokens = 4096, options.max_logit_rows = 256;
+  options.fusions = plan.fusions;
   DeviceModel model(0, shape, options);
   std::vector<float> table(static_cast<std::size_t>(shape.context) * static_cast<std::size_t>(shape.rope_dims / 2),
                            0.70710678F);

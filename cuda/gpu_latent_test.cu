@@ -8,9 +8,9 @@ namespace {
 inline constexpr int kLatent = 512, kRope = 64;
 
 struct LatentLayer {
-  std::vector<Bf16> q, kv_a, k_b, v_b, o, gate, up, down, router;
+  std::vector<Bf16> q_a, q, kv_a, k_b, v_b, o, gate, up, down, router;
   std::vector<std::vector<Bf16>> expert_gate, expert_up, expert_down;
-  std::vector<float> attn_norm, ffn_norm, kv_norm, bias;
+  std::vector<float> attn_norm, ffn_norm, kv_norm, q_norm, bias;
 };
 
 struct LatentModel {
@@ -42,7 +42,9 @@ LatentModel make_model(const ModelShape& s, unsigned seed) {
     }
   for (int l = 0; l < s.layers; ++l) {
     LatentLayer w;
-    w.q = matrix(s.heads * (s.latent.nope + kRope), s.hidden), w.kv_a = matrix(kLatent + kRope, s.hidden);
+    const int rank = s.latent.q_rank;
+    if (rank > 0) w.q_a = matrix(rank, s.hidden), w.q_norm = norm(rank);
+    w.q = matrix(s.heads * (s.latent.nope + kRope), rank > 0 ? rank : s.hidden), w.kv_a = matrix(kLatent + kRope, s.hidden);
     w.k_b = matrix(s.heads * kLatent, s.latent.nope), w.v_b = matrix(s.heads * s.latent.v_dim, kLatent);
     w.o = matrix(s.hidden, s.heads * s.latent.v_dim);
     const bool moe = l >= s.experts.first_dense;
@@ -134,7 +136,13 @@ std::vector<float> last_logits(const LatentModel& m, const std::vector<int>& tok
       const auto in = normed(x[i].data(), s.hidden, w.attn_norm.data(), s.eps);
       const float *cos = m.cos.data() + static_cast<std::size_t>(i) * (kRope / 2),
                   *sin = m.sin.data() + static_cast<std::size_t>(i) * (kRope / 2);
-      q[i] = product(w.q, s.heads * query, s.hidden, in);
+      const int rank = s.latent.q_rank;
+      if (rank > 0) {
+        const auto low = product(w.q_a, rank, s.hidden, in);
+        q[i] = product(w.q, s.heads * query, rank, normed(low.data(), rank, w.q_norm.data(), s.eps));
+      } else {
+        q[i] = product(w.q, s.heads * query, s.hidden, in);
+      }
       for (int h = 0; h < s.heads; ++h) turn(q[i].data() + h * query + nope, cos, sin);
       const auto a = product(w.kv_a, kLatent + kRope, s.hidden, in);
       const auto c = normed(a.data(), kLatent, w.kv_norm.data(), s.eps);
@@ -194,7 +202,9 @@ void upload(DeviceModel& model, const LatentModel& m) {
   };
   for (int l = 0; l < s.layers; ++l) {
     const LatentLayer& w = m.layers[l];
-    matrix(WeightRole::q, l, w.q, s.heads * (s.latent.nope + kRope), s.hidden),
+    const int rank = s.latent.q_rank;
+    if (rank > 0) matrix(WeightRole::q_a, l, w.q_a, rank, s.hidden), floats(WeightRole::q_a_norm, l, w.q_norm);
+    matrix(WeightRole::q, l, w.q, s.heads * (s.latent.nope + kRope), rank > 0 ? rank : s.hidden),
         matrix(WeightRole::kv_a, l, w.kv_a, kLatent + kRope, s.hidden);
     matrix(WeightRole::k_b, l, w.k_b, s.heads * kLatent, s.latent.nope),
         matrix(WeightRole::v_b, l, w.v_b, s.heads * s.latent.v_dim, kLatent);
@@ -250,4 +260,8 @@ void test_latent_models() {
   test_model(s, WeightType::bf16, "latent attention, grouped sigmoid experts, bf16");
   s.experts.ffn = 512;
   test_model(s, WeightType::fp8, "latent attention, grouped sigmoid experts, fp8");
+  // DeepSeek-V3 in small: low-rank queries, many heads (ranges of 512 keys).
+  s.latent.q_rank = 512, s.heads = 48;
+  test_model(s, WeightType::bf16, "latent attention, low-rank queries, bf16");
+  test_model(s, WeightType::fp8, "latent attention, low-rank queries, fp8");
 }

@@ -69,6 +69,101 @@ void test_matmul(bool fp8, int n, int k, int t) {
   for (void* p : {static_cast<void*>(out), static_cast<void*>(rows), static_cast<void*>(source), w.data}) cudaFree(p);
 }
 
+/// A weight of random values on the device, quantized when asked.
+Matrix random_matrix(bool fp8, int n, int k, unsigned seed) {
+  Matrix w;
+  w.fp8 = fp8, w.n = n, w.k = k;
+  w.data = device<std::uint8_t>(w.bytes());
+  if (fp8) w.scale = device<float>(w.scales());
+  auto* source = device<Bf16>(static_cast<std::size_t>(n) * k);
+  random_bf16(source, static_cast<std::size_t>(n) * k, 0.1F, seed, nullptr);
+  place_weight(source, n, w, 0, RowPlace::plain, nullptr);
+  expect(make_maps(w), "maps of [%d, %d]", n, k);
+  cudaDeviceSynchronize();
+  cudaFree(source);
+  return w;
+}
+
+Activations new_rows(bool fp8, int rows, int k) {
+  Activations x;
+  x.fp8 = fp8, x.rows = rows, x.k = k;
+  x.data = device<std::uint8_t>(static_cast<std::size_t>(rows) * k * 2);
+  x.row_scale = device<float>(rows);
+  expect(make_maps(x), "maps of [%d, %d]", rows, k);
+  return x;
+}
+
+/// Products that normalize or quantize their own rows against a kernel before them: the same bits.
+void test_own_rows(bool fp8, bool norm, int n, int k, int t) {
+  if (!makes_rows(fp8, k, t, norm)) return expect(false, "own rows of k=%d t=%d are refused", k, t);
+  Matrix w = random_matrix(fp8, n, k, 21);
+  Activations x = new_rows(fp8, 128, k);
+  auto* rows16 = device<Bf16>(static_cast<std::size_t>(t + 3) * k);
+  auto* rows32 = device<float>(static_cast<std::size_t>(t + 3) * k);
+  auto* weight = device<float>(k);
+  random_bf16(rows16, static_cast<std::size_t>(t + 3) * k, 2.0F, 22, nullptr);
+  const auto values = host(rows16, static_cast<std::size_t>(t + 3) * k);
+  std::vector<float> wide(values.size()), gain(k);
+  for (std::size_t i = 0; i < wide.size(); ++i) wide[i] = value(values[i]) * 1.1F;
+  for (int i = 0; i < k; ++i) gain[i] = 1.0F + 0.001F * (i % 97);
+  cudaMemcpy(rows32, wide.data(), wide.size() * 4, cudaMemcpyHostToDevice);
+  cudaMemcpy(weight, gain.data(), gain.size() * 4, cudaMemcpyHostToDevice);
+  std::vector<int> index(t);
+  for (int i = 0; i < t; ++i) index[i] = t + 2 - i;
+  auto* places = device<int>(t);
+  cudaMemcpy(places, index.data(), index.size() * 4, cudaMemcpyHostToDevice);
+  auto* out = device<float>(static_cast<std::size_t>(t) * n);
+  for (bool indexed : {false, true}) {
+    if (indexed && !norm) continue;
+    const int* from = indexed ? places : nullptr;
+    cudaMemset(out, 0xFF, static_cast<std::size_t>(t) * n * 4);
+    if (norm)
+      rms_norm(rows32, from, weight, 1e-5F, t, x, nullptr);
+    else
+      quantize_rows(rows16, t, x, nullptr);
+    matmul(w, x, t, {Epilogue::f32, out, n, nullptr}, nullptr);
+    const auto wanted = host(out, static_cast<std::size_t>(t) * n);
+    cudaMemset(out, 0xFF, static_cast<std::size_t>(t) * n * 4);
+    const RowSource source{norm ? static_cast<const void*>(rows32) : rows16, norm ? weight : nullptr, 1e-5F, t, from};
+    matmul(w, source, {Epilogue::f32, out, n, nullptr}, nullptr);
+    const auto got = host(out, wanted.size());
+    expect(cudaGetLastError() == cudaSuccess && same(wanted, got) && std::isfinite(wanted[0]),
+           "own rows: %s %s n=%d k=%d t=%d indexed=%d: other bits (%g for %g)", fp8 ? "fp8" : "bf16",
+           norm ? "norm" : "quantize", n, k, t, indexed, got[0], wanted[0]);
+  }
+  for (void* p : {static_cast<void*>(out), static_cast<void*>(rows16), static_cast<void*>(rows32), w.data, x.data})
+    cudaFree(p);
+}
+
+/// Weights that are fp8 already land where the quantizer would put them, with their scales.
+void test_ready_weights(int rows, int k, RowPlace place) {
+  const bool plain = place == RowPlace::plain;
+  Matrix w, direct;
+  for (Matrix* m : {&w, &direct}) {
+    m->fp8 = true, m->n = plain ? rows : 2 * rows, m->k = k;
+    m->data = device<std::uint8_t>(m->bytes()), m->scale = device<float>(m->scales());
+  }
+  auto* source = device<Bf16>(static_cast<std::size_t>(rows) * k);
+  random_bf16(source, static_cast<std::size_t>(rows) * k, 0.1F, 31, nullptr);
+  place_weight(source, rows, w, 0, place, nullptr);
+  // The same rows as a checkpoint holds them: plain, a scale per 128 × 128.
+  Matrix stored;
+  stored.fp8 = true, stored.n = rows, stored.k = k;
+  stored.data = device<std::uint8_t>(stored.bytes()), stored.scale = device<float>(stored.scales());
+  place_weight(source, rows, stored, 0, RowPlace::plain, nullptr);
+  const auto wide = host(stored.scale, stored.scales());
+  std::vector<float> scales;
+  for (int block = 0; block < (rows + 127) / 128; ++block)
+    for (int c = 0; c < stored.k_blocks(); ++c) scales.push_back(wide[(4 * block) * stored.k_blocks() + c]);
+  auto* packed = device<float>(scales.size());
+  cudaMemcpy(packed, scales.data(), scales.size() * 4, cudaMemcpyHostToDevice);
+  place_fp8_weight(static_cast<const Fp8*>(stored.data), packed, rows, direct, 0, place, nullptr);
+  const auto a = host(static_cast<std::uint8_t*>(w.data), w.bytes()), b = host(static_cast<std::uint8_t*>(direct.data), w.bytes());
+  expect(a == b && same(host(w.scale, w.scales()), host(direct.scale, w.scales())),
+         "fp8 rows [%d, %d] placed as %d: other bytes than quantized there", rows, k, static_cast<int>(place));
+  for (void* p : {w.data, direct.data, stored.data, static_cast<void*>(source)}) cudaFree(p);
+}
+
 // The model on the host, in float over bf16 weights.
 // --------------------------------------------------------------------
 struct HostModel {
@@ -247,6 +342,16 @@ int main() {
     test_matmul(fp8, 20000, 4096, 3);
   }
   test_matmul(false, 320, 576, 70);
+  for (int t : {1, 2}) {
+    for (auto [n, k] : {std::pair{64, 576}, {200, 328}, {3648, 2048}, {512, 4096}, {20000, 1536}}) test_own_rows(false, true, n, k, t);
+    for (auto [n, k] : {std::pair{64, 640}, {200, 528}, {3648, 2048}, {512, 8192}, {20000, 4096}, {256, 14336}})
+      test_own_rows(true, true, n, k, t);
+  }
+  for (auto [k, t] : {std::pair{14336, 1}, {4096, 1}, {4096, 4}, {1408, 6}, {2048, 8}, {528, 3}}) test_own_rows(true, false, 520, k, t);
+  for (RowPlace place : {RowPlace::plain, RowPlace::gate, RowPlace::up}) {
+    test_ready_weights(256, 512, place);
+    test_ready_weights(448, 640, place);
+  }
   ModelShape shape;
   shape.layers = 2, shape.hidden = 256, shape.ffn = 512, shape.heads = 4, shape.kv_heads = 2, shape.head_dim = 64,
   shape.vocab = 512;

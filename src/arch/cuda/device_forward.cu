@@ -14,6 +14,10 @@ int expert_tile(int slots, int experts) {
   return tokens <= 8 ? 0 : tokens <= 16 ? 1 : tokens <= 32 ? 2 : tokens <= 96 ? 3 : 4;
 }
 
+RouterShape router_shape(const ExpertDims& e) {
+  return {e.experts, e.chosen, e.groups, e.chosen_groups, e.sigmoid, e.best_two, e.normalize, e.weight_scale};
+}
+
 const Bf16* bf16(const Activations& activations) {
   return static_cast<const Bf16*>(activations.data);
 }
@@ -32,36 +36,98 @@ void DeviceModel::attend(const Layer& layer, const StepLayout& l, const Attentio
             static_cast<Bf16*>(attended_.data), stream_);
 }
 
+/// weight · norm(x): few rows are normalized inside the product.
+void DeviceModel::normed_product(const Matrix& weight, const float* norm, int t, const MatmulOut& out) {
+  if (norms_here(weight.fp8, t)) return matmul(weight, RowSource{x_, norm, shape_.eps, t}, out, stream_);
+  rms_norm(x_, nullptr, norm, shape_.eps, t, normed_, stream_);
+  matmul(weight, normed_, t, out, stream_);
+}
+
+/// weight · in, quantized on the way when the weights are; `in8` holds the quantized rows when they are many.
+void DeviceModel::quantized_product(const Matrix& weight, const Activations& in, const Activations& in8, int t,
+                                    const MatmulOut& out) {
+  if (!weight.fp8) return matmul(weight, in, t, out, stream_);
+  if (fuses(fuse_quantize) && makes_rows(true, weight.k, t, false))
+    return matmul(weight, RowSource{in.data, nullptr, 0, t}, out, stream_);
+  quantize_rows(bf16(in), t, in8, stream_);
+  matmul(weight, in8, t, out, stream_);
+}
+
+LatentRows DeviceModel::latent_rows(const Layer& layer, int t) {
+  const int stride = projection_rows();
+  const Bf16* latent = projected_ + first_projection();
+  if (shape_.latent.q_rank == 0) return {projected_, latent, stride, stride};
+  rms_norm_bf16(projected_, stride, layer.q_a_norm, shape_.eps, t, q_a_, stream_);
+  matmul(layer.q_b, q_a_, t, {Epilogue::bf16, raw_queries_, query_rows(), nullptr}, stream_);
+  return {raw_queries_, latent, query_rows(), stride};
+}
+
 void DeviceModel::attend_latent(const Layer& layer, const StepLayout& l, const AttentionBatch& batch) {
   const LatentPrepare prepare{layer.kv_norm,           shape_.eps, rope_cos_, rope_sin_, step_memory_ + l.at_position,
                               step_memory_ + l.at_slot};
   const int heads = shape_.heads, v_dim = shape_.latent.v_dim;
-  latent_prepare(projected_, latent_, prepare, l.tokens, layer.kv.k, queries_, stream_);
-  head_product({projected_, latent_.row(), latent_.query(), layer.k_b, kLatentDims, latent_.nope, heads, queries_,
+  const LatentRows rows = latent_rows(layer, l.tokens);
+  auto* attended = static_cast<Bf16*>(attended_.data);
+  const bool few = fuses(fuse_latent) && l.tiles == 0 && l.decodes <= kLatentFew && latent_queries_fit(latent_);
+  if (few) {
+    latent_queries(rows, latent_, prepare, layer.k_b, l.tokens, layer.kv.k, queries_, stream_);
+    latent_attention(queries_, latent_, layer.kv.k, batch, shape_.attention_scale, scratch_, nullptr, stream_);
+    return latent_values(latent_, batch, scratch_, layer.v_b, attended, stream_);
+  }
+  latent_prepare(rows, latent_, prepare, l.tokens, layer.kv.k, queries_, stream_);
+  head_product({rows.queries, rows.query_stride, latent_.query(), layer.k_b, kLatentDims, latent_.nope, heads, queries_,
                 heads * kLatentKey, kLatentKey},
                l.tokens, stream_);
   latent_attention(queries_, latent_, layer.kv.k, batch, shape_.attention_scale, scratch_, attended_latent_, stream_);
-  head_product({attended_latent_, heads * kLatentDims, kLatentDims, layer.v_b, v_dim, kLatentDims, heads,
-                static_cast<Bf16*>(attended_.data), heads * v_dim, v_dim},
+  head_product({attended_latent_, heads * kLatentDims, kLatentDims, layer.v_b, v_dim, kLatentDims, heads, attended,
+                heads * v_dim, v_dim},
                l.tokens, stream_);
 }
 
+/// The dense layer or the shared experts; with many tokens their rows are in normed_ already.
 void DeviceModel::feed_dense(const Layer& layer, int t, const Activations& act, const Activations& act8) {
-  matmul(layer.gate_up, normed_, t, {Epilogue::swiglu, act.data, act.k, nullptr}, stream_);
-  if (fp8()) quantize_rows(bf16(act), t, act8, stream_);
-  matmul(layer.down, fp8() ? act8 : act, t, {Epilogue::add_f32, x_, shape_.hidden, nullptr}, stream_);
+  const MatmulOut gated{Epilogue::swiglu, act.data, act.k, nullptr};
+  if (norms_here(layer.gate_up.fp8, t)) {
+    matmul(layer.gate_up, RowSource{x_, layer.ffn_norm, shape_.eps, t}, gated, stream_);
+  } else {
+    matmul(layer.gate_up, normed_, t, gated, stream_);
+  }
+  quantized_product(layer.down, act, act8, t, {Epilogue::add_f32, x_, shape_.hidden, nullptr});
+}
+
+/// One or two tokens: no grouping, every chosen expert of a token is a product of one row.
+void DeviceModel::feed_few_experts(const Layer& layer, int t) {
+  const ExpertDims& e = shape_.experts;
+  const int slots = t * e.chosen;
+  const RowSource rows{x_, layer.ffn_norm, shape_.eps, t, nullptr, true};
+  matmul(layer.router, rows, {Epilogue::f32, router_logits_, e.experts, nullptr}, stream_);
+  route(router_logits_, layer.router_bias, router_shape(e), t, 0, grouping_, stream_);
+  const MatmulGroups gate_up{2 * e.ffn, grouping_.tiles, grouping_.tile_count, slots};
+  const MatmulGroups down{shape_.hidden, grouping_.tiles, grouping_.tile_count, slots};
+  grouped_matmul(layer.expert_gate_up, rows, gate_up, {Epilogue::swiglu, expert_act_.data, e.ffn, nullptr}, stream_);
+  const MatmulOut out{Epilogue::bf16, expert_out_, shape_.hidden, nullptr};
+  if (!fp8()) {
+    grouped_matmul(layer.expert_down, expert_act_, down, out, stream_, 0);
+  } else if (fuses(fuse_quantize) && makes_rows(true, e.ffn, slots, false)) {
+    grouped_matmul(layer.expert_down, RowSource{expert_act_.data, nullptr, 0, slots}, down, out, stream_);
+  } else {
+    quantize_rows(bf16(expert_act_), slots, expert_act8_, stream_);
+    grouped_matmul(layer.expert_down, expert_act8_, down, out, stream_, 0);
+  }
+  if (e.shared_ffn > 0) feed_dense(layer, t, shared_act_, shared_act8_);
+  combine(expert_out_, grouping_, e.chosen, t, shape_.hidden, x_, stream_);
 }
 
 void DeviceModel::feed_experts(const Layer& layer, int t) {
   const ExpertDims& e = shape_.experts;
+  if (fuses(fuse_experts) && norms_here(false, t) && norms_here(fp8(), t)) return feed_few_experts(layer, t);
   const int slots = t * e.chosen, tile = expert_tile(slots, e.experts), columns = tile_columns(tile);
+  rms_norm(x_, nullptr, layer.ffn_norm, shape_.eps, t, normed_, stream_);
   if (fp8()) rms_norm(x_, nullptr, layer.ffn_norm, shape_.eps, t, normed16_, stream_);
   matmul(layer.router, fp8() ? normed16_ : normed_, t, {Epilogue::f32, router_logits_, e.experts, nullptr}, stream_);
-  const RouterShape router{e.experts, e.chosen,   e.groups,    e.chosen_groups,
-                           e.sigmoid, e.best_two, e.normalize, e.weight_scale};
-  route(router_logits_, layer.router_bias, router, t, columns, grouping_, stream_);
-  if (e.shared_ffn > 0) feed_dense(layer, t, shared_act_, shared_act8_);
+  route(router_logits_, layer.router_bias, router_shape(e), t, columns, grouping_, stream_);
   gather_rows(normed_, grouping_.token, slots, expert_in_, stream_);
+  if (e.shared_ffn > 0) feed_dense(layer, t, shared_act_, shared_act8_);
   const int most = std::min(e.experts, slots) + slots / columns;
   grouped_matmul(layer.expert_gate_up, expert_in_, {2 * e.ffn, grouping_.tiles, grouping_.tile_count, most},
                  {Epilogue::swiglu, expert_act_.data, e.ffn, nullptr}, stream_, tile);
@@ -84,25 +150,29 @@ void DeviceModel::forward(const StepLayout& l) {
   batch.tiles = l.tiles, batch.tile = reinterpret_cast<const int4*>(m + l.at_tile);
   embed(embedding_, m + l.at_token, t, shape_.hidden, x_, stream_);
   for (const Layer& layer : layers_) {
-    rms_norm(x_, nullptr, layer.attn_norm, shape_.eps, t, normed_, stream_);
-    matmul(layer.projections, normed_, t, {Epilogue::bf16, projected_, projection_rows(), layer.qkv_bias}, stream_);
+    normed_product(layer.projections, layer.attn_norm, t,
+                   {Epilogue::bf16, projected_, projection_rows(), layer.qkv_bias});
     if (latent()) {
       attend_latent(layer, l, batch);
     } else {
       attend(layer, l, batch);
     }
-    if (fp8()) quantize_rows(bf16(attended_), t, attended8_, stream_);
-    matmul(layer.o, fp8() ? attended8_ : attended_, t, {Epilogue::add_f32, x_, shape_.hidden, nullptr}, stream_);
-    rms_norm(x_, nullptr, layer.ffn_norm, shape_.eps, t, normed_, stream_);
+    quantized_product(layer.o, attended_, attended8_, t, {Epilogue::add_f32, x_, shape_.hidden, nullptr});
     if (layer.has_experts) {
       feed_experts(layer, t);
     } else {
+      if (!norms_here(layer.gate_up.fp8, t)) rms_norm(x_, nullptr, layer.ffn_norm, shape_.eps, t, normed_, stream_);
       feed_dense(layer, t, act_, act8_);
     }
   }
   if (l.rows == 0) return;
-  rms_norm(x_, m + l.at_logit_row, output_norm_, shape_.eps, l.rows, head_in_, stream_);
-  matmul(head_, head_in_, l.rows, {Epilogue::f32, logits_, shape_.vocab, nullptr}, stream_);
+  const MatmulOut logits{Epilogue::f32, logits_, shape_.vocab, nullptr};
+  if (norms_here(false, l.rows)) {
+    matmul(head_, RowSource{x_, output_norm_, shape_.eps, l.rows, m + l.at_logit_row}, logits, stream_);
+  } else {
+    rms_norm(x_, m + l.at_logit_row, output_norm_, shape_.eps, l.rows, head_in_, stream_);
+    matmul(head_, head_in_, l.rows, logits, stream_);
+  }
   argmax_rows(logits_, l.rows, shape_.vocab, greedy_, stream_);
 }
 

@@ -105,7 +105,7 @@ bool DeviceModel::check_shape() {
   const auto number = [](int value) { return std::to_string(value); };
   if (latent()) {
     if (s.rope_dims != kLatentRope || s.heads % kLatentHeads != 0 || s.latent.nope % 16 != 0 ||
-        s.latent.v_dim % 32 != 0)
+        s.latent.v_dim % 32 != 0 || s.latent.q_rank % 64 != 0)
       return fail("latent attention of " + number(s.heads) + " heads with " + number(s.rope_dims) +
                   " rotary dimensions: the GPU expects heads in multiples of 16 and 64");
   } else {
@@ -141,7 +141,8 @@ bool DeviceModel::create(const float* rope_cos, const float* rope_sin) {
   cudaMemcpy(rope_cos_, rope_cos, rope, cudaMemcpyHostToDevice);
   cudaMemcpy(rope_sin_, rope_sin, rope, cudaMemcpyHostToDevice);
   if (cudaMallocHost(&staging_, kStagingBytes) != cudaSuccess) return check("pinned memory");
-  return allocate(&device_staging_, kStagingBytes, "load buffer") && allocate_weights() && check("allocation");
+  return allocate(&device_staging_, kStagingBytes, "load buffer") &&
+         allocate(&device_scales_, kStagingBytes / kQuantBlock, "load buffer") && allocate_weights() && check("allocation");
 }
 
 bool DeviceModel::finish() {
@@ -170,7 +171,7 @@ bool DeviceModel::finish() {
       cudaMemsetAsync(*pool, 0, bytes, stream_);
     }
   }
-  const int keys = latent() ? kLatentRange : kUnitKeys;
+  const int keys = latent() ? latent_.range() : kUnitKeys;
   work_capacity_ = bucket(blocks_ / (keys / kBlockTokens) + options_.max_logit_rows + 1);
   const std::size_t scratch =
       latent() ? latent_scratch(latent_, work_capacity_) : attention_scratch(attention_, work_capacity_);
@@ -198,6 +199,10 @@ bool DeviceModel::allocate_step() {
   if (latent() &&
       (!allocate(reinterpret_cast<void**>(&queries_), rows(s.heads * kLatentKey, 2), "activations") ||
        !allocate(reinterpret_cast<void**>(&attended_latent_), rows(s.heads * kLatentDims, 2), "activations"))) {
+    return false;
+  }
+  if (s.latent.q_rank > 0 && (!allocate(reinterpret_cast<void**>(&raw_queries_), rows(query_rows(), 2), "activations") ||
+                              !allocate_activations(q_a_, t, s.latent.q_rank, fp8()))) {
     return false;
   }
   if (s.experts.experts > 0 && !allocate_experts_step(t)) return false;
@@ -247,7 +252,7 @@ bool DeviceModel::allocate_experts_step(int t) {
 /// Fills the host's step memory; `graph`: every sequence decodes one token, so that a recorded graph fits.
 bool DeviceModel::plan(const PluginSequence* batch, int sequences, StepLayout& layout, bool& graph) {
   const int tile_tokens = latent() ? kLatentTile : prefill_tile_tokens(attention_);
-  const int work_keys = latent() ? kLatentRange : kUnitKeys;
+  const int work_keys = latent() ? latent_.range() : kUnitKeys;
   int most_blocks = 1;
   layout = {};
   for (int i = 0; i < sequences; ++i) {

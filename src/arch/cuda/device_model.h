@@ -49,7 +49,9 @@ class DeviceModel {
   static constexpr std::size_t kStagingBytes = std::size_t{64} << 20;  ///< host memory that weights pass through
 
   struct Layer {
-    Matrix projections;       ///< q, k, v; or queries, latent and rotary key
+    Matrix projections;       ///< q, k, v; or queries (q_a of low-rank ones), latent and rotary key
+    Matrix q_b;               ///< of low-rank queries
+    float* q_a_norm = nullptr;
     Matrix o, gate_up, down;  ///< the dense layer's or the shared experts'
     float *attn_norm = nullptr, *ffn_norm = nullptr, *qkv_bias = nullptr, *q_norm = nullptr, *k_norm = nullptr;
     float* kv_norm = nullptr;
@@ -62,7 +64,15 @@ class DeviceModel {
 
   [[nodiscard]] bool latent() const { return shape_.latent.nope > 0; }
   [[nodiscard]] bool fp8() const { return options_.weights == WeightType::fp8; }
-  [[nodiscard]] int projection_rows() const { return latent() ? latent_.row() : attention_.row(); }
+  [[nodiscard]] int query_rows() const { return shape_.heads * latent_.query(); }
+  /// The queries' part of the projections.
+  [[nodiscard]] int first_projection() const { return shape_.latent.q_rank > 0 ? shape_.latent.q_rank : query_rows(); }
+  [[nodiscard]] int projection_rows() const { return latent() ? first_projection() + kLatentKey : attention_.row(); }
+  [[nodiscard]] bool fuses(Fusion what) const { return (options_.fusions & what) != 0; }
+  /// Whether products over `hidden` of this form normalize their rows themselves.
+  [[nodiscard]] bool norms_here(bool fp8, int t) const {
+    return fuses(fuse_norm) && makes_rows(fp8, shape_.hidden, t, true);
+  }
   [[nodiscard]] int attended_columns() const {
     return shape_.heads * (latent() ? shape_.latent.v_dim : shape_.head_dim);
   }
@@ -85,8 +95,13 @@ class DeviceModel {
   void forward(const StepLayout& layout);
   void attend(const Layer& layer, const StepLayout& layout, const AttentionBatch& batch);
   void attend_latent(const Layer& layer, const StepLayout& layout, const AttentionBatch& batch);
+  void normed_product(const Matrix& weight, const float* norm, int t, const MatmulOut& out);
+  void quantized_product(const Matrix& weight, const Activations& in, const Activations& in8, int t,
+                         const MatmulOut& out);
+  LatentRows latent_rows(const Layer& layer, int t);
   void feed_dense(const Layer& layer, int t, const Activations& act, const Activations& act8);
   void feed_experts(const Layer& layer, int t);
+  void feed_few_experts(const Layer& layer, int t);
   bool launch_graph(const StepLayout& layout);
 
   int device_;
@@ -107,8 +122,8 @@ class DeviceModel {
   std::size_t block_bytes_ = 0;
 
   float *x_ = nullptr, *scratch_ = nullptr, *logits_ = nullptr;
-  Bf16 *projected_ = nullptr, *queries_ = nullptr, *attended_latent_ = nullptr;
-  Activations normed_, attended_, attended8_, act_, act8_, head_in_;
+  Bf16 *projected_ = nullptr, *raw_queries_ = nullptr, *queries_ = nullptr, *attended_latent_ = nullptr;
+  Activations normed_, q_a_, attended_, attended8_, act_, act8_, head_in_;
   Activations normed16_, shared_act_, shared_act8_, expert_in_, expert_act_, expert_act8_;
   Bf16* expert_out_ = nullptr;
   float* router_logits_ = nullptr;
@@ -118,7 +133,7 @@ class DeviceModel {
   std::int32_t* host_greedy_ = nullptr;
   std::size_t step_ints_ = 0;
   void* staging_ = nullptr;  ///< host, pinned
-  void* device_staging_ = nullptr;
+  void *device_staging_ = nullptr, *device_scales_ = nullptr;
   std::map<std::pair<int, int>, cudaGraphExec_t> graphs_;  ///< by decodes and works
 };
 

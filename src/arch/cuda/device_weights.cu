@@ -44,6 +44,9 @@ bool DeviceModel::allocate_layer(Layer& layer) {
   if (ffn > 0 &&
       (!allocate_matrix(layer.gate_up, 2 * ffn, s.hidden, fp8()) || !allocate_matrix(layer.down, s.hidden, ffn, fp8())))
     return false;
+  if (s.latent.q_rank > 0 && (!allocate_matrix(layer.q_b, query_rows(), s.latent.q_rank, fp8()) ||
+                              !floats(layer.q_a_norm, s.latent.q_rank)))
+    return false;
   if (s.qkv_bias && !floats(layer.qkv_bias, attention_.row())) return false;
   if (s.qk_norm && (!floats(layer.q_norm, s.head_dim) || !floats(layer.k_norm, s.head_dim))) return false;
   if (latent() && (!floats(layer.kv_norm, kLatentDims) || !plain(layer.k_b, s.heads * kLatentDims, s.latent.nope) ||
@@ -66,7 +69,9 @@ Matrix* DeviceModel::matrix_of(const WeightRows& rows, int& first, RowPlace& pla
   const int expert = rows.expert;
   switch (rows.role) {
     case WeightRole::q:
-      return &layer.projections;
+      return s.latent.q_rank > 0 ? &layer.q_b : &layer.projections;
+    case WeightRole::q_a:
+      return s.latent.q_rank > 0 ? &layer.projections : nullptr;
     case WeightRole::k:
       first += s.heads * s.head_dim;
       return &layer.projections;
@@ -74,7 +79,7 @@ Matrix* DeviceModel::matrix_of(const WeightRows& rows, int& first, RowPlace& pla
       first += (s.heads + s.kv_heads) * s.head_dim;
       return &layer.projections;
     case WeightRole::kv_a:
-      first += s.heads * latent_.query();
+      first += first_projection();
       return &layer.projections;
     case WeightRole::o:
       return &layer.o;
@@ -115,6 +120,8 @@ float* DeviceModel::floats_of(const WeightRows& rows) {
       return layer.ffn_norm;
     case WeightRole::kv_a_norm:
       return layer.kv_norm;
+    case WeightRole::q_a_norm:
+      return layer.q_a_norm;
     case WeightRole::router_bias:
       return layer.router_bias;
     case WeightRole::q_norm:
@@ -144,7 +151,10 @@ bool DeviceModel::load(const WeightRows& rows) {
                cudaMemcpyHostToDevice);
     return check("loading a norm");
   }
-  const std::size_t row_bytes = static_cast<std::size_t>(rows.columns) * 2U;
+  const bool ready8 = rows.scales != nullptr;
+  if (ready8 && !fp8()) return fail("fp8 rows for a model with bf16 weights");
+  const std::size_t row_bytes = static_cast<std::size_t>(rows.columns) * (ready8 ? 1U : 2U);
+  const int scale_columns = (rows.columns + kQuantBlock - 1) / kQuantBlock;
   int step = static_cast<int>(kStagingBytes / row_bytes);
   step = step / kQuantBlock * kQuantBlock;
   for (int at = 0; at < rows.rows; at += step) {
@@ -175,7 +185,15 @@ bool DeviceModel::load(const WeightRows& rows) {
     cudaStreamSynchronize(stream_);
     std::memcpy(staging_, in, bytes);
     cudaMemcpyAsync(device_staging_, staging_, bytes, cudaMemcpyHostToDevice, stream_);
-    place_weight(static_cast<const Bf16*>(device_staging_), count, *matrix, first + at, place, stream_);
+    if (!ready8) {
+      place_weight(static_cast<const Bf16*>(device_staging_), count, *matrix, first + at, place, stream_);
+      continue;
+    }
+    const std::size_t scale_bytes = static_cast<std::size_t>((count + kQuantBlock - 1) / kQuantBlock * scale_columns) * 4U;
+    cudaMemcpyAsync(device_scales_, rows.scales + static_cast<std::size_t>(at / kQuantBlock * scale_columns), scale_bytes,
+                    cudaMemcpyHostToDevice, stream_);
+    place_fp8_weight(static_cast<const Fp8*>(device_staging_), static_cast<const float*>(device_scales_), count, *matrix,
+                     first + at, place, stream_);
   }
   return check("loading a weight");
 }
@@ -189,7 +207,7 @@ bool DeviceModel::load_random(std::uint64_t seed) {
   fill_f32(output_norm_, static_cast<std::size_t>(s.hidden), 1.0F, stream_);
   std::uint64_t next = seed + 2;
   for (Layer& layer : layers_) {
-    for (Matrix* matrix : {&layer.projections, &layer.o, &layer.gate_up, &layer.down, &layer.router,
+    for (Matrix* matrix : {&layer.projections, &layer.q_b, &layer.o, &layer.gate_up, &layer.down, &layer.router,
                            &layer.expert_gate_up, &layer.expert_down}) {
       if (matrix->n > 0) random_weight(*matrix, deviation(matrix->k), next++, stream_);
     }
@@ -200,6 +218,8 @@ bool DeviceModel::load_random(std::uint64_t seed) {
                   next++, stream_);
       fill_f32(layer.kv_norm, kLatentDims, 1.0F, stream_);
     }
+    if (layer.q_a_norm != nullptr)
+      fill_f32(layer.q_a_norm, static_cast<std::size_t>(s.latent.q_rank), 1.0F, stream_);
     if (layer.router_bias != nullptr)
       fill_f32(layer.router_bias, static_cast<std::size_t>(s.experts.experts), 0.0F, stream_);
     fill_f32(layer.attn_norm, static_cast<std::size_t>(s.hidden), 1.0F, stream_);

@@ -8,12 +8,13 @@
 
 namespace hp::cuda {
 
-inline constexpr std::uint32_t kPluginVersion = 2;
+inline constexpr std::uint32_t kPluginVersion = 3;
 inline constexpr char kPluginEntry[] = "homeport_cuda_plugin";
 
 /// DeepSeek's latent attention, with a latent of 512 and 64 rotary dimensions; nope = 0: grouped-query attention.
 struct LatentDims {
   int nope = 0, v_dim = 0;
+  int q_rank = 0;  ///< of low-rank queries; 0: full ones
 };
 
 /// A mixture of experts after the first dense layers; experts = 0: all layers are dense.
@@ -42,9 +43,12 @@ struct ModelOptions {
   WeightType weights = WeightType::bf16;
   std::size_t kv_bytes = 0;  ///< 0: what is free after the weights, less a reserve
   int max_step_tokens = 2048, max_logit_rows = 256;
+  unsigned fusions = ~0U;  ///< of few tokens: bits of Fusion. Without some the same bits come slower, for benchmarks
 };
+/// Kernels that a step of few tokens saves.
+enum Fusion : unsigned { fuse_norm = 1, fuse_quantize = 2, fuse_experts = 4, fuse_latent = 8 };
 
-/// Matrices are [outputs, inputs]. kv_a: [576, hidden]; k_b: [heads · 512, nope]; v_b: [heads · v_dim, 512].
+/// Matrices are [outputs, inputs]. q_a: [q_rank, hidden]; q: [heads · query, q_rank or hidden]; kv_a: [576, hidden]; k_b: [heads · 512, nope]; v_b: [heads · v_dim, 512].
 enum class WeightRole : int {
   embedding,
   head,
@@ -75,15 +79,18 @@ enum class WeightRole : int {
   expert_gate,
   expert_up,
   expert_down,
+  q_a,
+  q_a_norm,
 };
 
-/// Rows of one weight on the host: matrices as bf16 [rows, columns], norms and biases as f32 [rows].
+/// Rows of one weight on the host: matrices as bf16 [rows, columns] or, with scales, e4m3; norms and biases as f32 [rows].
 struct WeightRows {
   WeightRole role = WeightRole::embedding;
   int layer = 0;
   int first = 0, rows = 0, columns = 0;  ///< a matrix may come in pieces; first is a multiple of 128
   const void* data = nullptr;
   int expert = 0;
+  const float* scales = nullptr;  ///< [rows / 128, columns / 128], rounded up; only for models with fp8 weights
 };
 
 struct DeviceInfo {

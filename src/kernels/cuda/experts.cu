@@ -51,9 +51,9 @@ __device__ __forceinline__ void limit_groups(float (&choice)[kEach], const Route
   }
 }
 
-/// One warp per token.
+/// One warp per token. `direct`: every chosen expert of a token becomes a group of its own.
 __global__ void __launch_bounds__(32)
-    choose_kernel(const float* logits, const float* bias, RouterShape shape, int* expert, float* weight) {
+    choose_kernel(const float* logits, const float* bias, RouterShape shape, bool direct, Grouping g) {
   launch_dependents();
   wait_for_previous();
   __shared__ float scratch[kMostExperts];
@@ -105,8 +105,14 @@ __global__ void __launch_bounds__(32)
     const std::size_t at =
         static_cast<std::size_t>(blockIdx.x) * static_cast<std::size_t>(shape.chosen) + static_cast<std::size_t>(lane);
     if (shape.normalize) mine /= total + 1e-20F;
-    expert[at] = chosen;
-    weight[at] = mine * shape.weight_scale;
+    g.expert[at] = chosen;
+    g.weight[at] = mine * shape.weight_scale;
+    if (direct) {
+      const int slot = static_cast<int>(at);
+      g.slot[at] = slot;
+      g.tiles[at] = make_int4(chosen, slot, slot + 1, static_cast<int>(blockIdx.x));
+      if (slot == 0) *g.tile_count = static_cast<int>(gridDim.x) * shape.chosen;
+    }
   }
 }
 
@@ -180,8 +186,9 @@ __global__ void combine_kernel(const Bf16* y, const int* slot, const float* weig
 
 void route(const float* logits, const float* bias, const RouterShape& shape, int t, int columns,
            const Grouping& grouping, cudaStream_t stream) {
-  launch(choose_kernel, dim3(static_cast<unsigned>(t)), dim3(32), 0, stream, logits, bias, shape, grouping.expert,
-         grouping.weight);
+  const bool direct = columns == 0;
+  launch(choose_kernel, dim3(static_cast<unsigned>(t)), dim3(32), 0, stream, logits, bias, shape, direct, grouping);
+  if (direct) return;
   launch(group_kernel, dim3(1), dim3(kGroupThreads), 0, stream, shape.experts, t * shape.chosen, shape.chosen, columns,
          grouping);
 }

@@ -28,7 +28,7 @@ struct Grouping {
 };
 
 /// Chooses experts from logits f32 [t, experts] (bias [experts] or null: selects, does not weigh) and groups the tokens
-/// into tiles of `columns`.
+/// into tiles of `columns`; 0 columns: a tile of one row, t · chosen + i, for each choice, and `token` is not written.
 void route(const float* logits, const float* bias, const RouterShape& shape, int t, int columns,
            const Grouping& grouping, cudaStream_t stream);
 /// out row s = in row token[s] (bf16 or fp8 with its scale).

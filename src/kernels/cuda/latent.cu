@@ -1,7 +1,7 @@
 // Latent attention on the warp-level tensor instruction. A thread block has 16 heads of one or two tokens: four warps a
 // token, each with a quarter of a unit's keys for the scores and a quarter of the latent's dimensions for the result.
 //
-// Batch invariance: units of 64 keys in order within ranges of 512, ranges folded in order; a decode computes its
+// Batch invariance: units of 64 keys in order within ranges of 128 or 512, ranges folded in order; a decode computes its
 // ranges side by side, a prefill one after the other, by the same instructions.
 #include "kernels/cuda/latent.h"
 
@@ -14,7 +14,7 @@ namespace hp::cuda {
 namespace {
 
 inline constexpr int kWarps = 4;  // of a token
-inline constexpr int kUnitBlocks = kLatentUnit / kBlockTokens, kUnitsOfRange = kLatentRange / kLatentUnit;
+inline constexpr int kUnitBlocks = kLatentUnit / kBlockTokens;
 inline constexpr int kBlockElements = kBlockTokens * kLatentKey;
 inline constexpr int kQueryStride = kLatentKey + 8, kPowerStride = kLatentUnit + 8;
 inline constexpr int kShare = kLatentDims / kWarps;  // dimensions of the result that a warp has
@@ -174,7 +174,7 @@ __device__ __forceinline__ void load_queries(Memory<kTokens>& memory, const Bf16
 /// Units [first, end) of the sequence into ranges; `done` takes each range's result.
 template <int kTokens, typename Done>
 __device__ __forceinline__ void run_units(Memory<kTokens>& memory, const Bf16* cache, const Span& span, int token,
-                                          int first, int end, float scale, Done&& done) {
+                                          int first, int end, int range_units, float scale, Done&& done) {
   const int warp = static_cast<int>(threadIdx.x) / 32 % kWarps;
   const bool copies = threadIdx.x < 32;
   Range range;
@@ -186,7 +186,7 @@ __device__ __forceinline__ void run_units(Memory<kTokens>& memory, const Bf16* c
     barrier_wait(&memory.full[stage], static_cast<std::uint32_t>(turn / 2) & 1U);
     if (turn == 0) __syncthreads();  // the queries, and the zeros of the first unit
     add_unit(memory, range, token, warp, stage, unit * kLatentUnit, span.position, scale);
-    if ((unit + 1) % kUnitsOfRange == 0 || unit + 1 == end) {
+    if ((unit + 1) % range_units == 0 || unit + 1 == end) {
       done(range);
       range.clear();
     }
@@ -221,10 +221,11 @@ __global__ void __launch_bounds__(kWarps * 32)
                                      static_cast<std::size_t>(batch.table_stride),
                   length, length - 1};
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int first = work.y * kUnitsOfRange, end = min(first + kUnitsOfRange, (length + kLatentUnit - 1) / kLatentUnit);
+  const int range_units = shape.range() / kLatentUnit, first = work.y * range_units,
+            end = min(first + range_units, (length + kLatentUnit - 1) / kLatentUnit);
   wait_for_previous();
   load_queries(memory, queries, shape, row, head0, 0, true);
-  run_units(memory, cache, span, 0, first, end, scale, [&](const Range& range) {
+  run_units(memory, cache, span, 0, first, end, range_units, scale, [&](const Range& range) {
     const std::size_t part =
         static_cast<std::size_t>(blockIdx.x) * static_cast<std::size_t>(shape.heads) + static_cast<std::size_t>(head0);
 #pragma unroll
@@ -248,7 +249,7 @@ __global__ void __launch_bounds__(kLatentDims)
   wait_for_previous();
   Running row{-INFINITY, 0.0F};
   float total = 0.0F;
-  for (int r = 0; r * kLatentRange < length; ++r) {
+  for (int r = 0; r * shape.range() < length; ++r) {
     const std::size_t part =
         static_cast<std::size_t>(batch.decode_first[entry] + r) * static_cast<std::size_t>(shape.heads) + blockIdx.x;
     float keep, add;
@@ -275,7 +276,8 @@ __global__ void __launch_bounds__(kLatentTile* kWarps * 32, 1)
   load_queries(memory, queries, shape, tile.x + token, head0, token, token < tile.w);
   float total[kShare / 8][4] = {};
   Running rows[2] = {{-INFINITY, 0.0F}, {-INFINITY, 0.0F}};
-  run_units(memory, cache, span, token, 0, (span.length + kLatentUnit - 1) / kLatentUnit, scale,
+  run_units(memory, cache, span, token, 0, (span.length + kLatentUnit - 1) / kLatentUnit, shape.range() / kLatentUnit,
+            scale,
             [&](const Range& range) {
               float keep[2], add[2];
 #pragma unroll
@@ -305,14 +307,12 @@ __global__ void __launch_bounds__(kLatentTile* kWarps * 32, 1)
 
 inline constexpr int kPrepareThreads = 128;
 
-__global__ void __launch_bounds__(kPrepareThreads)
-    prepare_kernel(const Bf16* projections, LatentShape shape, LatentPrepare args, Bf16* cache, Bf16* queries) {
-  launch_dependents();
-  wait_for_previous();
-  const std::size_t row = blockIdx.x;
+/// A token's latent and rotary keys and queries; the block's threads together.
+__device__ __forceinline__ void prepare_token(const LatentRows& rows, const LatentShape& shape,
+                                              const LatentPrepare& args, std::size_t row, Bf16* cache, Bf16* queries) {
   const int slot = args.slots[row], position = args.positions[row], thread = static_cast<int>(threadIdx.x);
-  const Bf16* in = projections + row * static_cast<std::size_t>(shape.row());
-  const Bf16* latent = in + shape.heads * shape.query();
+  const Bf16* in = rows.queries + row * static_cast<std::size_t>(rows.query_stride);
+  const Bf16* latent = rows.latent + row * static_cast<std::size_t>(rows.latent_stride);
   const float* cos = args.cos + static_cast<std::size_t>(position) * (kLatentRope / 2);
   const float* sin = args.sin + static_cast<std::size_t>(position) * (kLatentRope / 2);
   Bf16* block = slot < 0 ? nullptr : cache + static_cast<std::size_t>(slot / kBlockTokens) * kBlockElements;
@@ -351,6 +351,152 @@ __global__ void __launch_bounds__(kPrepareThreads)
     } else if (block != nullptr) {
       *reinterpret_cast<__nv_bfloat162*>(block + place_in_block(slot % kBlockTokens, kLatentDims + 2 * pair)) = out;
     }
+  }
+}
+
+__global__ void __launch_bounds__(kPrepareThreads)
+    prepare_kernel(LatentRows rows, LatentShape shape, LatentPrepare args, Bf16* cache, Bf16* queries) {
+  launch_dependents();
+  wait_for_previous();
+  prepare_token(rows, shape, args, blockIdx.x, cache, queries);
+}
+
+// Few tokens: the weights come into shared memory before the kernel before has finished. --------------------------------
+
+/// Rows of `columns` bf16 (a multiple of 8) into shared memory, `stride` apart; complete after copies_wait.
+__device__ __forceinline__ void copy_rows(Bf16* out, int stride, const Bf16* in, int rows, int columns) {
+  for (int i = static_cast<int>(threadIdx.x); i < rows * columns / 8; i += static_cast<int>(blockDim.x)) {
+    const int row = i / (columns / 8), column = i % (columns / 8) * 8;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(out + row * stride + column)),
+                 "l"(in + static_cast<std::size_t>(row) * static_cast<std::size_t>(columns) + column)
+                 : "memory");
+  }
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+__device__ __forceinline__ void copies_wait() {
+  asm volatile("cp.async.wait_group 0;" ::: "memory");
+}
+
+inline constexpr int kFewColumns = 128;           // latent dimensions of a block of queries_kernel
+inline constexpr int kMostNope = 128, kPad = 8;   // elements; rows then begin in other banks
+
+/// {latent dimensions by 128, or (last) the tokens' prepare; head}.
+__global__ void __launch_bounds__(128)
+    queries_kernel(LatentRows rows, LatentShape shape, LatentPrepare args, const Bf16* k_b, int t, Bf16* cache,
+                   Bf16* queries) {
+  launch_dependents();
+  extern __shared__ std::uint8_t raw[];
+  Bf16* weights = reinterpret_cast<Bf16*>(raw);
+  const int head = static_cast<int>(blockIdx.y), part = static_cast<int>(blockIdx.x);
+  if (part == kLatentDims / kFewColumns) {
+    wait_for_previous();
+    for (int token = head; token < t; token += shape.heads)
+      prepare_token(rows, shape, args, static_cast<std::size_t>(token), cache, queries);
+    return;
+  }
+  const int stride = shape.nope + kPad;
+  copy_rows(weights, stride,
+            k_b + static_cast<std::size_t>(head * kLatentDims + part * kFewColumns) *
+                      static_cast<std::size_t>(shape.nope),
+            kFewColumns, shape.nope);
+  wait_for_previous();
+  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+  std::uint32_t a[kMostNope / 16][4];
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int token = min(lane / 4 + 8 * half, t - 1);
+    const Bf16* in = rows.queries + static_cast<std::size_t>(token) * static_cast<std::size_t>(rows.query_stride) +
+                     head * shape.query() + (lane % 4) * 2;
+#pragma unroll
+    for (int step = 0; step < kMostNope / 16; ++step) {
+      if (step * 16 >= shape.nope) break;
+      a[step][half] = *reinterpret_cast<const std::uint32_t*>(in + step * 16);
+      a[step][2 + half] = *reinterpret_cast<const std::uint32_t*>(in + step * 16 + 8);
+    }
+  }
+  copies_wait();
+  __syncthreads();
+  const int column0 = warp * 32;
+  float d[4][4] = {};
+#pragma unroll
+  for (int step = 0; step < kMostNope / 16; ++step) {
+    if (step * 16 >= shape.nope) break;
+#pragma unroll
+    for (int n = 0; n < 4; ++n) {
+      const Bf16* row = weights + (column0 + 8 * n + lane / 4) * stride + step * 16 + (lane % 4) * 2;
+      mma_16x8x16(d[n], a[step], *reinterpret_cast<const std::uint32_t*>(row),
+                  *reinterpret_cast<const std::uint32_t*>(row + 8));
+    }
+  }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int token = lane / 4 + 8 * half;
+    if (token >= t) continue;
+    Bf16* out = queries +
+                (static_cast<std::size_t>(token) * static_cast<std::size_t>(shape.heads) +
+                 static_cast<std::size_t>(head)) *
+                    kLatentKey +
+                part * kFewColumns + column0 + (lane % 4) * 2;
+#pragma unroll
+    for (int n = 0; n < 4; ++n)
+      *reinterpret_cast<std::uint32_t*>(out + n * 8) = pack_bf16(d[n][2 * half], d[n][2 * half + 1]);
+  }
+}
+
+inline constexpr int kValueColumns = 32;  // of a block of values_kernel: 8 a warp
+inline constexpr int kValueStride = kLatentDims + kPad;
+
+/// {values by 32, head}: every block folds its head's ranges.
+__global__ void __launch_bounds__(128)
+    values_kernel(LatentShape shape, AttentionBatch batch, const float* parts, const float* peaks, const Bf16* v_b,
+                  Bf16* out) {
+  launch_dependents();
+  extern __shared__ std::uint8_t raw[];
+  Bf16* weights = reinterpret_cast<Bf16*>(raw);
+  Bf16* folded = weights + kValueColumns * kValueStride;  // [16, 512]
+  const int head = static_cast<int>(blockIdx.y), column0 = static_cast<int>(blockIdx.x) * kValueColumns;
+  copy_rows(weights, kValueStride, v_b + static_cast<std::size_t>(head * shape.v_dim + column0) * kLatentDims,
+            kValueColumns, kLatentDims);
+  wait_for_previous();
+  const int thread = static_cast<int>(threadIdx.x), dim = thread * 4;
+  for (int entry = 0; entry < kLatentFew; ++entry) {
+    const int length = entry < batch.decodes ? batch.decode_length[entry] : 0;
+    Running row{-INFINITY, 0.0F};
+    float4 total = make_float4(0, 0, 0, 0);
+    for (int r = 0; r * shape.range() < length; ++r) {
+      const std::size_t part =
+          static_cast<std::size_t>(batch.decode_first[entry] + r) * static_cast<std::size_t>(shape.heads) +
+          static_cast<std::size_t>(head);
+      float keep, add;
+      fold_factors(row, peaks[2 * part], peaks[2 * part + 1], keep, add);
+      const float4 v = *reinterpret_cast<const float4*>(parts + part * kLatentDims + dim);
+      total = make_float4(fold(total.x, keep, v.x, add), fold(total.y, keep, v.y, add), fold(total.z, keep, v.z, add),
+                          fold(total.w, keep, v.w, add));
+    }
+    uint2 bits = make_uint2(0, 0);
+    if (length > 0)
+      bits = make_uint2(pack_bf16(__fdiv_rn(total.x, row.sum), __fdiv_rn(total.y, row.sum)),
+                        pack_bf16(__fdiv_rn(total.z, row.sum), __fdiv_rn(total.w, row.sum)));
+    *reinterpret_cast<uint2*>(folded + entry * kValueStride + dim) = bits;
+  }
+  copies_wait();
+  __syncthreads();
+  const int lane = thread % 32, warp = thread / 32;
+  float d[4] = {};
+#pragma unroll 8
+  for (int step = 0; step < kLatentDims / 16; ++step) {
+    std::uint32_t a[4];
+    load_matrices(a, folded + (lane % 16) * kValueStride + step * 16 + (lane / 16) * 8);
+    const Bf16* row = weights + (8 * warp + lane / 4) * kValueStride + step * 16 + (lane % 4) * 2;
+    mma_16x8x16(d, a, *reinterpret_cast<const std::uint32_t*>(row), *reinterpret_cast<const std::uint32_t*>(row + 8));
+  }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int entry = lane / 4 + 8 * half;
+    if (entry >= batch.decodes || batch.decode_length[entry] == 0) continue;
+    Bf16* to = out + static_cast<std::size_t>(batch.decode_row[entry]) * static_cast<std::size_t>(shape.heads * shape.v_dim) +
+               head * shape.v_dim + column0 + 8 * warp + (lane % 4) * 2;
+    *reinterpret_cast<std::uint32_t*>(to) = pack_bf16(d[2 * half], d[2 * half + 1]);
   }
 }
 
@@ -402,9 +548,9 @@ __global__ void __launch_bounds__(128) head_product_kernel(HeadProduct p, int t)
 
 }  // namespace
 
-void latent_prepare(const Bf16* projections, const LatentShape& shape, const LatentPrepare& args, int t, Bf16* cache,
+void latent_prepare(const LatentRows& rows, const LatentShape& shape, const LatentPrepare& args, int t, Bf16* cache,
                     Bf16* queries, cudaStream_t stream) {
-  launch(prepare_kernel, dim3(static_cast<unsigned>(t)), dim3(kPrepareThreads), 0, stream, projections, shape, args,
+  launch(prepare_kernel, dim3(static_cast<unsigned>(t)), dim3(kPrepareThreads), 0, stream, rows, shape, args,
          cache, queries);
 }
 
@@ -412,6 +558,29 @@ void head_product(const HeadProduct& product, int t, cudaStream_t stream) {
   const dim3 grid(static_cast<unsigned>((t + 15) / 16), static_cast<unsigned>(product.heads),
                   static_cast<unsigned>((product.rows + 127) / 128));
   launch(head_product_kernel, grid, dim3(128), 0, stream, product, t);
+}
+
+bool latent_queries_fit(const LatentShape& shape) {
+  return shape.nope <= kMostNope;
+}
+
+void latent_queries(const LatentRows& rows, const LatentShape& shape, const LatentPrepare& args, const Bf16* k_b,
+                    int t, Bf16* cache, Bf16* queries, cudaStream_t stream) {
+  const std::size_t shared = static_cast<std::size_t>(kFewColumns * (shape.nope + kPad)) * sizeof(Bf16);
+  launch(queries_kernel, dim3(kLatentDims / kFewColumns + 1, static_cast<unsigned>(shape.heads)), dim3(128), shared,
+         stream, rows, shape, args, k_b, t, cache, queries);
+}
+
+void latent_values(const LatentShape& shape, const AttentionBatch& batch, const float* scratch, const Bf16* v_b,
+                   Bf16* out, cudaStream_t stream) {
+  constexpr int kShared = (kValueColumns + kLatentFew) * kValueStride * static_cast<int>(sizeof(Bf16));
+  static const cudaError_t ready = cudaFuncSetAttribute(reinterpret_cast<const void*>(values_kernel),
+                                                        cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
+  (void)ready;
+  const float* peaks =
+      scratch + static_cast<std::size_t>(batch.works) * static_cast<std::size_t>(shape.heads) * kLatentDims;
+  launch(values_kernel, dim3(static_cast<unsigned>(shape.v_dim / kValueColumns), static_cast<unsigned>(shape.heads)),
+         dim3(128), kShared, stream, shape, batch, scratch, peaks, v_b, out);
 }
 
 std::size_t latent_scratch(const LatentShape& shape, int works) {
@@ -441,6 +610,7 @@ void latent_attention(const Bf16* queries, const LatentShape& shape, const Bf16*
         scratch + static_cast<std::size_t>(batch.works) * static_cast<std::size_t>(shape.heads) * kLatentDims;
     launch(decode_kernel, dim3(static_cast<unsigned>(batch.works), groups), dim3(kWarps * 32), kDecodeShared, stream,
            queries, shape, cache, batch, log2_scale, scratch, peaks);
+    if (attended == nullptr) return;
     launch(fold_kernel, dim3(static_cast<unsigned>(shape.heads), static_cast<unsigned>(batch.decodes)),
            dim3(kLatentDims), 0, stream, shape, batch, static_cast<const float*>(scratch),
            static_cast<const float*>(peaks), attended);

@@ -8,15 +8,20 @@ namespace hp::cuda {
 
 inline constexpr int kLatentDims = 512, kLatentRope = 64, kLatentKey = kLatentDims + kLatentRope;
 inline constexpr int kLatentUnit = 64;    ///< keys that are in shared memory at once
-inline constexpr int kLatentRange = 512;  ///< keys of a partial result; folded in order
 inline constexpr int kLatentTile = 2;     ///< query tokens of a prefill tile
 inline constexpr int kLatentHeads = 16;   ///< heads of a thread block: the tensor instruction's rows
 
-/// A row of projections is [heads · (nope + 64) | 512 | 64]: queries, latent, rotary key.
 struct LatentShape {
   int heads = 0, nope = 0, v_dim = 0;
   [[nodiscard]] constexpr int query() const { return nope + kLatentRope; }
-  [[nodiscard]] constexpr int row() const { return heads * query() + kLatentKey; }
+  /// Keys of a partial result; folded in order. Few heads fill few thread blocks: their ranges are short.
+  [[nodiscard]] constexpr int range() const { return heads <= 32 ? 128 : 512; }
+};
+
+/// Where a step's projections lie: queries [t, heads · (nope + 64)], and latent with rotary key [t, 576].
+struct LatentRows {
+  const Bf16 *queries = nullptr, *latent = nullptr;
+  int query_stride = 0, latent_stride = 0;  ///< elements from one token to the next
 };
 
 struct LatentPrepare {
@@ -28,7 +33,7 @@ struct LatentPrepare {
 
 /// Normalizes and stores the latent, rotates and stores the key, and puts the rotated part of the queries into
 /// queries [t, heads, 576] (its last 64).
-void latent_prepare(const Bf16* projections, const LatentShape& shape, const LatentPrepare& args, int t, Bf16* cache,
+void latent_prepare(const LatentRows& rows, const LatentShape& shape, const LatentPrepare& args, int t, Bf16* cache,
                     Bf16* queries, cudaStream_t stream);
 
 /// Per head h: out[t, h · out_head + n] = Σ_k in[t, h · in_head + k] · w[h · rows + n, k] for n < rows; k a multiple
@@ -43,8 +48,18 @@ struct HeadProduct {
 };
 void head_product(const HeadProduct& product, int t, cudaStream_t stream);
 
+inline constexpr int kLatentFew = 16;  ///< most decodes of the two functions below: rows of the tensor instruction
+
+/// latent_prepare and the head product with k_b in one kernel, for few tokens; nope up to 128.
+void latent_queries(const LatentRows& rows, const LatentShape& shape, const LatentPrepare& args, const Bf16* k_b,
+                    int t, Bf16* cache, Bf16* queries, cudaStream_t stream);
+bool latent_queries_fit(const LatentShape& shape);
+/// The fold of decodes' ranges and the head product with v_b in one kernel: out [t, heads · v_dim].
+void latent_values(const LatentShape& shape, const AttentionBatch& batch, const float* scratch, const Bf16* v_b,
+                   Bf16* out, cudaStream_t stream);
+
 /// attended [t, heads, 512] over the latents [blocks, 9, 16, 64]. The batch's work is in ranges, its tiles have
-/// kLatentTile tokens.
+/// kLatentTile tokens. attended null: decodes' ranges stay in scratch for latent_values.
 void latent_attention(const Bf16* queries, const LatentShape& shape, const Bf16* cache, const AttentionBatch& batch,
                       float scale, float* scratch, Bf16* attended, cudaStream_t stream);
 std::size_t latent_scratch(const LatentShape& shape, int works);

@@ -74,16 +74,35 @@ void matmul(const Matrix& weight, const Activations& input, int t, const MatmulO
             int tile = -1);
 int choose_tile(bool fp8, int n, int k, int t, int multiprocessors);
 
+/// Rows that a product of few tokens makes itself, in every thread block: f32 rows normalized (to the weight's form), or
+/// bf16 rows quantized. The bits are those of rms_norm or quantize_rows followed by matmul.
+struct RowSource {
+  const void* data = nullptr;      ///< f32 [rows, k] with a norm, else bf16 [rows, k]
+  const float* norm = nullptr;     ///< [k] or null
+  float eps = 0;
+  int rows = 0;
+  const int* row_index = nullptr;  ///< rows of f32 data to take, or null: the first ones
+  bool by_token = false;           ///< grouped: a group's row is its fourth number, not its first row
+};
+inline constexpr int kNormedHere = 2;               ///< most rows to normalize so: they run one after the other
+inline constexpr int kQuantizedHere = 4 * 512 * 8;  ///< most elements to quantize so
+/// Whether a product can.
+bool makes_rows(bool fp8, int k, int rows, bool norm);
+void matmul(const Matrix& weight, const RowSource& source, const MatmulOut& out, cudaStream_t stream);
+
 /// Products of many matrices of `rows` rows that lie one after the other in `weight`: group i multiplies rows
 /// [first, end) of the input with matrix `expert` and writes the same rows of the output.
 struct MatmulGroups {
   int rows = 0;
-  const int4* list = nullptr;  ///< device: {expert, first, end, -}, end - first at most the tile's columns
+  const int4* list = nullptr;  ///< device: {expert, first, end, token}, end - first at most the tile's columns
   const int* count = nullptr;  ///< device: how many
   int most = 0;                ///< bound of the count, sizes the grid
 };
 void grouped_matmul(const Matrix& weight, const Activations& input, const MatmulGroups& groups, const MatmulOut& out,
                     cudaStream_t stream, int tile);
+/// Groups of one row each, of rows that the product makes itself.
+void grouped_matmul(const Matrix& weight, const RowSource& source, const MatmulGroups& groups, const MatmulOut& out,
+                    cudaStream_t stream);
 int tile_columns(int tile);
 
 // Rows. ---------------------------------------------------------------------------------------------------------------
@@ -92,6 +111,9 @@ void embed(const Bf16* embedding, const int* tokens, int t, int hidden, float* x
 /// out = norm(x[rows[i]]) · weight for i < t; rows null: row i itself. Written as out.fp8 says.
 void rms_norm(const float* x, const int* rows, const float* weight, float eps, int t, const Activations& out,
               cudaStream_t stream);
+/// The same of bf16 rows [t, out.k] that lie `stride` elements apart.
+void rms_norm_bf16(const Bf16* x, int stride, const float* weight, float eps, int t, const Activations& out,
+                   cudaStream_t stream);
 /// bf16 [t, k] to fp8 with a scale per row.
 void quantize_rows(const Bf16* x, int t, const Activations& out, cudaStream_t stream);
 

@@ -5,6 +5,9 @@
 // Batch invariance: an element is the sum, in order, of four parts of K, each one accumulator that runs over its steps
 // in order (fp8: blocks of 128, scaled and added in order). With few tokens four warpgroups compute the parts side by
 // side, with many one computes them one after the other: the same numbers, the same additions.
+//
+// With one or two tokens a product can make its own input (RowSource): every thread block normalizes or quantizes the
+// rows into shared memory, which costs less than a kernel before it. The arithmetic is row_math.cuh's either way.
 #include <cudaTypedefs.h>
 
 #include <algorithm>
@@ -12,6 +15,7 @@
 #include "kernels/cuda/kernel_launch.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/row_math.cuh"
 #include "kernels/cuda/wgmma.cuh"
 
 namespace hp::cuda {
@@ -27,6 +31,13 @@ enum class Way {
   rows,   ///< two, 64 rows each, of 128
 };
 
+/// Where a product's rows come from.
+enum class Source {
+  copied,     ///< operands in memory, through the copy engine
+  normed,     ///< f32 rows, normalized here
+  quantized,  ///< bf16 rows, quantized here
+};
+
 struct Params {
   const float* scale;
   const float* row_scale;
@@ -38,14 +49,16 @@ struct Params {
   const int* group_count;  ///< null without groups
   Epilogue epilogue;
   std::uint64_t weight_policy;
+  RowSource source;
 };
 
-/// kColumns: tokens of one warpgroup.
-template <Way kWay, int kColumns>
+/// kColumns: tokens of one warpgroup; kInput: bytes of rows that the product makes itself and keeps, 0 for none.
+template <Way kWay, int kColumns, int kInput = 0>
 struct Shape {
   static constexpr int kGroups = kWay == Way::parts ? 4 : 2, kWorkers = kGroups * 128, kThreads = kWorkers + 128;
   static constexpr int kTileRows = kWay == Way::rows ? 128 : 64;
-  static constexpr int kWeightBytes = kTileRows * kRowBytes, kTokenBytes = kColumns * kRowBytes;
+  static constexpr int kWeightBytes = kTileRows * kRowBytes;
+  static constexpr int kInputBytes = kInput, kTokenBytes = kInput > 0 ? 0 : kColumns * kRowBytes;
   static constexpr int kStageBytes = kWeightBytes + kTokenBytes;
   static constexpr int kMemory = 226 * 1024;  // stages and result tile
   // The result tile: [parts][tokens][rows], so many tokens at a time.
@@ -55,11 +68,11 @@ struct Shape {
   static constexpr int kSumBytes = kSumParts * kSumTokens * kSumStride * 4;
   // Loads take turns over the parts; a stage always serves the same part, which thus sees each of its phases.
   static constexpr int kTurns = kWay == Way::parts ? kParts : 1;
-  static constexpr int kStages = (kMemory - kSumBytes - 2048) / kStageBytes / kTurns * kTurns;
+  static constexpr int kStages = (kMemory - kInput - kSumBytes - 2048) / kStageBytes / kTurns * kTurns;
   static constexpr std::size_t kShared =
-      static_cast<std::size_t>(kStages) * kStageBytes + kSumBytes + 1024 + 2 * 8 * kStages;
+      static_cast<std::size_t>(kStages) * kStageBytes + kInput + kSumBytes + 1024 + 2 * 8 * kStages + (kInput > 0 ? 64 : 0);
   // Few tokens: few registers, so that the next kernel fits beside this one.
-  static constexpr int kBlocks = kWay == Way::parts && kColumns <= 16 ? 2 : 1;
+  static constexpr int kBlocks = kWay == Way::parts && kColumns <= 16 && kInput == 0 ? 2 : 1;
 };
 
 /// The first step of a part of K.
@@ -88,6 +101,7 @@ struct Tiles {
   int weight_row = 0;            ///< in the stored matrix
   int row = 0;                   ///< of the output
   int token = 0, end_token = 0;  ///< the tile's first row of activations, and where they end
+  int column = 0;                ///< of the first row, among the product's own rows
   const Params& p;
   int rows, columns, next, count, row_tiles, token_tiles;
 
@@ -112,6 +126,7 @@ struct Tiles {
       row = next % row_tiles * rows;
       weight_row = group.x * p.n + row;
       token = group.y, end_token = group.z;
+      column = p.source.by_token ? group.w : group.y;
     } else {
       weight_row = row = next / token_tiles * rows;
       token = next % token_tiles * columns, end_token = p.t;
@@ -148,6 +163,7 @@ __device__ __forceinline__ void feed(const CUtensorMap* weight, const CUtensorMa
     of_weights.advance();
   };
   const auto load_tokens = [&](int stage) {
+    if constexpr (S::kInputBytes > 0) return;
     copy_box(stages + stage * S::kStageBytes + S::kWeightBytes, tokens, of_tokens.step * kStepElements,
              of_tokens.tiles.token, &full[stage], kEvictLast);
     of_tokens.advance();
@@ -155,7 +171,7 @@ __device__ __forceinline__ void feed(const CUtensorMap* weight, const CUtensorMa
   // Weights do not depend on the kernel before; tokens do.
   int ahead = turn;
   for (; ahead < S::kStages && of_weights.more(); ahead += S::kTurns) load_weights(ahead);
-  wait_for_previous();
+  if constexpr (S::kInputBytes == 0) wait_for_previous();
   for (int stage = turn; stage < ahead; stage += S::kTurns) load_tokens(stage);
   Ring<S::kStages> ring{turn, 0};
   while (of_weights.more()) {
@@ -202,7 +218,7 @@ __device__ __forceinline__ void multiply(float (&sum)[kColumns / 2], std::uint32
 template <bool kFp8, typename S, int kColumns>
 struct Consumer {
   const Params& p;
-  std::uint32_t stages;
+  std::uint32_t stages, input;
   std::uint64_t *full, *empty;
   int first_row;  // of this warpgroup's 64
   Ring<S::kStages> ring;
@@ -226,7 +242,10 @@ struct Consumer {
       if constexpr (kFp8) low = __ldg(scale + step), high = __ldg(scale + p.k_blocks + step);
       const std::uint32_t at = stages + static_cast<std::uint32_t>(ring.stage * S::kStageBytes);
       barrier_wait(&full[ring.stage], ring.phase);
-      multiply<kFp8, kColumns>(sum, at + weight_offset, at + S::kWeightBytes, step > begin, low, high);
+      const std::uint32_t tokens_at = S::kInputBytes > 0
+                                          ? input + static_cast<std::uint32_t>(step * kColumns * kRowBytes)
+                                          : at + S::kWeightBytes;
+      multiply<kFp8, kColumns>(sum, at + weight_offset, tokens_at, step > begin, low, high);
       if constexpr (kFp8) {
         release(ring.stage);
       } else {
@@ -280,20 +299,23 @@ __device__ __forceinline__ float4 take(const float* tile, int token, int row) {
 
 /// The result tile to memory, four outputs a thread, neighbouring threads on neighbouring outputs.
 template <typename S>
-__device__ __forceinline__ void store(const Params& p, const float* tile, int first_row, int first_token,
-                                      int end_token) {
+__device__ __forceinline__ void store(const Params& p, const float* tile, const float* own_scale, int first_row,
+                                      int first_token, int end_token, int column) {
   const bool swiglu = p.epilogue == Epilogue::swiglu;
   const int vectors = swiglu ? S::kTileRows / 8 : S::kTileRows / 4;
   const int tokens = min(S::kSumTokens, end_token - first_token);
+  if constexpr (S::kInputBytes == 0) column = 0;
   for (int i = static_cast<int>(threadIdx.x); i < tokens * vectors; i += S::kWorkers) {
     const int token = i / vectors, vector = i % vectors;
-    const float factor = p.row_scale != nullptr ? p.row_scale[first_token + token] : 1.0F;
+    const float factor = S::kInputBytes > 0         ? own_scale[column + token]
+                         : p.row_scale != nullptr ? p.row_scale[first_token + token]
+                                                  : 1.0F;
     const std::size_t line = static_cast<std::size_t>(first_token + token) * static_cast<std::size_t>(p.stride);
     if (swiglu) {
       const int row = vector / 2 * 16 + vector % 2 * 4;
       if (first_row + row >= p.n) continue;
-      const float4 g = scaled(take<S>(tile, token, row), factor);
-      const float4 u = scaled(take<S>(tile, token, row + 8), factor);
+      const float4 g = scaled(take<S>(tile, column + token, row), factor);
+      const float4 u = scaled(take<S>(tile, column + token, row + 8), factor);
       Bf16* out = static_cast<Bf16*>(p.out) + line + static_cast<std::size_t>(first_row / 2 + 4 * vector);
       *reinterpret_cast<uint2*>(out) =
           make_uint2(pack_bf16(silu(g.x) * u.x, silu(g.y) * u.y), pack_bf16(silu(g.z) * u.z, silu(g.w) * u.w));
@@ -301,7 +323,7 @@ __device__ __forceinline__ void store(const Params& p, const float* tile, int fi
     }
     const int row = first_row + 4 * vector;
     if (row >= p.n) continue;
-    float4 v = scaled(take<S>(tile, token, 4 * vector), factor);
+    float4 v = scaled(take<S>(tile, column + token, 4 * vector), factor);
     if (p.bias != nullptr) v = add(v, *reinterpret_cast<const float4*>(p.bias + row));
     if (p.epilogue == Epilogue::bf16) {
       Bf16* out = static_cast<Bf16*>(p.out) + line + static_cast<std::size_t>(row);
@@ -313,17 +335,123 @@ __device__ __forceinline__ void store(const Params& p, const float* tile, int fi
   }
 }
 
-template <bool kFp8, Way kWay, int kColumns>
+/// Where byte `byte` of a row lies among the product's own rows: as the copy engine would have put it.
+__device__ __forceinline__ std::uint8_t* input_at(std::uint8_t* input, int row, int byte) {
+  return input + byte / kRowBytes * (8 * kRowBytes) + row * kRowBytes + ((byte % kRowBytes / 16) ^ row) * 16 +
+         byte % 16;
+}
+
+/// Normalizes the rows of x into `input`, quantized with their scales or as bf16.
+template <bool kFp8, int kVectors>
+__device__ __forceinline__ void norm_input(const Params& p, std::uint8_t* input, float* own_scale, int steps) {
+  const int thread = static_cast<int>(threadIdx.x), vectors = p.k / 4;
+  constexpr int kBytes = kFp8 ? 4 : 8;  // of a vector
+  float4 w[kVectors], v[kVectors];
+  load_row(w, p.source.norm, vectors);
+  wait_for_previous();
+  for (int r = 0; r < p.source.rows; ++r) {
+    const int from = p.source.row_index != nullptr ? p.source.row_index[r] : r;
+    load_row(v, static_cast<const float*>(p.source.data) + static_cast<std::size_t>(from) * static_cast<std::size_t>(p.k),
+             vectors);
+    norm_row(v, w, p.k, p.source.eps);
+    float inverse = 1.0F;
+    if constexpr (kFp8) {
+      const float scale = row_scale_of(v);
+      inverse = 1.0F / scale;
+      if (thread == 0) own_scale[r] = scale;
+    } else {
+      if (thread == 0) own_scale[r] = 1.0F;
+    }
+#pragma unroll
+    for (int i = 0; i < kVectors; ++i) {
+      const int at = thread + i * kRowThreads;
+      if (at >= vectors) break;
+      std::uint8_t* to = input_at(input, r, at * kBytes);
+      if constexpr (kFp8) {
+        *reinterpret_cast<std::uint32_t*>(to) = pack_fp8(times(v[i], inverse));
+      } else {
+        *reinterpret_cast<uint2*>(to) = make_uint2(pack_bf16(v[i].x, v[i].y), pack_bf16(v[i].z, v[i].w));
+      }
+    }
+    for (int at = vectors * kBytes / 4 + thread; at < steps * kRowBytes / 4; at += kRowThreads)
+      *reinterpret_cast<std::uint32_t*>(input_at(input, r, at * 4)) = 0;
+  }
+}
+
+__device__ __forceinline__ float2 pair_of(std::uint32_t bits) {
+  return __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&bits));
+}
+
+/// Quantizes bf16 rows into `input`, all rows at once: at most kQuantizedHere elements.
+__device__ __forceinline__ void quantize_input(const Params& p, std::uint8_t* input, float* own_scale, int steps) {
+  constexpr int kVectors = kQuantizedHere / 8 / kRowThreads;
+  __shared__ int peak[8];
+  const int thread = static_cast<int>(threadIdx.x), row_vectors = p.k / 8, vectors = p.source.rows * row_vectors;
+  if (thread < 8) peak[thread] = 0;
+  wait_for_previous();
+  uint4 v[kVectors];
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    const int at = thread + i * kRowThreads;
+    v[i] = at < vectors ? static_cast<const uint4*>(p.source.data)[at] : make_uint4(0, 0, 0, 0);
+  }
+  named_barrier<1, kRowThreads>();
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    const int at = thread + i * kRowThreads, row = at < vectors ? at / row_vectors : -1;
+    float most = 0.0F;
+#pragma unroll
+    for (const std::uint32_t bits : {v[i].x, v[i].y, v[i].z, v[i].w}) {
+      const float2 f = pair_of(bits);
+      most = fmaxf(most, fmaxf(fabsf(f.x), fabsf(f.y)));
+    }
+    // Magnitudes order like their bits.
+    if (__all_sync(0xFFFFFFFFU, row == __shfl_sync(0xFFFFFFFFU, row, 0))) {
+      most = warp_max(most);
+      if (thread % 32 == 0 && row >= 0) atomicMax(&peak[row], __float_as_int(most));
+    } else if (row >= 0) {
+      atomicMax(&peak[row], __float_as_int(most));
+    }
+  }
+  named_barrier<1, kRowThreads>();
+  if (thread < p.source.rows) own_scale[thread] = scale_of_peak(__int_as_float(peak[thread]));
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    const int at = thread + i * kRowThreads;
+    if (at >= vectors) break;
+    const int row = at / row_vectors;
+    const float inverse = 1.0F / scale_of_peak(__int_as_float(peak[row]));
+    const float2 a = pair_of(v[i].x), b = pair_of(v[i].y), c = pair_of(v[i].z), d = pair_of(v[i].w);
+    *reinterpret_cast<uint2*>(input_at(input, row, (at - row * row_vectors) * 8)) =
+        make_uint2(pack_fp8(times(make_float4(a.x, a.y, b.x, b.y), inverse)),
+                   pack_fp8(times(make_float4(c.x, c.y, d.x, d.y), inverse)));
+  }
+  const int rest = steps * kRowBytes / 4 - p.k / 4;  // words of a row beyond K
+  for (int i = thread; i < p.source.rows * rest; i += kRowThreads)
+    *reinterpret_cast<std::uint32_t*>(input_at(input, i / rest, p.k + i % rest * 4)) = 0;
+}
+
+template <bool kFp8, Way kWay, int kColumns, Source kSource, int kInput>
 __device__ __forceinline__ void work(const Params& p, std::uint8_t* stages, std::uint64_t* full, std::uint64_t* empty,
                                      int steps) {
-  using S = Shape<kWay, kColumns>;
+  using S = Shape<kWay, kColumns, kInput>;
   const int group = static_cast<int>(threadIdx.x) / 128;
-  float* tile = reinterpret_cast<float*>(stages + S::kStages * S::kStageBytes);
+  std::uint8_t* input = stages + S::kStages * S::kStageBytes;
+  float* own_scale = reinterpret_cast<float*>(empty + S::kStages);
+  if constexpr (kSource == Source::normed)
+    norm_input<kFp8, (kInput / 8 / (kFp8 ? 1 : 2) + 4 * kRowThreads - 1) / (4 * kRowThreads)>(p, input, own_scale,
+                                                                                               steps);
+  if constexpr (kSource == Source::quantized) quantize_input(p, input, own_scale, steps);
+  if constexpr (kSource != Source::copied) {
+    shared_writes_to_tensor_cores();
+    named_barrier<1, S::kWorkers>();
+  }
+  float* tile = reinterpret_cast<float*>(input + kInput);
   float* put_at = tile + group * (kWay == Way::parts ? S::kSumTokens * S::kSumStride : 64);
   const auto weight_offset = static_cast<std::uint32_t>(kWay == Way::rows ? group * 64 * kRowBytes : 0);
-  Consumer<kFp8, S, kColumns> consumer{p, shared_address(stages), full, empty, 0, {}};
+  Consumer<kFp8, S, kColumns> consumer{p, shared_address(stages), shared_address(input), full, empty, 0, {}};
   if constexpr (kWay == Way::parts) consumer.ring.advance(group);
-  bool waited = false;
+  bool waited = kSource != Source::copied;
   for (Tiles tiles(p, S::kTileRows, kColumns); tiles.more(); tiles.advance()) {
     consumer.first_row = tiles.weight_row + (kWay == Way::rows ? group * 64 : 0);
     float sum[kColumns / 2];
@@ -345,24 +473,24 @@ __device__ __forceinline__ void work(const Params& p, std::uint8_t* stages, std:
       named_barrier<1, S::kWorkers>();  // the result tile is free
       put<kColumns, S::kSumTokens>(put_at, S::kSumStride, sum, round);
       named_barrier<1, S::kWorkers>();
-      store<S>(p, tile, tiles.row, tiles.token + round * S::kSumTokens, tiles.end_token);
+      store<S>(p, tile, own_scale, tiles.row, tiles.token + round * S::kSumTokens, tiles.end_token, tiles.column);
     }
   }
 }
 
-template <bool kFp8, Way kWay, int kColumns>
-__global__ void __launch_bounds__(Shape<kWay, kColumns>::kThreads, Shape<kWay, kColumns>::kBlocks)
+template <bool kFp8, Way kWay, int kColumns, Source kSource, int kInput>
+__global__ void __launch_bounds__(Shape<kWay, kColumns, kInput>::kThreads, Shape<kWay, kColumns, kInput>::kBlocks)
     matmul_kernel(const __grid_constant__ CUtensorMap weight, const __grid_constant__ CUtensorMap tokens,
                   const Params p) {
-  using S = Shape<kWay, kColumns>;
+  using S = Shape<kWay, kColumns, kInput>;
   constexpr int kStepElements = kFp8 ? 128 : 64;
   extern __shared__ std::uint8_t raw[];
   std::uint8_t* stages = raw + (1024U - (shared_address(raw) & 1023U)) % 1024U;
-  auto* full = reinterpret_cast<std::uint64_t*>(stages + S::kStages * S::kStageBytes + S::kSumBytes);
+  auto* full = reinterpret_cast<std::uint64_t*>(stages + S::kStages * S::kStageBytes + kInput + S::kSumBytes);
   std::uint64_t* empty = full + S::kStages;
   if (threadIdx.x == 0) {
     prefetch_map(&weight);
-    prefetch_map(&tokens);
+    if constexpr (kSource == Source::copied) prefetch_map(&tokens);
     for (int s = 0; s < S::kStages; ++s) {
       barrier_init(&full[s], 1);
       barrier_init(&empty[s], (kWay == Way::parts ? 1 : S::kGroups) * 4);
@@ -381,7 +509,7 @@ __global__ void __launch_bounds__(Shape<kWay, kColumns>::kThreads, Shape<kWay, k
     }
   } else {
     if constexpr (kWay != Way::parts) more_registers<240>();
-    work<kFp8, kWay, kColumns>(p, stages, full, empty, steps);
+    work<kFp8, kWay, kColumns, kSource, kInput>(p, stages, full, empty, steps);
   }
 }
 
@@ -392,13 +520,11 @@ struct Choice {
 inline constexpr Choice kChoices[kTileChoices] = {
     {Way::parts, 8}, {Way::parts, 16}, {Way::parts, 32}, {Way::parts, 64}, {Way::rows, 128}};
 
-template <bool kFp8, int kTile>
-void run(const Matrix& weight, const Activations& input, int t, const MatmulOut& out, const MatmulGroups* groups,
-         cudaStream_t stream) {
-  constexpr Choice c = kChoices[kTile];
-  constexpr int kColumns = c.columns;
-  using S = Shape<c.way, kColumns>;
-  auto* kernel = matmul_kernel<kFp8, c.way, c.columns>;
+template <bool kFp8, Way kWay, int kColumns, Source kSource, int kInput>
+void start(const Matrix& weight, const CUtensorMap& input_map, const float* row_scale, int t, const MatmulOut& out,
+           const MatmulGroups* groups, const RowSource& source, cudaStream_t stream) {
+  using S = Shape<kWay, kColumns, kInput>;
+  auto* kernel = matmul_kernel<kFp8, kWay, kColumns, kSource, kInput>;
   static const cudaError_t ready = cudaFuncSetAttribute(
       reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(S::kShared));
   (void)ready;
@@ -407,7 +533,7 @@ void run(const Matrix& weight, const Activations& input, int t, const MatmulOut&
   const int tiles = (n + S::kTileRows - 1) / S::kTileRows * (groups != nullptr ? groups->most : token_tiles);
   const int blocks = std::min(tiles, multiprocessor_count());
   const Params params{weight.scale,
-                      kFp8 ? input.row_scale : nullptr,
+                      row_scale,
                       out.bias,
                       out.data,
                       n,
@@ -419,11 +545,49 @@ void run(const Matrix& weight, const Activations& input, int t, const MatmulOut&
                       groups != nullptr ? groups->list : nullptr,
                       groups != nullptr ? groups->count : nullptr,
                       out.epilogue,
-                      token_tiles == 1 ? kEvictFirst : kEvictNormal};
-  int map = 0;
-  while (kOperandRows[map] < kColumns) ++map;
+                      token_tiles == 1 ? kEvictFirst : kEvictNormal,
+                      source};
   launch(kernel, dim3(static_cast<unsigned>(blocks)), dim3(S::kThreads), S::kShared, stream,
-         weight.map[S::kTileRows == 64 ? 0 : 1], input.map[map], params);
+         weight.map[S::kTileRows == 64 ? 0 : 1], input_map, params);
+}
+
+template <bool kFp8, int kTile>
+void run(const Matrix& weight, const Activations& input, int t, const MatmulOut& out, const MatmulGroups* groups,
+         cudaStream_t stream) {
+  constexpr Choice c = kChoices[kTile];
+  int map = 0;
+  while (kOperandRows[map] < c.columns) ++map;
+  start<kFp8, c.way, c.columns, Source::copied, 0>(weight, input.map[map], kFp8 ? input.row_scale : nullptr, t, out,
+                                                   groups, RowSource{}, stream);
+}
+
+// Sizes of a product's own rows in shared memory, 8 rows each.
+inline constexpr int kInputSizes[] = {32 << 10, 64 << 10, 112 << 10};
+
+int input_bytes(bool fp8, int k) {
+  const int step = fp8 ? 128 : 64;
+  return (k + step - 1) / step * 8 * kRowBytes;
+}
+
+template <bool kFp8, Source kSource>
+void run_from(const Matrix& weight, const RowSource& source, int t, const MatmulOut& out, const MatmulGroups* groups,
+              cudaStream_t stream) {
+  const int bytes = input_bytes(kFp8, weight.k);
+  const CUtensorMap& unused = weight.map[0];
+  if (bytes <= kInputSizes[0]) {
+    start<kFp8, Way::parts, 8, kSource, kInputSizes[0]>(weight, unused, nullptr, t, out, groups, source, stream);
+  } else if (bytes <= kInputSizes[1]) {
+    start<kFp8, Way::parts, 8, kSource, kInputSizes[1]>(weight, unused, nullptr, t, out, groups, source, stream);
+  } else {
+    start<kFp8, Way::parts, 8, kSource, kInputSizes[2]>(weight, unused, nullptr, t, out, groups, source, stream);
+  }
+}
+
+void run_source(const Matrix& weight, const RowSource& source, int t, const MatmulOut& out, const MatmulGroups* groups,
+                cudaStream_t stream) {
+  if (source.norm == nullptr) return run_from<true, Source::quantized>(weight, source, t, out, groups, stream);
+  if (weight.fp8) return run_from<true, Source::normed>(weight, source, t, out, groups, stream);
+  run_from<false, Source::normed>(weight, source, t, out, groups, stream);
 }
 
 template <bool kFp8>
@@ -528,6 +692,20 @@ void grouped_matmul(const Matrix& weight, const Activations& input, const Matmul
   } else {
     run_tile<false>(weight, input, 1, out, &groups, stream, tile);
   }
+}
+
+bool makes_rows(bool fp8, int k, int rows, bool norm) {
+  if (rows > (norm ? kNormedHere : 8) || k % 8 != 0 || input_bytes(fp8, k) > kInputSizes[2]) return false;
+  return norm || (fp8 && rows * k <= kQuantizedHere);
+}
+
+void matmul(const Matrix& weight, const RowSource& source, const MatmulOut& out, cudaStream_t stream) {
+  run_source(weight, source, source.rows, out, nullptr, stream);
+}
+
+void grouped_matmul(const Matrix& weight, const RowSource& source, const MatmulGroups& groups, const MatmulOut& out,
+                    cudaStream_t stream) {
+  run_source(weight, source, 1, out, &groups, stream);
 }
 
 int multiprocessor_count() {

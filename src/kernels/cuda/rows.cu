@@ -5,42 +5,12 @@
 #include "kernels/cuda/kv_place.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/row_math.cuh"
 
 namespace hp::cuda {
 namespace {
 
-inline constexpr float kFp8Max = 448.0F;
-inline constexpr int kRowThreads = 512;
 inline constexpr int kVectors = 8;  // float4 of a row that a thread keeps: rows of up to 16,384
-
-__device__ __forceinline__ float warp_sum(float value) {
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(0xFFFFFFFFU, value, step);
-  return value;
-}
-__device__ __forceinline__ float warp_max(float value) {
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) value = fmaxf(value, __shfl_xor_sync(0xFFFFFFFFU, value, step));
-  return value;
-}
-
-template <bool kMax>
-__device__ __forceinline__ float block_reduce(float value) {
-  __shared__ float part[kRowThreads / 32];
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  value = kMax ? warp_max(value) : warp_sum(value);
-  __syncthreads();
-  if (lane == 0) part[warp] = value;
-  __syncthreads();
-  value = lane < kRowThreads / 32 ? part[lane] : 0.0F;
-  return kMax ? warp_max(value) : warp_sum(value);
-}
-
-__device__ __forceinline__ std::uint32_t pack_fp8(float4 v) {
-  const auto low = __nv_cvt_float2_to_fp8x2(make_float2(v.x, v.y), __NV_SATFINITE, __NV_E4M3);
-  const auto high = __nv_cvt_float2_to_fp8x2(make_float2(v.z, v.w), __NV_SATFINITE, __NV_E4M3);
-  return static_cast<std::uint32_t>(low) | (static_cast<std::uint32_t>(high) << 16);
-}
 
 /// Writes a row that the block holds as float4 vectors, as bf16 or as fp8 with its scale.
 __device__ __forceinline__ void write_row(const float4 (&v)[kVectors], int vectors, bool fp8, void* out,
@@ -48,13 +18,7 @@ __device__ __forceinline__ void write_row(const float4 (&v)[kVectors], int vecto
   const std::size_t row = blockIdx.x;
   float inverse = 0.0F;
   if (fp8) {
-    float peak = 0.0F;
-#pragma unroll
-    for (int i = 0; i < kVectors; ++i) {
-      peak = fmaxf(peak, fmaxf(fmaxf(fabsf(v[i].x), fabsf(v[i].y)), fmaxf(fabsf(v[i].z), fabsf(v[i].w))));
-    }
-    peak = block_reduce<true>(peak);
-    const float scale = fmaxf(peak, 1e-20F) / kFp8Max;
+    const float scale = row_scale_of(v);
     inverse = 1.0F / scale;
     if (threadIdx.x == 0) row_scale[row] = scale;
   }
@@ -63,9 +27,8 @@ __device__ __forceinline__ void write_row(const float4 (&v)[kVectors], int vecto
     const int at = static_cast<int>(threadIdx.x) + i * kRowThreads;
     if (at >= vectors) break;
     if (fp8) {
-      const float4 q = make_float4(v[i].x * inverse, v[i].y * inverse, v[i].z * inverse, v[i].w * inverse);
       static_cast<std::uint32_t*>(out)[row * static_cast<std::size_t>(vectors) + static_cast<std::size_t>(at)] =
-          pack_fp8(q);
+          pack_fp8(times(v[i], inverse));
     } else {
       static_cast<uint2*>(out)[row * static_cast<std::size_t>(vectors) + static_cast<std::size_t>(at)] =
           make_uint2(pack_bf16(v[i].x, v[i].y), pack_bf16(v[i].z, v[i].w));
@@ -78,33 +41,39 @@ __global__ void __launch_bounds__(kRowThreads)
                 float* row_scale) {
   launch_dependents();
   const int vectors = hidden / 4;
-  float4 w[kVectors];
-#pragma unroll
-  for (int i = 0; i < kVectors; ++i) {
-    const int at = static_cast<int>(threadIdx.x) + i * kRowThreads;
-    w[i] = at < vectors ? reinterpret_cast<const float4*>(weight)[at] : make_float4(0, 0, 0, 0);
-  }
+  float4 w[kVectors], v[kVectors];
+  load_row(w, weight, vectors);
   wait_for_previous();
   const int row = rows != nullptr ? rows[blockIdx.x] : static_cast<int>(blockIdx.x);
-  const auto* in =
-      reinterpret_cast<const float4*>(x + static_cast<std::size_t>(row) * static_cast<std::size_t>(hidden));
-  float4 v[kVectors];
-  float sum = 0.0F;
+  load_row(v, x + static_cast<std::size_t>(row) * static_cast<std::size_t>(hidden), vectors);
+  norm_row(v, w, hidden, eps);
+  write_row(v, vectors, fp8, out, row_scale);
+}
+
+__device__ __forceinline__ void load_bf16_row(float4 (&v)[kVectors], const Bf16* row, int vectors) {
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
     const int at = static_cast<int>(threadIdx.x) + i * kRowThreads;
-    v[i] = at < vectors ? in[at] : make_float4(0, 0, 0, 0);
-    sum = __fmaf_rn(v[i].x, v[i].x, sum);
-    sum = __fmaf_rn(v[i].y, v[i].y, sum);
-    sum = __fmaf_rn(v[i].z, v[i].z, sum);
-    sum = __fmaf_rn(v[i].w, v[i].w, sum);
+    v[i] = make_float4(0, 0, 0, 0);
+    if (at < vectors) {
+      const uint2 bits = reinterpret_cast<const uint2*>(row)[at];
+      const float2 low = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&bits.x));
+      const float2 high = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&bits.y));
+      v[i] = make_float4(low.x, low.y, high.x, high.y);
+    }
   }
-  const float factor = rsqrtf(block_reduce<false>(sum) / static_cast<float>(hidden) + eps);
-#pragma unroll
-  for (int i = 0; i < kVectors; ++i) {
-    v[i] = make_float4(v[i].x * factor * w[i].x, v[i].y * factor * w[i].y, v[i].z * factor * w[i].z,
-                       v[i].w * factor * w[i].w);
-  }
+}
+
+__global__ void __launch_bounds__(kRowThreads)
+    norm_bf16_kernel(const Bf16* x, int stride, const float* weight, float eps, int k, bool fp8, void* out,
+                     float* row_scale) {
+  launch_dependents();
+  const int vectors = k / 4;
+  float4 w[kVectors], v[kVectors];
+  load_row(w, weight, vectors);
+  wait_for_previous();
+  load_bf16_row(v, x + static_cast<std::size_t>(blockIdx.x) * static_cast<std::size_t>(stride), vectors);
+  norm_row(v, w, k, eps);
   write_row(v, vectors, fp8, out, row_scale);
 }
 
@@ -112,21 +81,9 @@ __global__ void __launch_bounds__(kRowThreads) quantize_kernel(const Bf16* x, in
   launch_dependents();
   wait_for_previous();
   const int vectors = k / 4;
-  const auto* in =
-      reinterpret_cast<const uint2*>(x + static_cast<std::size_t>(blockIdx.x) * static_cast<std::size_t>(k));
   float4 v[kVectors];
   // Rows longer than the block's registers hold are read in a second kernel shape; see quantize_rows.
-#pragma unroll
-  for (int i = 0; i < kVectors; ++i) {
-    const int at = static_cast<int>(threadIdx.x) + i * kRowThreads;
-    v[i] = make_float4(0, 0, 0, 0);
-    if (at < vectors) {
-      const uint2 bits = in[at];
-      const float2 low = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&bits.x));
-      const float2 high = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&bits.y));
-      v[i] = make_float4(low.x, low.y, high.x, high.y);
-    }
-  }
+  load_bf16_row(v, x + static_cast<std::size_t>(blockIdx.x) * static_cast<std::size_t>(k), vectors);
   write_row(v, vectors, true, out, row_scale);
 }
 
@@ -141,7 +98,7 @@ __global__ void __launch_bounds__(kRowThreads) quantize_long_kernel(const Bf16* 
     const float2 v = __bfloat1622float2(in[i]);
     peak = fmaxf(peak, fmaxf(fabsf(v.x), fabsf(v.y)));
   }
-  const float scale = fmaxf(block_reduce<true>(peak), 1e-20F) / kFp8Max, inverse = 1.0F / scale;
+  const float scale = scale_of_peak(block_reduce<true>(peak)), inverse = 1.0F / scale;
   if (threadIdx.x == 0) row_scale[blockIdx.x] = scale;
   auto* q =
       reinterpret_cast<__nv_fp8x2_storage_t*>(out + static_cast<std::size_t>(blockIdx.x) * static_cast<std::size_t>(k));
@@ -257,7 +214,7 @@ __global__ void __launch_bounds__(kRowThreads)
                    fabsf(__bfloat162float(
                        in[static_cast<std::size_t>(r) * static_cast<std::size_t>(k) + static_cast<std::size_t>(c)])));
   }
-  const float value = fmaxf(block_reduce<true>(peak), 1e-20F) / kFp8Max;
+  const float value = scale_of_peak(block_reduce<true>(peak));
   for (int i = static_cast<int>(threadIdx.x); i < kQuantBlock * kQuantBlock; i += kRowThreads) {
     const int r = row0 + i / kQuantBlock, c = k0 + i % kQuantBlock;
     if (r < rows && c < k) {
@@ -347,6 +304,11 @@ void embed(const Bf16* embedding, const int* tokens, int t, int hidden, float* x
 void rms_norm(const float* x, const int* rows, const float* weight, float eps, int t, const Activations& out,
               cudaStream_t stream) {
   launch(norm_kernel, dim3(static_cast<unsigned>(t)), dim3(kRowThreads), 0, stream, x, rows, weight, eps, out.k,
+         out.fp8, out.data, out.row_scale);
+}
+void rms_norm_bf16(const Bf16* x, int stride, const float* weight, float eps, int t, const Activations& out,
+                   cudaStream_t stream) {
+  launch(norm_bf16_kernel, dim3(static_cast<unsigned>(t)), dim3(kRowThreads), 0, stream, x, stride, weight, eps, out.k,
          out.fp8, out.data, out.row_scale);
 }
 void quantize_rows(const Bf16* x, int t, const Activations& out, cudaStream_t stream) {
