@@ -1,12 +1,12 @@
 #include "arch/cuda/cuda_executor.h"
 
 #include <algorithm>
-#include <bit>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "arch/cuda/weight_rows.h"
 #include "arch/rope_table.h"
-#include "kernels/kernel_table.h"
 
 namespace hp {
 namespace {
@@ -18,53 +18,53 @@ using cuda::WeightRows;
 inline constexpr std::int32_t kPieceRows = 128;  // pieces of a matrix begin at multiples of this
 inline constexpr std::size_t kPieceBytes = std::size_t{32} << 20;
 
-std::uint16_t to_bf16(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  if ((bits & 0x7FFFFFFFU) > 0x7F800000U) return static_cast<std::uint16_t>((bits >> 16) | 0x40U);
-  return static_cast<std::uint16_t>((bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16);
-}
-
-/// Hands one checkpoint's tensors to the plug-in, dequantized to bf16 piece by piece.
+/// Hands one checkpoint's tensors to the plug-in piece by piece: as bf16, or fp8 as it is for a model of fp8 weights.
 class Loader {
  public:
-  Loader(const Checkpoint& checkpoint, const PluginApi& api, void* model)
-      : checkpoint_(checkpoint), api_(api), model_(model) {}
+  Loader(const Checkpoint& checkpoint, const PluginApi& api, void* model, cuda::WeightType weights)
+      : checkpoint_(checkpoint), api_(api), model_(model), weights_(weights), reader_(checkpoint) {}
 
   /// Rows [source_row, source_row + rows) of a tensor of such rows.
   Status matrix(const std::string& name, WeightRole role, int layer, std::int32_t rows, std::int32_t columns,
                 std::int64_t source_row = 0, int expert = 0) {
-    HP_TRY(const NamedTensor* tensor, find(name));
-    const DType dtype = tensor->view.dtype;
-    const std::size_t row_bytes = storage_bytes(dtype, static_cast<std::size_t>(columns));
-    const std::size_t bf16_row = static_cast<std::size_t>(columns) * sizeof(std::uint16_t);
-    const auto fit = static_cast<std::int32_t>(kPieceBytes / bf16_row) / kPieceRows * kPieceRows;
+    HP_TRY(const NamedTensor* tensor, reader_.find(name));
+    // The tables and the router stay bf16 on the GPU, and blocks begin with the matrix.
+    const bool stays_bf16 = role == WeightRole::embedding || role == WeightRole::head || role == WeightRole::router ||
+                            role == WeightRole::k_b || role == WeightRole::v_b;
+    const bool fp8 = weights_ == cuda::WeightType::fp8 && !stays_bf16 && source_row % kPieceRows == 0 &&
+                     reader_.is_fp8(*tensor);
+    const std::size_t row_bytes = static_cast<std::size_t>(columns) * (fp8 ? 1U : sizeof(std::uint16_t));
+    const auto fit = static_cast<std::int32_t>(kPieceBytes / row_bytes) / kPieceRows * kPieceRows;
     const std::int32_t piece = std::max(kPieceRows, fit);
     for (std::int32_t first = 0; first < rows; first += piece) {
       const std::int32_t count = std::min(piece, rows - first);
-      const std::byte* data = tensor->view.data + static_cast<std::size_t>(source_row + first) * row_bytes;
-      const void* bf16 = dtype == DType::bf16 ? static_cast<const void*>(data) : convert(dtype, data, count, columns);
-      HP_TRY_VOID(give({role, layer, first, count, columns, bf16, expert}, name));
+      WeightRows given{role, layer, first, count, columns, nullptr, expert};
+      if (fp8) {
+        given.data = tensor->view.data + static_cast<std::size_t>(source_row + first) * row_bytes;
+        given.scales = reader_.fp8_scales(*tensor, source_row + first, count).data();
+      } else {
+        given.data = reader_.bf16(*tensor, source_row + first, count, columns);
+      }
+      HP_TRY_VOID(give(given, name));
     }
     return {};
   }
 
   /// The two halves of kv_b [heads · (nope + v), rank]: keys transposed to [heads · rank, nope], values as they are.
   Status kv_b(const std::string& name, int layer, const ModelConfig& c) {
-    HP_TRY(const NamedTensor* tensor, find(name));
+    HP_TRY(const NamedTensor* tensor, reader_.find(name));
     const MlaConfig& a = *c.mla;
     const std::size_t rank = static_cast<std::size_t>(a.kv_lora_rank), nope = static_cast<std::size_t>(a.qk_nope_dim);
     const std::size_t v = static_cast<std::size_t>(a.v_dim), rows = nope + v;
-    floats_.resize(rows * rank);
     bf16_.resize(rows * rank);
     for (int head = 0; head < c.heads; ++head) {
-      const std::size_t at = static_cast<std::size_t>(head) * rows;
-      kernels::dequantize(tensor->view.dtype, tensor->view.data + storage_bytes(tensor->view.dtype, at * rank),
-                          rows * rank, floats_.data());
+      const std::span<const float> in = reader_.floats(*tensor, head * static_cast<std::int64_t>(rows),
+                                                       static_cast<std::int32_t>(rows), a.kv_lora_rank);
       for (std::size_t d = 0; d < rank; ++d) {
-        for (std::size_t n = 0; n < nope; ++n) bf16_[d * nope + n] = to_bf16(floats_[n * rank + d]);
+        for (std::size_t n = 0; n < nope; ++n) bf16_[d * nope + n] = round_to_bf16(in[n * rank + d]);
       }
-      std::transform(floats_.begin() + static_cast<std::ptrdiff_t>(nope * rank), floats_.end(),
-                     bf16_.begin() + static_cast<std::ptrdiff_t>(nope * rank), to_bf16);
+      std::transform(in.begin() + static_cast<std::ptrdiff_t>(nope * rank), in.end(),
+                     bf16_.begin() + static_cast<std::ptrdiff_t>(nope * rank), round_to_bf16);
       HP_TRY_VOID(
           give({WeightRole::k_b, layer, head * a.kv_lora_rank, a.kv_lora_rank, a.qk_nope_dim, bf16_.data()}, name));
       HP_TRY_VOID(
@@ -74,10 +74,8 @@ class Loader {
   }
 
   Status row(const std::string& name, WeightRole role, int layer, std::int32_t count) {
-    HP_TRY(const NamedTensor* tensor, find(name));
-    floats_.resize(static_cast<std::size_t>(count));
-    kernels::dequantize(tensor->view.dtype, tensor->view.data, floats_.size(), floats_.data());
-    return give({role, layer, 0, count, 0, floats_.data()}, name);
+    HP_TRY(const NamedTensor* tensor, reader_.find(name));
+    return give({role, layer, 0, count, 0, reader_.floats(*tensor, 0, 1, count).data()}, name);
   }
 
   /// Pages of the layer's tensors can go.
@@ -88,25 +86,6 @@ class Loader {
   }
 
  private:
-  Result<const NamedTensor*> find(const std::string& name) const {
-    const NamedTensor* tensor = checkpoint_.find(name);
-    if (tensor == nullptr) return fail(ErrorCode::corrupt_data, "the model has no tensor {}", name);
-    if (tensor->view.dtype == DType::f8_e4m3)
-      return fail(ErrorCode::unsupported,
-                  "{} ({}) holds fp8 blocks, which the GPU does not load yet; expected bf16, f16, f32 or a GGUF type",
-                  name, tensor->source);
-    return tensor;
-  }
-
-  const void* convert(DType dtype, const std::byte* data, std::int32_t rows, std::int32_t columns) {
-    const std::size_t count = static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns);
-    floats_.resize(count);
-    bf16_.resize(count);
-    kernels::dequantize(dtype, data, count, floats_.data());
-    std::ranges::transform(floats_, bf16_.begin(), to_bf16);
-    return bf16_.data();
-  }
-
   Status give(const WeightRows& rows, const std::string& name) {
     if (api_.load(model_, &rows) == 0) return {};
     return fail(ErrorCode::internal, "{}: {}", name, api_.error(model_));
@@ -115,7 +94,8 @@ class Loader {
   const Checkpoint& checkpoint_;
   const PluginApi& api_;
   void* model_;
-  std::vector<float> floats_;
+  cuda::WeightType weights_;
+  WeightRowReader reader_;
   std::vector<std::uint16_t> bf16_;
 };
 
@@ -140,7 +120,13 @@ Status load_latent(const ModelConfig& c, TensorForms forms, int layer, const std
   const MlaConfig& a = *c.mla;
   const std::int32_t q_out = c.heads * (a.qk_nope_dim + a.qk_rope_dim);
   HP_TRY_VOID(loader.row(p + "attn_kv_a_norm.weight", WeightRole::kv_a_norm, layer, a.kv_lora_rank));
-  HP_TRY_VOID(loader.matrix(p + "attn_q.weight", WeightRole::q, layer, q_out, c.hidden));
+  if (a.q_lora_rank > 0) {
+    HP_TRY_VOID(loader.row(p + "attn_q_a_norm.weight", WeightRole::q_a_norm, layer, a.q_lora_rank));
+    HP_TRY_VOID(loader.matrix(p + "attn_q_a.weight", WeightRole::q_a, layer, a.q_lora_rank, c.hidden));
+    HP_TRY_VOID(loader.matrix(p + "attn_q_b.weight", WeightRole::q, layer, q_out, a.q_lora_rank));
+  } else {
+    HP_TRY_VOID(loader.matrix(p + "attn_q.weight", WeightRole::q, layer, q_out, c.hidden));
+  }
   HP_TRY_VOID(
       loader.matrix(p + "attn_kv_a_mqa.weight", WeightRole::kv_a, layer, a.kv_lora_rank + a.qk_rope_dim, c.hidden));
   if (forms.split_kv_b) {
@@ -195,9 +181,9 @@ Status load_layer(const ModelConfig& c, TensorForms forms, int layer, Loader& lo
   return {};
 }
 
-Status load_all(const Checkpoint& checkpoint, const PluginApi& api, void* model) {
+Status load_all(const Checkpoint& checkpoint, const PluginApi& api, void* model, cuda::WeightType weights) {
   const ModelConfig& c = checkpoint.config();
-  Loader loader(checkpoint, api, model);
+  Loader loader(checkpoint, api, model, weights);
   const bool own_head = checkpoint.find("output.weight") != nullptr;
   HP_TRY_VOID(loader.matrix(own_head ? "output.weight" : "token_embd.weight", WeightRole::head, 0, c.vocab, c.hidden));
   HP_TRY_VOID(loader.matrix("token_embd.weight", WeightRole::embedding, 0, c.vocab, c.hidden));
@@ -282,7 +268,7 @@ cuda::ModelShape shape_of(const ModelConfig& c, std::int32_t context) {
                          .rope_interleaved = c.rope.layout == RopeLayout::interleaved,
                          .qkv_bias = c.qkv_bias,
                          .qk_norm = c.qk_norm};
-  if (c.mla) shape.latent = {.nope = c.mla->qk_nope_dim, .v_dim = c.mla->v_dim};
+  if (c.mla) shape.latent = {.nope = c.mla->qk_nope_dim, .v_dim = c.mla->v_dim, .q_rank = c.mla->q_lora_rank};
   if (const auto& m = c.moe) {
     shape.experts = {.experts = m->experts,
                      .chosen = m->experts_per_token,
@@ -312,7 +298,8 @@ Status cuda_supports(const ModelConfig& c) {
     return {};
   }
   const MlaConfig& a = *c.mla;
-  if (a.q_lora_rank > 0) return no("low-rank queries (q_lora_rank " + std::to_string(a.q_lora_rank) + ")");
+  if (a.q_lora_rank % 64 != 0)
+    return no("low-rank queries of " + std::to_string(a.q_lora_rank) + "; a multiple of 64 is expected");
   if (a.kv_lora_rank != 512 || a.qk_rope_dim != 64)
     return no("a latent of " + std::to_string(a.kv_lora_rank) + " and " + std::to_string(a.qk_rope_dim) +
               " rotary dimensions; 512 and 64 are expected");
@@ -336,7 +323,7 @@ Result<std::unique_ptr<Executor>> make_cuda_executor(const Checkpoint& checkpoin
       api.create(options.device, &shape, &model_options, rope.cos.data(), rope.sin.data(), error, sizeof error);
   if (model == nullptr) return fail(ErrorCode::resource_exhausted, "{}: {}", c.name, error);
   auto executor = std::make_unique<CudaExecutor>(api, model);
-  HP_TRY_VOID(load_all(checkpoint, api, model));
+  HP_TRY_VOID(load_all(checkpoint, api, model, options.weights));
   executor->describe(checkpoint, options, context);
   return executor;
 }

@@ -1,5 +1,5 @@
 // The executor of a GPU: feeds a checkpoint to the plug-in and runs steps there. Grouped-query and latent attention,
-// dense layers and experts; low-rank queries are refused with an error. Owns no kernel.
+// dense layers and experts. Owns no kernel.
 #pragma once
 
 #include <cstddef>

@@ -163,10 +163,12 @@ TEST(CudaSupports, WhatTheGpuCannotDoIsRefusedWithAReason) {
   config.mla = MlaConfig{.q_lora_rank = 0, .kv_lora_rank = 512, .qk_nope_dim = 128, .qk_rope_dim = 64, .v_dim = 128};
   EXPECT_TRUE(cuda_supports(config));
   config.mla->q_lora_rank = 1536;
+  EXPECT_TRUE(cuda_supports(config));
+  config.mla->q_lora_rank = 1500;
   const Status status = cuda_supports(config);
   ASSERT_FALSE(status);
   EXPECT_THAT(status.error().message, testing::HasSubstr("v3"));
-  EXPECT_THAT(status.error().message, testing::HasSubstr("1536"));
+  EXPECT_THAT(status.error().message, testing::HasSubstr("1500"));
   config.mla->q_lora_rank = 0;
   config.mla->kv_lora_rank = 256;
   EXPECT_FALSE(cuda_supports(config));
