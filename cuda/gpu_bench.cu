@@ -314,7 +314,7 @@ bool bench_model(const std::string& name, WeightType weights, const Plan& plan, 
       }
       if (i > 3) times.push_back(now() - begin);
       for (int u = 0; u < users; ++u)
-        next[static_cast<std::size_t>(u)] = model.greedy()[u], ++batch[static_cast<std::size_t>(u)].position;
+        next[static_cast<std::size_t>(u)] = model.drawn()[u], ++batch[static_cast<std::size_t>(u)].position;
     }
     const double t = median(times);
     std::printf("  decode %4d users: %7.2f ms  %8.0f tok/s\n", users, t * 1e3, users / t);

@@ -6,6 +6,7 @@
 using namespace hp::cuda;
 
 void test_latent_models();
+void test_sampling();
 
 namespace {
 
@@ -325,14 +326,7 @@ void test_model(ModelShape shape, WeightType weights, const char* name) {
   test_loaded(model, shape, last, weights == WeightType::fp8 ? 0.12 : 0.03, name);
 }
 
-}  // namespace
-
-int main() {
-  int devices = 0;
-  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
-    std::printf("no GPU here\n0 passed, 0 failed, 1 skipped\n");
-    return 0;
-  }
+void test_products() {
   for (bool fp8 : {false, true}) {
     test_matmul(fp8, 64, 640, 5);
     test_matmul(fp8, 200, 512, 33);
@@ -352,6 +346,9 @@ int main() {
     test_ready_weights(256, 512, place);
     test_ready_weights(448, 640, place);
   }
+}
+
+void test_models() {
   ModelShape shape;
   shape.layers = 2, shape.hidden = 256, shape.ffn = 512, shape.heads = 4, shape.kv_heads = 2, shape.head_dim = 64,
   shape.vocab = 512;
@@ -365,7 +362,22 @@ int main() {
   test_model(shape, WeightType::bf16, "bf16, head_dim 128, groups of 8");
   shape.hidden = 512, shape.ffn = 1024;
   test_model(shape, WeightType::fp8, "fp8, head_dim 128, groups of 8");
-  test_latent_models();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // gpu_test [products|models|latent|sampling]: everything without an argument.
+  const auto wants = [&](const char* name) { return argc < 2 || std::strcmp(argv[1], name) == 0; };
+  int devices = 0;
+  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
+    std::printf("no GPU here\n0 passed, 0 failed, 1 skipped\n");
+    return 0;
+  }
+  if (wants("sampling")) test_sampling();
+  if (wants("products")) test_products();
+  if (wants("models")) test_models();
+  if (wants("latent")) test_latent_models();
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed == 0 ? 0 : 1;
 }

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -16,6 +17,13 @@
 
 namespace hp {
 
+/// How a sequence's next token is drawn where these figures are all that matters (engine/sampler.h has the arithmetic).
+struct TokenDraw {
+  float temperature = 0.0F, top_p = 1.0F, min_p = 0.0F;
+  std::uint32_t choice = 0;
+  std::uint64_t seed = 0, position = 0;  ///< of the token that the first of the rows gives
+};
+
 /// One sequence's share of a step. KV of positions before `position` has been written by earlier steps into `blocks`.
 struct SequenceStep {
   std::span<const TokenId> tokens;  ///< new tokens, at least one
@@ -23,14 +31,17 @@ struct SequenceStep {
   std::span<const BlockId> blocks;  ///< covers positions [0, position + tokens.size())
   std::int32_t logit_rows = 0;      ///< logits are wanted for the last n tokens: 0 in a middle chunk, 1 to decode
   bool best_suffices = false;       ///< nobody looks at the logits but for the largest
+  std::optional<TokenDraw> draw = {};  ///< nobody looks at the logits but to draw a token so
 };
+
+inline constexpr TokenId kUndecided = -2;
 
 /// Logits of a step: [rows, vocab] in the order of the sequences. Valid until the next step.
 struct StepLogits {
   std::span<const float> values;
   std::int32_t rows = 0, vocab = 0;
-  /// Instead of values, where every sequence said best_suffices and the device finds it: [rows] the token with the
-  /// largest logit, the lowest id on ties, -1 when none is a number.
+  /// Where every sequence said best_suffices or draw and the device does it: [rows] the token with the largest logit,
+  /// the lowest id on ties, or the drawn one; -1 when no logit is a number. kUndecided: values are there for this row.
   std::span<const TokenId> best = {};
   [[nodiscard]] std::span<const float> row(std::int32_t i) const {
     return values.subspan(static_cast<std::size_t>(i) * static_cast<std::size_t>(vocab),

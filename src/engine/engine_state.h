@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -58,7 +59,8 @@ struct Engine::State {
   void predict(std::span<const SequenceStep> batch, std::span<const std::pair<Sequence*, std::int32_t>> members);
   void take_rows(Sequence& s, const StepLogits& logits, std::int32_t row, std::span<const TokenId> drafts);
   void index_full_blocks(Sequence& s);
-  [[nodiscard]] static bool takes_the_best(const Sequence& s);
+  [[nodiscard]] static bool takes_the_best(const Sequence& s, std::int32_t drafts);
+  [[nodiscard]] static std::optional<TokenDraw> draw_on_device(const Sequence& s, std::int32_t drafts);
   Result<Sample> draw(const Sequence& s, const StepLogits& logits, std::int32_t row);
   void sample(Sequence& s, const StepLogits& logits, std::int32_t row);
   void publish();

@@ -17,18 +17,35 @@ void Engine::State::index_full_blocks(Sequence& s) {
   }
 }
 
+/// Both are asked while `drafts` guessed tokens stand at the end of the sequence.
 /// Greedy, with nothing that changes or reports logits: the largest is all that counts.
-bool Engine::State::takes_the_best(const Sequence& s) {
+bool Engine::State::takes_the_best(const Sequence& s, std::int32_t drafts) {
   const SamplingParams& p = s.request->sampling;
   const bool penalties = p.repetition_penalty != 1.0F || p.frequency_penalty != 0.0F || p.presence_penalty != 0.0F;
-  const bool stops_masked = static_cast<std::int32_t>(s.generated().size()) < s.request->min_tokens;
+  const bool stops_masked = static_cast<std::int32_t>(s.generated().size()) - drafts < s.request->min_tokens;
   return p.temperature == 0.0F && !p.logprobs && !penalties && p.logit_bias.empty() && !s.constraint && !stops_masked;
+}
+
+/// What a device needs to draw the next token, if that is all that counts.
+std::optional<TokenDraw> Engine::State::draw_on_device(const Sequence& s, std::int32_t drafts) {
+  const SamplingParams& p = s.request->sampling;
+  const bool penalties = p.repetition_penalty != 1.0F || p.frequency_penalty != 0.0F || p.presence_penalty != 0.0F;
+  const bool stops_masked = static_cast<std::int32_t>(s.generated().size()) - drafts < s.request->min_tokens;
+  if (p.temperature <= 0.0F || p.top_k > 0 || p.logprobs || p.top_logprobs > 0 || penalties || !p.logit_bias.empty() ||
+      s.constraint || stops_masked)
+    return std::nullopt;
+  return TokenDraw{.temperature = p.temperature,
+                   .top_p = p.top_p,
+                   .min_p = p.min_p,
+                   .choice = static_cast<std::uint32_t>(s.choice),
+                   .seed = p.seed,
+                   .position = s.tokens.size() - static_cast<std::size_t>(drafts)};
 }
 
 Result<Sample> Engine::State::draw(const Sequence& s, const StepLogits& logits, std::int32_t row) {
   const EngineRequest& r = *s.request;
-  if (!logits.best.empty()) {
-    const TokenId best = logits.best[static_cast<std::size_t>(row)];
+  const TokenId best = logits.best.empty() ? kUndecided : logits.best[static_cast<std::size_t>(row)];
+  if (best != kUndecided) {
     if (best < 0)
       return fail(ErrorCode::internal, "the model's logits at position {} are not numbers", s.tokens.size());
     return Sample{.token = best};
@@ -157,7 +174,8 @@ Status Engine::State::run(StepPlan plan) {
                      .position = s.computed,
                      .blocks = s.blocks,
                      .logit_rows = s.computed + n == s.size() ? 1 + drafts : 0,
-                     .best_suffices = takes_the_best(s)});
+                     .best_suffices = takes_the_best(s, drafts),
+                     .draw = draw_on_device(s, drafts)});
     members.emplace_back(&s, drafts);
   }
   if (batch.empty()) return {};

@@ -230,19 +230,24 @@ class CudaExecutor final : public Executor {
                             .position = s.position,
                             .logit_rows = s.logit_rows,
                             .blocks = blocks_.data() + blocks_.size()});
+      if (const auto& d = s.draw)
+        sequences_.back().draw = {d->temperature, d->top_p, d->min_p, d->choice, d->seed, d->position};
       for (const BlockId block : s.blocks) blocks_.push_back(block.value);
     }
-    const bool best =
-        std::ranges::all_of(batch, [](const SequenceStep& s) { return s.best_suffices || s.logit_rows == 0; });
+    const bool best = std::ranges::all_of(
+        batch, [](const SequenceStep& s) { return s.best_suffices || s.draw.has_value() || s.logit_rows == 0; });
     const float* logits = nullptr;
-    const std::int32_t* greedy = nullptr;
+    const std::int32_t* drawn = nullptr;
     if (api_.step(model_, sequences_.data(), static_cast<int>(sequences_.size()), best ? nullptr : &logits,
-                  best ? &greedy : nullptr) != 0)
+                  best ? &drawn : nullptr) != 0)
       return fail(ErrorCode::unavailable, "{}", api_.error(model_));
     const auto count = static_cast<std::size_t>(rows);
-    if (best) return StepLogits{.rows = rows, .vocab = info_.vocab, .best = {greedy, count}};
-    return StepLogits{
-        .values = {logits, count * static_cast<std::size_t>(info_.vocab)}, .rows = rows, .vocab = info_.vocab};
+    StepLogits out{.rows = rows, .vocab = info_.vocab};
+    if (best) out.best = {drawn, count};
+    if (best && std::ranges::find(out.best, kUndecided) != out.best.end() && api_.last_logits(model_, &logits) != 0)
+      return fail(ErrorCode::unavailable, "{}", api_.error(model_));
+    if (logits != nullptr) out.values = {logits, count * static_cast<std::size_t>(info_.vocab)};
+    return out;
   }
 
  private:

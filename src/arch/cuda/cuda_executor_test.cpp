@@ -36,6 +36,8 @@ struct Seen {
   std::vector<float> logits;
   std::vector<std::int32_t> best;
   bool finished = false, destroyed = false;
+  std::int32_t answer = 7;  ///< the token of every row
+  int fetched = 0;          ///< calls for logits after a step
   std::string refuse;  ///< what step() answers
 };
 Seen* seen = nullptr;
@@ -60,15 +62,15 @@ void info(void*, DeviceInfo* out) {
   std::strcpy(out->name, "test GPU");
   out->blocks = 10, out->block_tokens = 16, out->block_bytes = 1024;
 }
-int step(void*, const PluginSequence* batch, int sequences, const float** logits, const std::int32_t** greedy) {
+int step(void*, const PluginSequence* batch, int sequences, const float** logits, const std::int32_t** drawn) {
   if (!seen->refuse.empty()) return 1;
   seen->batch.assign(batch, batch + sequences);
-  seen->best.assign(static_cast<std::size_t>(sequences), 7);
+  seen->best.assign(static_cast<std::size_t>(sequences), seen->answer);
   int rows = 0;
   for (const PluginSequence& s : seen->batch) rows += s.logit_rows;
   seen->logits.assign(static_cast<std::size_t>(rows * seen->shape.vocab), 0.5F);
   if (logits != nullptr) *logits = seen->logits.data();
-  if (greedy != nullptr) *greedy = seen->best.data();
+  if (drawn != nullptr) *drawn = seen->best.data();
   return 0;
 }
 const char* error(void*) {
@@ -78,7 +80,14 @@ void destroy(void*) {
   seen->destroyed = true;
 }
 
-const PluginApi kApi = {cuda::kPluginVersion, nullptr, create, load, nullptr, finish, info, step, error, destroy};
+int last_logits(void*, const float** logits) {
+  ++seen->fetched;
+  *logits = seen->logits.data();
+  return 0;
+}
+
+const PluginApi kApi = {cuda::kPluginVersion, nullptr, create, load, nullptr, finish, info, step, last_logits, error,
+                        destroy};
 
 class CudaExecutorTest : public testing::Test {
  protected:
@@ -154,6 +163,38 @@ TEST_F(CudaExecutorTest, StepsPassThroughAndErrorsKeepTheirSentence) {
   ASSERT_FALSE(lost);
   EXPECT_EQ(lost.error().code, ErrorCode::unavailable);
   EXPECT_THAT(lost.error().message, testing::HasSubstr("the launch timed out"));
+}
+
+TEST_F(CudaExecutorTest, DrawsAreMadeOnTheDeviceAndWhatItLeavesComesWithLogits) {
+  const Checkpoint checkpoint = open({});
+  const auto executor = make_cuda_executor(checkpoint, {}, kApi);
+  ASSERT_TRUE(executor) << executor.error().message;
+  const std::vector<TokenId> tokens{1};
+  const std::vector<BlockId> blocks{BlockId{4}};
+  const SequenceStep sequence{
+      .tokens = tokens,
+      .position = 5,
+      .blocks = blocks,
+      .logit_rows = 1,
+      .draw = TokenDraw{.temperature = 0.5F, .top_p = 0.9F, .min_p = 0.1F, .choice = 2, .seed = 77, .position = 6}};
+  const auto drawn = (*executor)->step({&sequence, 1});
+  ASSERT_TRUE(drawn);
+  EXPECT_THAT(drawn->best, testing::ElementsAre(7));
+  EXPECT_TRUE(drawn->values.empty());
+  EXPECT_EQ(seen_.fetched, 0);
+  const cuda::PluginDraw& draw = seen_.batch[0].draw;
+  EXPECT_EQ(draw.temperature, 0.5F);
+  EXPECT_EQ(draw.top_p, 0.9F);
+  EXPECT_EQ(draw.min_p, 0.1F);
+  EXPECT_EQ(draw.choice, 2U);
+  EXPECT_EQ(draw.seed, 77U);
+  EXPECT_EQ(draw.position, 6U);
+  seen_.answer = kUndecided;
+  const auto left = (*executor)->step({&sequence, 1});
+  ASSERT_TRUE(left);
+  EXPECT_THAT(left->best, testing::ElementsAre(kUndecided));
+  EXPECT_EQ(left->values.size(), 128U);
+  EXPECT_EQ(seen_.fetched, 1);
 }
 
 TEST(CudaSupports, WhatTheGpuCannotDoIsRefusedWithAReason) {

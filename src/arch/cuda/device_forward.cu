@@ -173,7 +173,7 @@ void DeviceModel::forward(const StepLayout& l) {
     rms_norm(x_, m + l.at_logit_row, output_norm_, shape_.eps, l.rows, head_in_, stream_);
     matmul(head_, head_in_, l.rows, logits, stream_);
   }
-  argmax_rows(logits_, l.rows, shape_.vocab, greedy_, stream_);
+  draw_tokens(logits_, reinterpret_cast<const RowDraw*>(m + l.at_draw), l.rows, shape_.vocab, drawn_, stream_);
 }
 
 }  // namespace hp::cuda

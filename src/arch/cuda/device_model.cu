@@ -9,6 +9,8 @@ namespace {
 inline constexpr std::size_t kReserveBytes = std::size_t{2} << 30;  // left free when KV takes the rest
 inline constexpr int kGraphDecodes = 512;                           // beyond, steps are launched kernel by kernel
 
+inline constexpr int kDrawInts = sizeof(RowDraw) / sizeof(int);
+
 int round_up(int value, int step) {
   return (value + step - 1) / step * step;
 }
@@ -33,6 +35,7 @@ void StepLayout::place() {
   at_token = take(tokens), at_position = take(tokens), at_slot = take(tokens), at_logit_row = take(rows);
   at_decode_row = take(decodes), at_decode_sequence = take(decodes), at_decode_length = take(decodes),
   at_decode_first = take(decodes);
+  at_draw = take(kDrawInts * rows);
   at_work = take(2 * works), at_tile = take(4 * tiles), at_table = take(0);
   size = at + sequences * table_stride;
 }
@@ -49,7 +52,7 @@ DeviceModel::~DeviceModel() {
   for (auto& [key, graph] : graphs_) cudaGraphExecDestroy(graph);
   for (void* pointer : allocations_) cudaFree(pointer);
   for (void* pointer :
-       {static_cast<void*>(host_step_), static_cast<void*>(host_logits_), static_cast<void*>(host_greedy_), staging_}) {
+       {static_cast<void*>(host_step_), static_cast<void*>(host_logits_), static_cast<void*>(host_drawn_), staging_}) {
     if (pointer != nullptr) cudaFreeHost(pointer);
   }
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
@@ -209,14 +212,14 @@ bool DeviceModel::allocate_step() {
   const std::size_t logits = static_cast<std::size_t>(r) * static_cast<std::size_t>(s.vocab) * sizeof(float);
   step_ints_ = static_cast<std::size_t>(16 * t + 4 * t) + (std::size_t{4} << 20);
   if (!allocate(reinterpret_cast<void**>(&logits_), logits, "logits") ||
-      !allocate(reinterpret_cast<void**>(&greedy_), static_cast<std::size_t>(r) * 4U, "logits") ||
+      !allocate(reinterpret_cast<void**>(&drawn_), static_cast<std::size_t>(r) * 4U, "logits") ||
       !allocate(reinterpret_cast<void**>(&step_memory_), step_ints_ * sizeof(int), "step memory")) {
     return false;
   }
   cudaMemsetAsync(projected_, 0, rows(projection_rows(), 2), stream_);
   if (cudaMallocHost(reinterpret_cast<void**>(&host_step_), step_ints_ * sizeof(int)) != cudaSuccess ||
       cudaMallocHost(reinterpret_cast<void**>(&host_logits_), logits) != cudaSuccess ||
-      cudaMallocHost(reinterpret_cast<void**>(&host_greedy_), static_cast<std::size_t>(r) * 4U) != cudaSuccess) {
+      cudaMallocHost(reinterpret_cast<void**>(&host_drawn_), static_cast<std::size_t>(r) * 4U) != cudaSuccess) {
     return check("pinned memory");
   }
   return true;
@@ -326,7 +329,13 @@ bool DeviceModel::plan(const PluginSequence* batch, int sequences, StepLayout& l
       m[layout.at_token + token + at] = s.tokens[at], m[layout.at_position + token + at] = position;
       m[layout.at_slot + token + at] = s.blocks[position / kBlockTokens] * kBlockTokens + position % kBlockTokens;
     }
-    for (int at = s.count - s.logit_rows; at < s.count; ++at) m[layout.at_logit_row + row++] = token + at;
+    for (int at = s.count - s.logit_rows; at < s.count; ++at, ++row) {
+      m[layout.at_logit_row + row] = token + at;
+      const auto ahead = static_cast<std::uint64_t>(at - (s.count - s.logit_rows));
+      const RowDraw draw{s.draw.temperature, s.draw.top_p, s.draw.min_p, s.draw.choice, s.draw.seed,
+                         s.draw.position + ahead, {}};
+      std::memcpy(m + layout.at_draw + kDrawInts * row, &draw, sizeof draw);
+    }
     token += s.count;
   }
   return true;
@@ -349,7 +358,7 @@ bool DeviceModel::launch_graph(const StepLayout& layout) {
   return cudaGraphLaunch(found->second, stream_) == cudaSuccess || check("a step's launch");
 }
 
-bool DeviceModel::step(const PluginSequence* batch, int sequences, bool want_logits, bool want_greedy) {
+bool DeviceModel::step(const PluginSequence* batch, int sequences, bool want_logits, bool want_drawn) {
   cudaSetDevice(device_);
   StepLayout layout;
   bool graph = false;
@@ -363,16 +372,24 @@ bool DeviceModel::step(const PluginSequence* batch, int sequences, bool want_log
   } else {
     forward(layout);
   }
+  last_rows_ = rows;
   if (want_logits && rows > 0) {
     cudaMemcpyAsync(host_logits_, logits_,
                     static_cast<std::size_t>(rows) * static_cast<std::size_t>(shape_.vocab) * sizeof(float),
                     cudaMemcpyDeviceToHost, stream_);
   }
-  if (want_greedy && rows > 0)
-    cudaMemcpyAsync(host_greedy_, greedy_, static_cast<std::size_t>(rows) * sizeof(int), cudaMemcpyDeviceToHost,
+  if (want_drawn && rows > 0)
+    cudaMemcpyAsync(host_drawn_, drawn_, static_cast<std::size_t>(rows) * sizeof(int), cudaMemcpyDeviceToHost,
                     stream_);
   if (cudaStreamSynchronize(stream_) != cudaSuccess) return check("a step");
   return check("a step");
+}
+
+bool DeviceModel::bring_logits() {
+  cudaMemcpyAsync(host_logits_, logits_,
+                  static_cast<std::size_t>(last_rows_) * static_cast<std::size_t>(shape_.vocab) * sizeof(float),
+                  cudaMemcpyDeviceToHost, stream_);
+  return cudaStreamSynchronize(stream_) == cudaSuccess || check("bringing logits");
 }
 
 void DeviceModel::describe(DeviceInfo& info) const {

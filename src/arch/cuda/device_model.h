@@ -16,6 +16,7 @@
 #include "kernels/cuda/experts.h"
 #include "kernels/cuda/latent.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/sampling.h"
 
 namespace hp::cuda {
 
@@ -23,7 +24,7 @@ namespace hp::cuda {
 struct StepLayout {
   int tokens = 0, rows = 0, decodes = 0, works = 0, tiles = 0, sequences = 0, table_stride = 0;
   int at_token = 0, at_position = 0, at_slot = 0, at_logit_row = 0, at_decode_row = 0, at_decode_sequence = 0,
-      at_decode_length = 0, at_decode_first = 0, at_work = 0, at_tile = 0, at_table = 0, size = 0;
+      at_decode_length = 0, at_decode_first = 0, at_draw = 0, at_work = 0, at_tile = 0, at_table = 0, size = 0;
   void place();  ///< the offsets, from the counts
 };
 
@@ -38,10 +39,11 @@ class DeviceModel {
   bool load(const WeightRows& rows);
   bool load_random(std::uint64_t seed);
   bool finish();
-  bool step(const PluginSequence* batch, int sequences, bool want_logits, bool want_greedy);
+  bool step(const PluginSequence* batch, int sequences, bool want_logits, bool want_drawn);
+  bool bring_logits();  ///< of the last step
 
   [[nodiscard]] const float* logits() const { return host_logits_; }
-  [[nodiscard]] const std::int32_t* greedy() const { return host_greedy_; }
+  [[nodiscard]] const std::int32_t* drawn() const { return host_drawn_; }
   [[nodiscard]] const std::string& error() const { return error_; }
   void describe(DeviceInfo& info) const;
 
@@ -128,9 +130,10 @@ class DeviceModel {
   Bf16* expert_out_ = nullptr;
   float* router_logits_ = nullptr;
   Grouping grouping_;
-  int *step_memory_ = nullptr, *host_step_ = nullptr, *greedy_ = nullptr;
+  int *step_memory_ = nullptr, *host_step_ = nullptr, *drawn_ = nullptr;
   float* host_logits_ = nullptr;
-  std::int32_t* host_greedy_ = nullptr;
+  std::int32_t* host_drawn_ = nullptr;
+  int last_rows_ = 0;
   std::size_t step_ints_ = 0;
   void* staging_ = nullptr;  ///< host, pinned
   void *device_staging_ = nullptr, *device_scales_ = nullptr;

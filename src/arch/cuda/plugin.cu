@@ -46,10 +46,10 @@ void* create(int device, const ModelShape* shape, const ModelOptions* options, c
   return nullptr;
 }
 
-int step(void* model, const PluginSequence* batch, int sequences, const float** logits, const std::int32_t** greedy) {
-  if (!of(model).step(batch, sequences, logits != nullptr, greedy != nullptr)) return 1;
+int step(void* model, const PluginSequence* batch, int sequences, const float** logits, const std::int32_t** drawn) {
+  if (!of(model).step(batch, sequences, logits != nullptr, drawn != nullptr)) return 1;
   if (logits != nullptr) *logits = of(model).logits();
-  if (greedy != nullptr) *greedy = of(model).greedy();
+  if (drawn != nullptr) *drawn = of(model).drawn();
   return 0;
 }
 
@@ -67,6 +67,11 @@ extern "C" __attribute__((visibility("default"))) const hp::cuda::PluginApi* hom
       [](void* model) { return of(model).finish() ? 0 : 1; },
       [](void* model, DeviceInfo* out) { of(model).describe(*out); },
       step,
+      [](void* model, const float** logits) {
+        if (!of(model).bring_logits()) return 1;
+        *logits = of(model).logits();
+        return 0;
+      },
       [](void* model) { return of(model).error().c_str(); },
       [](void* model) { delete static_cast<DeviceModel*>(model); },
   };

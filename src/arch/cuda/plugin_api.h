@@ -99,10 +99,18 @@ struct DeviceInfo {
   std::size_t block_bytes = 0, weight_bytes = 0, free_bytes = 0;
 };
 
+/// How a sequence's next token is drawn; temperature 0 takes the largest.
+struct PluginDraw {
+  float temperature = 0.0F, top_p = 1.0F, min_p = 0.0F;
+  std::uint32_t choice = 0;
+  std::uint64_t seed = 0, position = 0;  ///< of the first row's token
+};
+
 struct PluginSequence {
   const std::int32_t* tokens = nullptr;
   int count = 0, position = 0, logit_rows = 0;
   const std::int32_t* blocks = nullptr;
+  PluginDraw draw;
 };
 
 struct PluginApi {
@@ -116,9 +124,11 @@ struct PluginApi {
   int (*load_random)(void* model, std::uint64_t seed);  ///< every weight, for benchmarks of a shape
   int (*finish)(void* model);                           ///< after the weights: takes the KV memory
   void (*info)(void* model, DeviceInfo* out);
-  /// One step. logits (host, [rows, vocab], the model's own memory) when asked, and the argmax of every row when asked.
+  /// One step. logits (host, [rows, vocab], the model's own memory) when asked, and the drawn token of every row when
+  /// asked: -1 where no logit is a number, -2 where the host must draw from the logits.
   int (*step)(void* model, const PluginSequence* batch, int sequences, const float** logits,
-              const std::int32_t** greedy);
+              const std::int32_t** drawn);
+  int (*last_logits)(void* model, const float** logits);  ///< of the last step, when it did not bring them
   const char* (*error)(void* model);  ///< of the last function that did not return 0
   void (*destroy)(void* model);
 };

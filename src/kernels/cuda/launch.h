@@ -129,8 +129,6 @@ void place_fp8_weight(const Fp8* rows_data, const float* scales, int rows, Matri
 void random_bf16(Bf16* out, std::size_t count, float deviation, std::uint64_t seed, cudaStream_t stream);
 void random_weight(Matrix& out, float deviation, std::uint64_t seed, cudaStream_t stream);
 void fill_f32(float* out, std::size_t count, float value, cudaStream_t stream);
-/// tokens[i] = argmax of row i, the lowest index on ties, -1 when no logit is a number above -inf.
-void argmax_rows(const float* logits, int rows, int vocab, int* tokens, cudaStream_t stream);
 
 int multiprocessor_count();
 

@@ -270,32 +270,6 @@ __global__ void fill_kernel(float* out, std::size_t count, float value) {
     out[i] = value;
 }
 
-__global__ void argmax_kernel(const float* logits, int vocab, int* tokens) {
-  launch_dependents();
-  wait_for_previous();
-  const float* row = logits + static_cast<std::size_t>(blockIdx.x) * static_cast<std::size_t>(vocab);
-  float best = -INFINITY;
-  int at = vocab;
-  for (int i = static_cast<int>(threadIdx.x); i < vocab; i += static_cast<int>(blockDim.x)) {
-    if (row[i] > best) best = row[i], at = i;
-  }
-  __shared__ float values[32];
-  __shared__ int places[32];
-  for (int step = 16; step > 0; step /= 2) {
-    const float other = __shfl_xor_sync(0xFFFFFFFFU, best, step);
-    const int place = __shfl_xor_sync(0xFFFFFFFFU, at, step);
-    if (other > best || (other == best && place < at)) best = other, at = place;
-  }
-  if (threadIdx.x % 32U == 0) values[threadIdx.x / 32U] = best, places[threadIdx.x / 32U] = at;
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    for (unsigned w = 1; w < blockDim.x / 32U; ++w) {
-      if (values[w] > best || (values[w] == best && places[w] < at)) best = values[w], at = places[w];
-    }
-    tokens[blockIdx.x] = at < vocab ? at : -1;
-  }
-}
-
 }  // namespace
 
 void embed(const Bf16* embedding, const int* tokens, int t, int hidden, float* x, cudaStream_t stream) {
@@ -353,9 +327,6 @@ void random_weight(Matrix& out, float deviation, std::uint64_t seed, cudaStream_
 }
 void fill_f32(float* out, std::size_t count, float value, cudaStream_t stream) {
   fill_kernel<<<1024, 256, 0, stream>>>(out, count, value);
-}
-void argmax_rows(const float* logits, int rows, int vocab, int* tokens, cudaStream_t stream) {
-  launch(argmax_kernel, dim3(static_cast<unsigned>(rows)), dim3(1024), 0, stream, logits, vocab, tokens);
 }
 
 }  // namespace hp::cuda
