@@ -46,11 +46,34 @@ ModelShape v2_lite() {
   return s;
 }
 
+/// The first layers of DeepSeek-V3: the three dense ones and five of 58 with experts, about 61 GB in fp8.
+ModelShape v3_stack() {
+  ModelShape s;
+  s.layers = 8, s.hidden = 7168, s.ffn = 18432, s.heads = 128, s.kv_heads = 1, s.vocab = 129280, s.context = 8192,
+  s.eps = 1e-6F;
+  s.attention_scale = 0.1352F, s.rope_dims = 64, s.rope_interleaved = true;
+  s.latent = {128, 128, 1536};
+  s.experts.experts = 256, s.experts.chosen = 8, s.experts.ffn = 2048, s.experts.shared_ffn = 2048,
+  s.experts.first_dense = 3, s.experts.groups = 8, s.experts.chosen_groups = 4;
+  s.experts.sigmoid = s.experts.best_two = s.experts.normalize = s.experts.has_bias = true;
+  s.experts.weight_scale = 2.5F;
+  return s;
+}
+
+const ModelShape* shape_named(const std::string& name) {
+  static const ModelShape lite = v2_lite(), stack = v3_stack();
+  if (name == "v2-lite") return &lite;
+  if (name == "v3-stack") return &stack;
+  const auto found = shapes().find(name);
+  return found == shapes().end() ? nullptr : &found->second;
+}
+
 /// Parameters that a token's forward pass multiplies with.
 double active_parameters(const ModelShape& s) {
   const double h = s.hidden;
+  const double query = s.heads * (s.latent.nope + 64.0), rank = s.latent.q_rank;
   const double attention = s.latent.nope > 0
-                               ? h * (s.heads * (s.latent.nope + 64.0) + 576) +
+                               ? (rank > 0 ? h * rank + rank * query : h * query) + h * 576 +
                                      512.0 * s.heads * (s.latent.nope + s.latent.v_dim) + h * s.heads * s.latent.v_dim
                                : h * (s.heads + 2.0 * s.kv_heads) * s.head_dim + h * s.heads * s.head_dim;
   const double dense = 3 * h * s.ffn, experts = 3 * h * (s.experts.chosen * s.experts.ffn + s.experts.shared_ffn);
@@ -253,14 +276,44 @@ void bench_operations(const ModelShape& shape, bool fp8) {
 struct Plan {
   std::vector<int> users{1, 8, 32, 64, 128, 256}, prompts{512, 2048};
   int context = 256, steps = 32;
-  unsigned fusions = ~0U;
+  std::vector<unsigned> fusions{~0U};
 };
 
+/// Decode steps of `users` sequences; false on an error.
+bool bench_decode(DeviceModel& model, const Plan& plan, int users, unsigned fusions,
+                  const std::vector<std::int32_t>& blocks) {
+  const int span = (plan.context + plan.steps + 8) / kBlockTokens + 1;
+  if (users * span > static_cast<int>(blocks.size())) {
+    std::printf("  decode %d users: KV too small\n", users);
+    return true;
+  }
+  std::vector<PluginSequence> batch;
+  std::vector<std::int32_t> next(static_cast<std::size_t>(users), 17);
+  for (int u = 0; u < users; ++u)
+    batch.push_back({&next[static_cast<std::size_t>(u)], 1, plan.context, 1, blocks.data() + u * span});
+  std::vector<double> times;
+  for (int i = 0; i < plan.steps; ++i) {
+    const double begin = now();
+    if (!model.step(batch.data(), users, false, true)) {
+      std::printf("%s\n", model.error().c_str());
+      return false;
+    }
+    if (i > 3) times.push_back(now() - begin);
+    for (int u = 0; u < users; ++u)
+      next[static_cast<std::size_t>(u)] = model.drawn()[u], ++batch[static_cast<std::size_t>(u)].position;
+  }
+  const double t = median(times);
+  std::printf("  decode %4d users: %7.3f ms  %8.0f tok/s", users, t * 1e3, users / t);
+  if (plan.fusions.size() > 1) std::printf("  fusions %u", fusions);
+  std::printf("\n");
+  std::fflush(stdout);
+  return true;
+}
+
 bool bench_model(const std::string& name, WeightType weights, const Plan& plan, double limit) {
-  const ModelShape shape = name == "v2-lite" ? v2_lite() : shapes().at(name);
+  const ModelShape shape = *shape_named(name);
   ModelOptions options;
   options.weights = weights, options.max_step_tokens = 4096, options.max_logit_rows = 256;
-  options.fusions = plan.fusions;
   DeviceModel model(0, shape, options);
   std::vector<float> table(static_cast<std::size_t>(shape.context) * static_cast<std::size_t>(shape.rope_dims / 2),
                            0.70710678F);
@@ -295,30 +348,12 @@ bool bench_model(const std::string& name, WeightType weights, const Plan& plan, 
     std::printf("  prefill %5d: %8.2f ms  %8.0f tok/s  %.0f TFLOP/s\n", prompt, t * 1e3, prompt / t,
                 2e-12 * active * prompt / t);
   }
+  // Variants in turn within each number of users, so that a drift of the card shows in none of them alone.
   for (int users : plan.users) {
-    const int span = (plan.context + plan.steps + 8) / kBlockTokens + 1;
-    if (users * span > info.blocks) {
-      std::printf("  decode %d users: KV too small\n", users);
-      continue;
+    for (unsigned fusions : plan.fusions) {
+      if (plan.fusions.size() > 1) model.use_fusions(fusions);
+      if (!bench_decode(model, plan, users, fusions, blocks)) return false;
     }
-    std::vector<PluginSequence> batch;
-    std::vector<std::int32_t> next(static_cast<std::size_t>(users), 17);
-    for (int u = 0; u < users; ++u)
-      batch.push_back({&next[static_cast<std::size_t>(u)], 1, plan.context, 1, blocks.data() + u * span});
-    std::vector<double> times;
-    for (int i = 0; i < plan.steps; ++i) {
-      const double begin = now();
-      if (!model.step(batch.data(), users, false, true)) {
-        std::printf("%s\n", model.error().c_str());
-        return false;
-      }
-      if (i > 3) times.push_back(now() - begin);
-      for (int u = 0; u < users; ++u)
-        next[static_cast<std::size_t>(u)] = model.drawn()[u], ++batch[static_cast<std::size_t>(u)].position;
-    }
-    const double t = median(times);
-    std::printf("  decode %4d users: %7.2f ms  %8.0f tok/s\n", users, t * 1e3, users / t);
-    std::fflush(stdout);
   }
   return true;
 }
@@ -327,7 +362,7 @@ bool bench_model(const std::string& name, WeightType weights, const Plan& plan, 
 
 int main(int argc, char** argv) {
   const std::string what = argc > 1 ? argv[1] : "";
-  const double limit = bandwidth();
+  const double limit = std::getenv("GPU_BENCH_QUICK") != nullptr ? 4.26 : bandwidth();
   std::printf("device memory: %.2f TB/s\n", limit);
   if (what == "products") {
     bench_products(false, {{6144, 4096}, {4096, 4096}, {28672, 4096}, {4096, 14336}, {128256, 4096}},
@@ -351,25 +386,25 @@ int main(int argc, char** argv) {
   }
   if (argc < 3) {
     std::printf(
-        "usage: gpu_bench products | gpu_bench operations | gpu_bench SHAPE bf16|fp8 [users,users,...]\nshapes:");
+        "usage: gpu_bench products | gpu_bench operations | gpu_bench SHAPE bf16|fp8 [users,users,... [fusions,fusions,... [prompts,...]]]\nshapes:");
     for (const auto& [name, shape] : shapes()) std::printf(" %s", name.c_str());
-    std::printf(" v2-lite");
+    std::printf(" v2-lite v3-stack");
     std::printf("\n");
     return 2;
   }
-  if (what != "v2-lite" && shapes().count(what) == 0) {
+  if (shape_named(what) == nullptr) {
     std::printf("no shape named %s\n", what.c_str());
     return 2;
   }
   Plan plan;
-  if (argc > 3) {
-    plan.users.clear();
-    for (const char* p = argv[3]; *p != 0;) {
-      plan.users.push_back(std::atoi(p));
-      p = std::strchr(p, ',');
-      if (p == nullptr) break;
-      ++p;
+  const auto numbers = [&](int at, auto& out) {
+    if (argc <= at) return;
+    out.clear();
+    for (const char* p = argv[at]; p != nullptr; p = std::strchr(p, ',')) {
+      if (*p == ',') ++p;
+      if (*p != 0) out.push_back(static_cast<std::decay_t<decltype(out[0])>>(std::atoi(p)));
     }
-  }
+  };
+  numbers(3, plan.users), numbers(4, plan.fusions), numbers(5, plan.prompts);
   return bench_model(what, std::strcmp(argv[2], "fp8") == 0 ? WeightType::fp8 : WeightType::bf16, plan, limit) ? 0 : 1;
 }

@@ -385,6 +385,12 @@ bool DeviceModel::step(const PluginSequence* batch, int sequences, bool want_log
   return check("a step");
 }
 
+void DeviceModel::use_fusions(unsigned fusions) {
+  options_.fusions = fusions;
+  for (auto& [key, graph] : graphs_) cudaGraphExecDestroy(graph);
+  graphs_.clear();
+}
+
 bool DeviceModel::bring_logits() {
   cudaMemcpyAsync(host_logits_, logits_,
                   static_cast<std::size_t>(last_rows_) * static_cast<std::size_t>(shape_.vocab) * sizeof(float),

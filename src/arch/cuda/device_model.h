@@ -41,6 +41,7 @@ class DeviceModel {
   bool finish();
   bool step(const PluginSequence* batch, int sequences, bool want_logits, bool want_drawn);
   bool bring_logits();  ///< of the last step
+  void use_fusions(unsigned fusions);  ///< from the next step on
 
   [[nodiscard]] const float* logits() const { return host_logits_; }
   [[nodiscard]] const std::int32_t* drawn() const { return host_drawn_; }
