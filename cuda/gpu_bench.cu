@@ -386,7 +386,8 @@ int main(int argc, char** argv) {
   }
   if (argc < 3) {
     std::printf(
-        "usage: gpu_bench products | gpu_bench operations | gpu_bench SHAPE bf16|fp8 [users,users,... [fusions,fusions,... [prompts,...]]]\nshapes:");
+        "usage: gpu_bench products | gpu_bench operations | gpu_bench SHAPE bf16|fp8 [users,users,... "
+        "[fusions,fusions,... [prompts,...]]]\nshapes:");
     for (const auto& [name, shape] : shapes()) std::printf(" %s", name.c_str());
     std::printf(" v2-lite v3-stack");
     std::printf("\n");

@@ -44,7 +44,8 @@ LatentModel make_model(const ModelShape& s, unsigned seed) {
     LatentLayer w;
     const int rank = s.latent.q_rank;
     if (rank > 0) w.q_a = matrix(rank, s.hidden), w.q_norm = norm(rank);
-    w.q = matrix(s.heads * (s.latent.nope + kRope), rank > 0 ? rank : s.hidden), w.kv_a = matrix(kLatent + kRope, s.hidden);
+    w.q = matrix(s.heads * (s.latent.nope + kRope), rank > 0 ? rank : s.hidden),
+    w.kv_a = matrix(kLatent + kRope, s.hidden);
     w.k_b = matrix(s.heads * kLatent, s.latent.nope), w.v_b = matrix(s.heads * s.latent.v_dim, kLatent);
     w.o = matrix(s.hidden, s.heads * s.latent.v_dim);
     const bool moe = l >= s.experts.first_dense;

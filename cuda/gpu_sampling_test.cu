@@ -37,13 +37,12 @@ int drawn_on_host(const std::vector<float>& row, const RowDraw& d) {
   std::vector<hp::ScoredToken> kept;
   const double least = (1.0 - static_cast<double>(d.top_p)) * w.total / static_cast<double>(row.size());
   for (std::size_t t = 0; t < row.size(); ++t)
-    if (w.weights[t] > 0.0F && (d.top_p >= 1.0F || (static_cast<double>(w.weights[t]) >= least &&
-                                                    w.sums[t / hp::kWeightBlock] >= least)))
+    if (w.weights[t] > 0.0F &&
+        (d.top_p >= 1.0F || (static_cast<double>(w.weights[t]) >= least && w.sums[t / hp::kWeightBlock] >= least)))
       kept.push_back({static_cast<int>(t), w.weights[t]});
   if (d.top_p < 1.0F) {
-    std::sort(kept.begin(), kept.end(), [](const auto& a, const auto& b) {
-      return a.score != b.score ? a.score > b.score : a.token < b.token;
-    });
+    std::sort(kept.begin(), kept.end(),
+              [](const auto& a, const auto& b) { return a.score != b.score ? a.score > b.score : a.token < b.token; });
     double sum = 0.0;
     std::size_t n = 0;
     while (n < kept.size() && (n == 0 || sum < static_cast<double>(d.top_p) * w.total))
@@ -51,8 +50,9 @@ int drawn_on_host(const std::vector<float>& row, const RowDraw& d) {
     kept.resize(n);
   }
   if (d.min_p > 0.0F)
-    kept.erase(std::remove_if(kept.begin(), kept.end(), [&](const auto& t) { return t.score < std::min(1.0F, d.min_p); }),
-               kept.end());
+    kept.erase(
+        std::remove_if(kept.begin(), kept.end(), [&](const auto& t) { return t.score < std::min(1.0F, d.min_p); }),
+        kept.end());
   double total = 0.0;
   for (const auto& t : kept) total += static_cast<double>(t.score);
   double left = random * total;
@@ -82,8 +82,13 @@ void test_sampling() {
       if (r % 5 == 0) row[100] = row[50] = 40.0F;  // ties
       const float temperatures[] = {0.0F, 0.3F, 0.6F, 1.0F, 1.7F}, tops[] = {1.0F, 0.95F, 0.5F, 1.0F, 0.9F},
                   floors[] = {0.0F, 0.0F, 0.0F, 0.1F, 0.05F};
-      draws.push_back({temperatures[r % 5], tops[r / 5 % 5], floors[r / 5 % 5], static_cast<unsigned>(r % 3), random(),
-                       random() % 5000, {}});
+      draws.push_back({temperatures[r % 5],
+                       tops[r / 5 % 5],
+                       floors[r / 5 % 5],
+                       static_cast<unsigned>(r % 3),
+                       random(),
+                       random() % 5000,
+                       {}});
     }
     auto* on_device = device<float>(logits.size());
     auto* draws_on_device = device<RowDraw>(kRows);

@@ -159,7 +159,8 @@ void test_ready_weights(int rows, int k, RowPlace place) {
   auto* packed = device<float>(scales.size());
   cudaMemcpy(packed, scales.data(), scales.size() * 4, cudaMemcpyHostToDevice);
   place_fp8_weight(static_cast<const Fp8*>(stored.data), packed, rows, direct, 0, place, nullptr);
-  const auto a = host(static_cast<std::uint8_t*>(w.data), w.bytes()), b = host(static_cast<std::uint8_t*>(direct.data), w.bytes());
+  const auto a = host(static_cast<std::uint8_t*>(w.data), w.bytes()),
+             b = host(static_cast<std::uint8_t*>(direct.data), w.bytes());
   expect(a == b && same(host(w.scale, w.scales()), host(direct.scale, w.scales())),
          "fp8 rows [%d, %d] placed as %d: other bytes than quantized there", rows, k, static_cast<int>(place));
   for (void* p : {w.data, direct.data, stored.data, static_cast<void*>(source)}) cudaFree(p);
@@ -337,11 +338,13 @@ void test_products() {
   }
   test_matmul(false, 320, 576, 70);
   for (int t : {1, 2}) {
-    for (auto [n, k] : {std::pair{64, 576}, {200, 328}, {3648, 2048}, {512, 4096}, {20000, 1536}}) test_own_rows(false, true, n, k, t);
+    for (auto [n, k] : {std::pair{64, 576}, {200, 328}, {3648, 2048}, {512, 4096}, {20000, 1536}})
+      test_own_rows(false, true, n, k, t);
     for (auto [n, k] : {std::pair{64, 640}, {200, 528}, {3648, 2048}, {512, 8192}, {20000, 4096}, {256, 14336}})
       test_own_rows(true, true, n, k, t);
   }
-  for (auto [k, t] : {std::pair{14336, 1}, {4096, 1}, {4096, 4}, {1408, 6}, {2048, 8}, {528, 3}}) test_own_rows(true, false, 520, k, t);
+  for (auto [k, t] : {std::pair{14336, 1}, {4096, 1}, {4096, 4}, {1408, 6}, {2048, 8}, {528, 3}})
+    test_own_rows(true, false, 520, k, t);
   for (RowPlace place : {RowPlace::plain, RowPlace::gate, RowPlace::up}) {
     test_ready_weights(256, 512, place);
     test_ready_weights(448, 640, place);

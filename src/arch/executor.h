@@ -26,11 +26,11 @@ struct TokenDraw {
 
 /// One sequence's share of a step. KV of positions before `position` has been written by earlier steps into `blocks`.
 struct SequenceStep {
-  std::span<const TokenId> tokens;  ///< new tokens, at least one
-  std::int32_t position = 0;        ///< of tokens[0]
-  std::span<const BlockId> blocks;  ///< covers positions [0, position + tokens.size())
-  std::int32_t logit_rows = 0;      ///< logits are wanted for the last n tokens: 0 in a middle chunk, 1 to decode
-  bool best_suffices = false;       ///< nobody looks at the logits but for the largest
+  std::span<const TokenId> tokens;     ///< new tokens, at least one
+  std::int32_t position = 0;           ///< of tokens[0]
+  std::span<const BlockId> blocks;     ///< covers positions [0, position + tokens.size())
+  std::int32_t logit_rows = 0;         ///< logits are wanted for the last n tokens: 0 in a middle chunk, 1 to decode
+  bool best_suffices = false;          ///< nobody looks at the logits but for the largest
   std::optional<TokenDraw> draw = {};  ///< nobody looks at the logits but to draw a token so
 };
 

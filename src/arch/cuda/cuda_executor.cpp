@@ -31,8 +31,8 @@ class Loader {
     // The tables and the router stay bf16 on the GPU, and blocks begin with the matrix.
     const bool stays_bf16 = role == WeightRole::embedding || role == WeightRole::head || role == WeightRole::router ||
                             role == WeightRole::k_b || role == WeightRole::v_b;
-    const bool fp8 = weights_ == cuda::WeightType::fp8 && !stays_bf16 && source_row % kPieceRows == 0 &&
-                     reader_.is_fp8(*tensor);
+    const bool fp8 =
+        weights_ == cuda::WeightType::fp8 && !stays_bf16 && source_row % kPieceRows == 0 && reader_.is_fp8(*tensor);
     const std::size_t row_bytes = static_cast<std::size_t>(columns) * (fp8 ? 1U : sizeof(std::uint16_t));
     const auto fit = static_cast<std::int32_t>(kPieceBytes / row_bytes) / kPieceRows * kPieceRows;
     const std::int32_t piece = std::max(kPieceRows, fit);

@@ -38,7 +38,7 @@ struct Seen {
   bool finished = false, destroyed = false;
   std::int32_t answer = 7;  ///< the token of every row
   int fetched = 0;          ///< calls for logits after a step
-  std::string refuse;  ///< what step() answers
+  std::string refuse;       ///< what step() answers
 };
 Seen* seen = nullptr;
 
@@ -86,8 +86,8 @@ int last_logits(void*, const float** logits) {
   return 0;
 }
 
-const PluginApi kApi = {cuda::kPluginVersion, nullptr, create, load, nullptr, finish, info, step, last_logits, error,
-                        destroy};
+const PluginApi kApi = {cuda::kPluginVersion, nullptr, create, load, nullptr, finish, info, step,
+                        last_logits,          error,   destroy};
 
 class CudaExecutorTest : public testing::Test {
  protected:

@@ -145,7 +145,8 @@ bool DeviceModel::create(const float* rope_cos, const float* rope_sin) {
   cudaMemcpy(rope_sin_, rope_sin, rope, cudaMemcpyHostToDevice);
   if (cudaMallocHost(&staging_, kStagingBytes) != cudaSuccess) return check("pinned memory");
   return allocate(&device_staging_, kStagingBytes, "load buffer") &&
-         allocate(&device_scales_, kStagingBytes / kQuantBlock, "load buffer") && allocate_weights() && check("allocation");
+         allocate(&device_scales_, kStagingBytes / kQuantBlock, "load buffer") && allocate_weights() &&
+         check("allocation");
 }
 
 bool DeviceModel::finish() {
@@ -204,8 +205,9 @@ bool DeviceModel::allocate_step() {
        !allocate(reinterpret_cast<void**>(&attended_latent_), rows(s.heads * kLatentDims, 2), "activations"))) {
     return false;
   }
-  if (s.latent.q_rank > 0 && (!allocate(reinterpret_cast<void**>(&raw_queries_), rows(query_rows(), 2), "activations") ||
-                              !allocate_activations(q_a_, t, s.latent.q_rank, fp8()))) {
+  if (s.latent.q_rank > 0 &&
+      (!allocate(reinterpret_cast<void**>(&raw_queries_), rows(query_rows(), 2), "activations") ||
+       !allocate_activations(q_a_, t, s.latent.q_rank, fp8()))) {
     return false;
   }
   if (s.experts.experts > 0 && !allocate_experts_step(t)) return false;
@@ -332,8 +334,8 @@ bool DeviceModel::plan(const PluginSequence* batch, int sequences, StepLayout& l
     for (int at = s.count - s.logit_rows; at < s.count; ++at, ++row) {
       m[layout.at_logit_row + row] = token + at;
       const auto ahead = static_cast<std::uint64_t>(at - (s.count - s.logit_rows));
-      const RowDraw draw{s.draw.temperature, s.draw.top_p, s.draw.min_p, s.draw.choice, s.draw.seed,
-                         s.draw.position + ahead, {}};
+      const RowDraw draw{
+          s.draw.temperature, s.draw.top_p, s.draw.min_p, s.draw.choice, s.draw.seed, s.draw.position + ahead, {}};
       std::memcpy(m + layout.at_draw + kDrawInts * row, &draw, sizeof draw);
     }
     token += s.count;
@@ -379,8 +381,7 @@ bool DeviceModel::step(const PluginSequence* batch, int sequences, bool want_log
                     cudaMemcpyDeviceToHost, stream_);
   }
   if (want_drawn && rows > 0)
-    cudaMemcpyAsync(host_drawn_, drawn_, static_cast<std::size_t>(rows) * sizeof(int), cudaMemcpyDeviceToHost,
-                    stream_);
+    cudaMemcpyAsync(host_drawn_, drawn_, static_cast<std::size_t>(rows) * sizeof(int), cudaMemcpyDeviceToHost, stream_);
   if (cudaStreamSynchronize(stream_) != cudaSuccess) return check("a step");
   return check("a step");
 }

@@ -40,7 +40,7 @@ class DeviceModel {
   bool load_random(std::uint64_t seed);
   bool finish();
   bool step(const PluginSequence* batch, int sequences, bool want_logits, bool want_drawn);
-  bool bring_logits();  ///< of the last step
+  bool bring_logits();                 ///< of the last step
   void use_fusions(unsigned fusions);  ///< from the next step on
 
   [[nodiscard]] const float* logits() const { return host_logits_; }
@@ -52,8 +52,8 @@ class DeviceModel {
   static constexpr std::size_t kStagingBytes = std::size_t{64} << 20;  ///< host memory that weights pass through
 
   struct Layer {
-    Matrix projections;       ///< q, k, v; or queries (q_a of low-rank ones), latent and rotary key
-    Matrix q_b;               ///< of low-rank queries
+    Matrix projections;  ///< q, k, v; or queries (q_a of low-rank ones), latent and rotary key
+    Matrix q_b;          ///< of low-rank queries
     float* q_a_norm = nullptr;
     Matrix o, gate_up, down;  ///< the dense layer's or the shared experts'
     float *attn_norm = nullptr, *ffn_norm = nullptr, *qkv_bias = nullptr, *q_norm = nullptr, *k_norm = nullptr;

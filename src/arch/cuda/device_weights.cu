@@ -44,8 +44,8 @@ bool DeviceModel::allocate_layer(Layer& layer) {
   if (ffn > 0 &&
       (!allocate_matrix(layer.gate_up, 2 * ffn, s.hidden, fp8()) || !allocate_matrix(layer.down, s.hidden, ffn, fp8())))
     return false;
-  if (s.latent.q_rank > 0 && (!allocate_matrix(layer.q_b, query_rows(), s.latent.q_rank, fp8()) ||
-                              !floats(layer.q_a_norm, s.latent.q_rank)))
+  if (s.latent.q_rank > 0 &&
+      (!allocate_matrix(layer.q_b, query_rows(), s.latent.q_rank, fp8()) || !floats(layer.q_a_norm, s.latent.q_rank)))
     return false;
   if (s.qkv_bias && !floats(layer.qkv_bias, attention_.row())) return false;
   if (s.qk_norm && (!floats(layer.q_norm, s.head_dim) || !floats(layer.k_norm, s.head_dim))) return false;
@@ -189,11 +189,12 @@ bool DeviceModel::load(const WeightRows& rows) {
       place_weight(static_cast<const Bf16*>(device_staging_), count, *matrix, first + at, place, stream_);
       continue;
     }
-    const std::size_t scale_bytes = static_cast<std::size_t>((count + kQuantBlock - 1) / kQuantBlock * scale_columns) * 4U;
-    cudaMemcpyAsync(device_scales_, rows.scales + static_cast<std::size_t>(at / kQuantBlock * scale_columns), scale_bytes,
-                    cudaMemcpyHostToDevice, stream_);
-    place_fp8_weight(static_cast<const Fp8*>(device_staging_), static_cast<const float*>(device_scales_), count, *matrix,
-                     first + at, place, stream_);
+    const std::size_t scale_bytes =
+        static_cast<std::size_t>((count + kQuantBlock - 1) / kQuantBlock * scale_columns) * 4U;
+    cudaMemcpyAsync(device_scales_, rows.scales + static_cast<std::size_t>(at / kQuantBlock * scale_columns),
+                    scale_bytes, cudaMemcpyHostToDevice, stream_);
+    place_fp8_weight(static_cast<const Fp8*>(device_staging_), static_cast<const float*>(device_scales_), count,
+                     *matrix, first + at, place, stream_);
   }
   return check("loading a weight");
 }
@@ -218,8 +219,7 @@ bool DeviceModel::load_random(std::uint64_t seed) {
                   next++, stream_);
       fill_f32(layer.kv_norm, kLatentDims, 1.0F, stream_);
     }
-    if (layer.q_a_norm != nullptr)
-      fill_f32(layer.q_a_norm, static_cast<std::size_t>(s.latent.q_rank), 1.0F, stream_);
+    if (layer.q_a_norm != nullptr) fill_f32(layer.q_a_norm, static_cast<std::size_t>(s.latent.q_rank), 1.0F, stream_);
     if (layer.router_bias != nullptr)
       fill_f32(layer.router_bias, static_cast<std::size_t>(s.experts.experts), 0.0F, stream_);
     fill_f32(layer.attn_norm, static_cast<std::size_t>(s.hidden), 1.0F, stream_);

@@ -48,7 +48,8 @@ struct ModelOptions {
 /// Kernels that a step of few tokens saves.
 enum Fusion : unsigned { fuse_norm = 1, fuse_quantize = 2, fuse_experts = 4, fuse_latent = 8 };
 
-/// Matrices are [outputs, inputs]. q_a: [q_rank, hidden]; q: [heads · query, q_rank or hidden]; kv_a: [576, hidden]; k_b: [heads · 512, nope]; v_b: [heads · v_dim, 512].
+/// Matrices are [outputs, inputs]. q_a: [q_rank, hidden]; q: [heads · query, q_rank or hidden]; kv_a: [576, hidden];
+/// k_b: [heads · 512, nope]; v_b: [heads · v_dim, 512].
 enum class WeightRole : int {
   embedding,
   head,
@@ -83,7 +84,8 @@ enum class WeightRole : int {
   q_a_norm,
 };
 
-/// Rows of one weight on the host: matrices as bf16 [rows, columns] or, with scales, e4m3; norms and biases as f32 [rows].
+/// Rows of one weight on the host: matrices as bf16 [rows, columns] or, with scales, e4m3; norms and biases as f32
+/// [rows].
 struct WeightRows {
   WeightRole role = WeightRole::embedding;
   int layer = 0;
@@ -129,7 +131,7 @@ struct PluginApi {
   int (*step)(void* model, const PluginSequence* batch, int sequences, const float** logits,
               const std::int32_t** drawn);
   int (*last_logits)(void* model, const float** logits);  ///< of the last step, when it did not bring them
-  const char* (*error)(void* model);  ///< of the last function that did not return 0
+  const char* (*error)(void* model);                      ///< of the last function that did not return 0
   void (*destroy)(void* model);
 };
 

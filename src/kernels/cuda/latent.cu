@@ -1,8 +1,8 @@
 // Latent attention on the warp-level tensor instruction. A thread block has 16 heads of one or two tokens: four warps a
 // token, each with a quarter of a unit's keys for the scores and a quarter of the latent's dimensions for the result.
 //
-// Batch invariance: units of 64 keys in order within ranges of 128 or 512, ranges folded in order; a decode computes its
-// ranges side by side, a prefill one after the other, by the same instructions.
+// Batch invariance: units of 64 keys in order within ranges of 128 or 512, ranges folded in order; a decode computes
+// its ranges side by side, a prefill one after the other, by the same instructions.
 #include "kernels/cuda/latent.h"
 
 #include "kernels/cuda/fold.cuh"
@@ -277,8 +277,7 @@ __global__ void __launch_bounds__(kLatentTile* kWarps * 32, 1)
   float total[kShare / 8][4] = {};
   Running rows[2] = {{-INFINITY, 0.0F}, {-INFINITY, 0.0F}};
   run_units(memory, cache, span, token, 0, (span.length + kLatentUnit - 1) / kLatentUnit, shape.range() / kLatentUnit,
-            scale,
-            [&](const Range& range) {
+            scale, [&](const Range& range) {
               float keep[2], add[2];
 #pragma unroll
               for (int half = 0; half < 2; ++half)
@@ -361,7 +360,8 @@ __global__ void __launch_bounds__(kPrepareThreads)
   prepare_token(rows, shape, args, blockIdx.x, cache, queries);
 }
 
-// Few tokens: the weights come into shared memory before the kernel before has finished. --------------------------------
+// Few tokens: the weights come into shared memory before the kernel before has finished.
+// --------------------------------
 
 /// Rows of `columns` bf16 (a multiple of 8) into shared memory, `stride` apart; complete after copies_wait.
 __device__ __forceinline__ void copy_rows(Bf16* out, int stride, const Bf16* in, int rows, int columns) {
@@ -377,13 +377,12 @@ __device__ __forceinline__ void copies_wait() {
   asm volatile("cp.async.wait_group 0;" ::: "memory");
 }
 
-inline constexpr int kFewColumns = 128;           // latent dimensions of a block of queries_kernel
-inline constexpr int kMostNope = 128, kPad = 8;   // elements; rows then begin in other banks
+inline constexpr int kFewColumns = 128;          // latent dimensions of a block of queries_kernel
+inline constexpr int kMostNope = 128, kPad = 8;  // elements; rows then begin in other banks
 
 /// {latent dimensions by 128, or (last) the tokens' prepare; head}.
-__global__ void __launch_bounds__(128)
-    queries_kernel(LatentRows rows, LatentShape shape, LatentPrepare args, const Bf16* k_b, int t, Bf16* cache,
-                   Bf16* queries) {
+__global__ void __launch_bounds__(128) queries_kernel(LatentRows rows, LatentShape shape, LatentPrepare args,
+                                                      const Bf16* k_b, int t, Bf16* cache, Bf16* queries) {
   launch_dependents();
   extern __shared__ std::uint8_t raw[];
   Bf16* weights = reinterpret_cast<Bf16*>(raw);
@@ -395,10 +394,10 @@ __global__ void __launch_bounds__(128)
     return;
   }
   const int stride = shape.nope + kPad;
-  copy_rows(weights, stride,
-            k_b + static_cast<std::size_t>(head * kLatentDims + part * kFewColumns) *
-                      static_cast<std::size_t>(shape.nope),
-            kFewColumns, shape.nope);
+  copy_rows(
+      weights, stride,
+      k_b + static_cast<std::size_t>(head * kLatentDims + part * kFewColumns) * static_cast<std::size_t>(shape.nope),
+      kFewColumns, shape.nope);
   wait_for_previous();
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   std::uint32_t a[kMostNope / 16][4];
@@ -432,11 +431,11 @@ __global__ void __launch_bounds__(128)
   for (int half = 0; half < 2; ++half) {
     const int token = lane / 4 + 8 * half;
     if (token >= t) continue;
-    Bf16* out = queries +
-                (static_cast<std::size_t>(token) * static_cast<std::size_t>(shape.heads) +
-                 static_cast<std::size_t>(head)) *
-                    kLatentKey +
-                part * kFewColumns + column0 + (lane % 4) * 2;
+    Bf16* out =
+        queries +
+        (static_cast<std::size_t>(token) * static_cast<std::size_t>(shape.heads) + static_cast<std::size_t>(head)) *
+            kLatentKey +
+        part * kFewColumns + column0 + (lane % 4) * 2;
 #pragma unroll
     for (int n = 0; n < 4; ++n)
       *reinterpret_cast<std::uint32_t*>(out + n * 8) = pack_bf16(d[n][2 * half], d[n][2 * half + 1]);
@@ -447,9 +446,8 @@ inline constexpr int kValueColumns = 32;  // of a block of values_kernel: 8 a wa
 inline constexpr int kValueStride = kLatentDims + kPad;
 
 /// {values by 32, head}: every block folds its head's ranges.
-__global__ void __launch_bounds__(128)
-    values_kernel(LatentShape shape, AttentionBatch batch, const float* parts, const float* peaks, const Bf16* v_b,
-                  Bf16* out) {
+__global__ void __launch_bounds__(128) values_kernel(LatentShape shape, AttentionBatch batch, const float* parts,
+                                                     const float* peaks, const Bf16* v_b, Bf16* out) {
   launch_dependents();
   extern __shared__ std::uint8_t raw[];
   Bf16* weights = reinterpret_cast<Bf16*>(raw);
@@ -494,7 +492,8 @@ __global__ void __launch_bounds__(128)
   for (int half = 0; half < 2; ++half) {
     const int entry = lane / 4 + 8 * half;
     if (entry >= batch.decodes || batch.decode_length[entry] == 0) continue;
-    Bf16* to = out + static_cast<std::size_t>(batch.decode_row[entry]) * static_cast<std::size_t>(shape.heads * shape.v_dim) +
+    Bf16* to = out +
+               static_cast<std::size_t>(batch.decode_row[entry]) * static_cast<std::size_t>(shape.heads * shape.v_dim) +
                head * shape.v_dim + column0 + 8 * warp + (lane % 4) * 2;
     *reinterpret_cast<std::uint32_t*>(to) = pack_bf16(d[2 * half], d[2 * half + 1]);
   }
@@ -550,8 +549,8 @@ __global__ void __launch_bounds__(128) head_product_kernel(HeadProduct p, int t)
 
 void latent_prepare(const LatentRows& rows, const LatentShape& shape, const LatentPrepare& args, int t, Bf16* cache,
                     Bf16* queries, cudaStream_t stream) {
-  launch(prepare_kernel, dim3(static_cast<unsigned>(t)), dim3(kPrepareThreads), 0, stream, rows, shape, args,
-         cache, queries);
+  launch(prepare_kernel, dim3(static_cast<unsigned>(t)), dim3(kPrepareThreads), 0, stream, rows, shape, args, cache,
+         queries);
 }
 
 void head_product(const HeadProduct& product, int t, cudaStream_t stream) {
@@ -564,8 +563,8 @@ bool latent_queries_fit(const LatentShape& shape) {
   return shape.nope <= kMostNope;
 }
 
-void latent_queries(const LatentRows& rows, const LatentShape& shape, const LatentPrepare& args, const Bf16* k_b,
-                    int t, Bf16* cache, Bf16* queries, cudaStream_t stream) {
+void latent_queries(const LatentRows& rows, const LatentShape& shape, const LatentPrepare& args, const Bf16* k_b, int t,
+                    Bf16* cache, Bf16* queries, cudaStream_t stream) {
   const std::size_t shared = static_cast<std::size_t>(kFewColumns * (shape.nope + kPad)) * sizeof(Bf16);
   launch(queries_kernel, dim3(kLatentDims / kFewColumns + 1, static_cast<unsigned>(shape.heads)), dim3(128), shared,
          stream, rows, shape, args, k_b, t, cache, queries);

@@ -7,9 +7,9 @@
 namespace hp::cuda {
 
 inline constexpr int kLatentDims = 512, kLatentRope = 64, kLatentKey = kLatentDims + kLatentRope;
-inline constexpr int kLatentUnit = 64;    ///< keys that are in shared memory at once
-inline constexpr int kLatentTile = 2;     ///< query tokens of a prefill tile
-inline constexpr int kLatentHeads = 16;   ///< heads of a thread block: the tensor instruction's rows
+inline constexpr int kLatentUnit = 64;   ///< keys that are in shared memory at once
+inline constexpr int kLatentTile = 2;    ///< query tokens of a prefill tile
+inline constexpr int kLatentHeads = 16;  ///< heads of a thread block: the tensor instruction's rows
 
 struct LatentShape {
   int heads = 0, nope = 0, v_dim = 0;
@@ -51,8 +51,8 @@ void head_product(const HeadProduct& product, int t, cudaStream_t stream);
 inline constexpr int kLatentFew = 16;  ///< most decodes of the two functions below: rows of the tensor instruction
 
 /// latent_prepare and the head product with k_b in one kernel, for few tokens; nope up to 128.
-void latent_queries(const LatentRows& rows, const LatentShape& shape, const LatentPrepare& args, const Bf16* k_b,
-                    int t, Bf16* cache, Bf16* queries, cudaStream_t stream);
+void latent_queries(const LatentRows& rows, const LatentShape& shape, const LatentPrepare& args, const Bf16* k_b, int t,
+                    Bf16* cache, Bf16* queries, cudaStream_t stream);
 bool latent_queries_fit(const LatentShape& shape);
 /// The fold of decodes' ranges and the head product with v_b in one kernel: out [t, heads · v_dim].
 void latent_values(const LatentShape& shape, const AttentionBatch& batch, const float* scratch, const Bf16* v_b,

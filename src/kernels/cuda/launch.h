@@ -74,11 +74,11 @@ void matmul(const Matrix& weight, const Activations& input, int t, const MatmulO
             int tile = -1);
 int choose_tile(bool fp8, int n, int k, int t, int multiprocessors);
 
-/// Rows that a product of few tokens makes itself, in every thread block: f32 rows normalized (to the weight's form), or
-/// bf16 rows quantized. The bits are those of rms_norm or quantize_rows followed by matmul.
+/// Rows that a product of few tokens makes itself, in every thread block: f32 rows normalized (to the weight's form),
+/// or bf16 rows quantized. The bits are those of rms_norm or quantize_rows followed by matmul.
 struct RowSource {
-  const void* data = nullptr;      ///< f32 [rows, k] with a norm, else bf16 [rows, k]
-  const float* norm = nullptr;     ///< [k] or null
+  const void* data = nullptr;   ///< f32 [rows, k] with a norm, else bf16 [rows, k]
+  const float* norm = nullptr;  ///< [k] or null
   float eps = 0;
   int rows = 0;
   const int* row_index = nullptr;  ///< rows of f32 data to take, or null: the first ones

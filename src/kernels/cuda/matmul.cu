@@ -58,7 +58,7 @@ struct Shape {
   static constexpr int kGroups = kWay == Way::parts ? 4 : 2, kWorkers = kGroups * 128, kThreads = kWorkers + 128;
   static constexpr int kTileRows = kWay == Way::rows ? 128 : 64;
   static constexpr int kWeightBytes = kTileRows * kRowBytes;
-  static constexpr int kInputBytes = kInput, kTokenBytes = kInput > 0 ? 0 : kColumns * kRowBytes;
+  static constexpr int kInputBytes = kInput, kTokenBytes = kInput > 0 ? 0 : kColumns *kRowBytes;
   static constexpr int kStageBytes = kWeightBytes + kTokenBytes;
   static constexpr int kMemory = 226 * 1024;  // stages and result tile
   // The result tile: [parts][tokens][rows], so many tokens at a time.
@@ -69,8 +69,8 @@ struct Shape {
   // Loads take turns over the parts; a stage always serves the same part, which thus sees each of its phases.
   static constexpr int kTurns = kWay == Way::parts ? kParts : 1;
   static constexpr int kStages = (kMemory - kInput - kSumBytes - 2048) / kStageBytes / kTurns * kTurns;
-  static constexpr std::size_t kShared =
-      static_cast<std::size_t>(kStages) * kStageBytes + kInput + kSumBytes + 1024 + 2 * 8 * kStages + (kInput > 0 ? 64 : 0);
+  static constexpr std::size_t kShared = static_cast<std::size_t>(kStages) * kStageBytes + kInput + kSumBytes + 1024 +
+                                         2 * 8 * kStages + (kInput > 0 ? 64 : 0);
   // Few tokens: few registers, so that the next kernel fits beside this one.
   static constexpr int kBlocks = kWay == Way::parts && kColumns <= 16 && kInput == 0 ? 2 : 1;
 };
@@ -242,9 +242,8 @@ struct Consumer {
       if constexpr (kFp8) low = __ldg(scale + step), high = __ldg(scale + p.k_blocks + step);
       const std::uint32_t at = stages + static_cast<std::uint32_t>(ring.stage * S::kStageBytes);
       barrier_wait(&full[ring.stage], ring.phase);
-      const std::uint32_t tokens_at = S::kInputBytes > 0
-                                          ? input + static_cast<std::uint32_t>(step * kColumns * kRowBytes)
-                                          : at + S::kWeightBytes;
+      const std::uint32_t tokens_at =
+          S::kInputBytes > 0 ? input + static_cast<std::uint32_t>(step * kColumns * kRowBytes) : at + S::kWeightBytes;
       multiply<kFp8, kColumns>(sum, at + weight_offset, tokens_at, step > begin, low, high);
       if constexpr (kFp8) {
         release(ring.stage);
@@ -307,7 +306,7 @@ __device__ __forceinline__ void store(const Params& p, const float* tile, const 
   if constexpr (S::kInputBytes == 0) column = 0;
   for (int i = static_cast<int>(threadIdx.x); i < tokens * vectors; i += S::kWorkers) {
     const int token = i / vectors, vector = i % vectors;
-    const float factor = S::kInputBytes > 0         ? own_scale[column + token]
+    const float factor = S::kInputBytes > 0       ? own_scale[column + token]
                          : p.row_scale != nullptr ? p.row_scale[first_token + token]
                                                   : 1.0F;
     const std::size_t line = static_cast<std::size_t>(first_token + token) * static_cast<std::size_t>(p.stride);
@@ -351,7 +350,8 @@ __device__ __forceinline__ void norm_input(const Params& p, std::uint8_t* input,
   wait_for_previous();
   for (int r = 0; r < p.source.rows; ++r) {
     const int from = p.source.row_index != nullptr ? p.source.row_index[r] : r;
-    load_row(v, static_cast<const float*>(p.source.data) + static_cast<std::size_t>(from) * static_cast<std::size_t>(p.k),
+    load_row(v,
+             static_cast<const float*>(p.source.data) + static_cast<std::size_t>(from) * static_cast<std::size_t>(p.k),
              vectors);
     norm_row(v, w, p.k, p.source.eps);
     float inverse = 1.0F;
@@ -440,7 +440,7 @@ __device__ __forceinline__ void work(const Params& p, std::uint8_t* stages, std:
   float* own_scale = reinterpret_cast<float*>(empty + S::kStages);
   if constexpr (kSource == Source::normed)
     norm_input<kFp8, (kInput / 8 / (kFp8 ? 1 : 2) + 4 * kRowThreads - 1) / (4 * kRowThreads)>(p, input, own_scale,
-                                                                                               steps);
+                                                                                              steps);
   if constexpr (kSource == Source::quantized) quantize_input(p, input, own_scale, steps);
   if constexpr (kSource != Source::copied) {
     shared_writes_to_tensor_cores();

@@ -163,9 +163,9 @@ __device__ __forceinline__ int draw_from_some(const float* row, int vocab, int b
   if (threadIdx.x == 0) s.left = total_of(s, blocks), s.kept_count = 0;
   __syncthreads();
   const double all = s.left;
-  const double least = nucleus ? __ddiv_rn(__dmul_rn(__dsub_rn(1.0, static_cast<double>(draw.top_p)), all),
-                                           static_cast<double>(vocab))
-                               : static_cast<double>(floor);
+  const double least =
+      nucleus ? __ddiv_rn(__dmul_rn(__dsub_rn(1.0, static_cast<double>(draw.top_p)), all), static_cast<double>(vocab))
+              : static_cast<double>(floor);
   for (int i = static_cast<int>(threadIdx.x); i < vocab; i += kThreads) {
     if (s.sums[i / kWeightBlock] < least) continue;
     const float weight = weight_of(row, i, vocab, best, scale);
@@ -207,8 +207,8 @@ __device__ __forceinline__ int draw_from_some(const float* row, int vocab, int b
 }
 
 /// One block per row.
-__global__ void __launch_bounds__(kThreads) draw_kernel(const float* logits, const RowDraw* draws, int vocab,
-                                                        int* tokens) {
+__global__ void __launch_bounds__(kThreads)
+    draw_kernel(const float* logits, const RowDraw* draws, int vocab, int* tokens) {
   launch_dependents();
   wait_for_previous();
   extern __shared__ std::uint8_t raw[];
