@@ -72,17 +72,19 @@ constexpr std::array kKeys{
     ConfigKey{"gateway.nodes", "node", kText, "", "",
               "Nodes behind the gateway, separated by commas: [name=][https://]host:port, unix:/path or dns:name:port, "
               "each with "
-              ";priority=N;capacity=X;kind=homeport|openai;key=... after it."},
+              ";priority=N;capacity=X;concurrent=N;kind=homeport|openai;key=... after it."},
     ConfigKey{"gateway.nodes_file", "nodes-file", kText, "", "",
               "File with one node per line, read again on SIGHUP and when it changes."},
     ConfigKey{"gateway.tls_ca_file", "tls-ca", kText, "", "",
               "PEM file with the authorities that https:// nodes are verified against; empty takes the system's."},
     ConfigKey{"gateway.tenants_file", "tenants-file", kText, "", "",
               "TOML file with [[tenant]] tables: name, keys or key_sha256, requests_per_minute, tokens_per_minute, "
-              "concurrent. Read again on SIGHUP."},
+              "concurrent, priority. Read again on SIGHUP."},
     ConfigKey{"gateway.policy", "policy", kText, "prefix", "", "prefix, least-tokens, session or round-robin."},
     ConfigKey{"gateway.queue_timeout_ms", "queue-timeout-ms", kInteger, "10000", "ms",
               "How long a request waits for a node before it is answered 503.", 0, 3600000},
+    ConfigKey{"gateway.max_waiting", "gateway-max-waiting", kInteger, "4096", "requests",
+              "Requests that may wait for their turn at a node; further ones are answered 503.", 0, 1000000},
     ConfigKey{"gateway.resume_timeout_ms", "resume-timeout-ms", kInteger, "120000", "ms",
               "How long a started stream waits for a node that continues it.", 0, 86400000},
     ConfigKey{"gateway.first_token_timeout_ms", "first-token-timeout-ms", kInteger, "600000", "ms",

@@ -72,7 +72,7 @@ Result<int> serve_fleet(const Invocation& in) {
     auto command = base_command;
     command.insert(command.end(), {"--host", address, "--api-keys-file", ""});
     children.push_back({.name = name, .command = std::move(command)});
-    own.push_back({.name = name, .host = address});
+    own.push_back({.name = name, .host = address, .concurrent = in.config.integer("engine.max_running")});
   }
   options.nodes.insert(options.nodes.end(), own.begin(), own.end());
   gateway::block_signals();

@@ -10,6 +10,12 @@ namespace hp::gateway {
 namespace {
 constexpr std::size_t kMaxLoggedBytes = 200;  // of a path or a model's name: a client chose them
 
+// A stream's id lets its tenant read it, and may be anything that a client typed.
+std::string_view shown(std::string_view path) {
+  constexpr std::string_view kStreams = "/v1/streams/";
+  return path.starts_with(kStreams) ? kStreams : path.substr(0, kMaxLoggedBytes);
+}
+
 double rounded(double ms) {
   return std::round(ms * 10) / 10;
 }
@@ -21,7 +27,7 @@ std::string access_json(const AccessLine& line, std::int64_t unix_ms) {
   json.begin_object();
   json.member("time", fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z", fmt::gmtime(unix_ms / 1000), unix_ms % 1000));
   json.member("trace", line.trace).member("stream", line.stream).member("tenant", line.tenant);
-  json.member("method", line.method).member("path", line.path.substr(0, kMaxLoggedBytes));
+  json.member("method", line.method).member("path", shown(line.path));
   json.member("model", line.model.substr(0, kMaxLoggedBytes)).member("streamed", line.streamed);
   json.member("reattached", line.reattached);
   json.member("status", line.status).member("outcome", line.outcome);

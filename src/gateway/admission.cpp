@@ -36,7 +36,12 @@ Result<TenantConfig> parse_tenant(const JsonValue& table) {
       tenant.tokens_per_minute = number;
     else if (key == "concurrent")
       tenant.concurrent = static_cast<std::int64_t>(number);
-    else if (key == "name" && value.as_string() != nullptr)
+    else if (key == "priority") {
+      const std::string* word = value.as_string();
+      const auto priority = word != nullptr ? parse_priority(*word) : std::nullopt;
+      if (!priority) return fail(ErrorCode::invalid_argument, "'priority' must be high, normal or low");
+      tenant.priority = *priority;
+    } else if (key == "name" && value.as_string() != nullptr)
       tenant.name = *value.as_string();
     else if (key != "keys" && key != "key_sha256")
       return fail(ErrorCode::invalid_argument, "unknown key '{}' of a tenant", key);
@@ -161,7 +166,7 @@ Admission::Verdict Admission::enter(std::string_view authorization, std::int64_t
   tenant->requests.level -= 1;
   tenant->tokens.level -= static_cast<double>(cost_tokens);
   ++tenant->open;
-  return {.tenant = config.name, .message = {}};
+  return {.tenant = config.name, .message = {}, .priority = config.priority};
 }
 
 void Admission::leave(std::string_view name, std::int64_t cost_tokens, std::int64_t used_tokens) {

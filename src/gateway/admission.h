@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/metrics.h"
 #include "base/result.h"
+#include "gateway/wait_queue.h"
 
 namespace hp::gateway {
 
@@ -21,9 +22,11 @@ struct TenantConfig {
   double requests_per_minute = 0;       ///< 0: no limit
   double tokens_per_minute = 0;
   std::int64_t concurrent = 0;
+  Priority priority = Priority::normal;  ///< of its requests, and the highest that they may ask for
 };
 
-/// [[tenant]] tables: name, keys = ["…"] or key_sha256 = ["…"], requests_per_minute, tokens_per_minute, concurrent.
+/// [[tenant]] tables: name, keys = ["…"] or key_sha256 = ["…"], requests_per_minute, tokens_per_minute, concurrent,
+/// priority = "high" | "normal" | "low".
 Result<std::vector<TenantConfig>> parse_tenants(std::string_view toml, std::string_view source);
 /// One key per line, all of one tenant without limits; the same file that a node takes.
 TenantConfig tenant_of_keys(std::string_view lines);
@@ -34,6 +37,7 @@ class Admission {
     int status = 200;  ///< 401: unknown key; 429: a limit
     std::string tenant, message;
     std::int64_t retry_after_s = 0;
+    std::optional<Priority> priority = std::nullopt;  ///< of the tenant; nothing where there are none
   };
   Admission(const Clock& clock, MetricsRegistry& metrics) : clock_(clock), metrics_(metrics) {}
 

@@ -20,6 +20,10 @@ GatewayMetrics::GatewayMetrics(MetricsRegistry& r)
       reattached(r.counter("homeport_gateway_reattached_total", "Streams taken up again by Last-Event-ID")),
       timeouts(r.counter("homeport_gateway_timeouts_total", "Requests ended by a time limit of the gateway")),
       refusals(r.counter("homeport_refusals_total", "Answers that the model ended with content_filter")),
+      deadline_refused(r.counter("homeport_gateway_deadline_refused_total",
+                                 "Requests refused at once: they would not have started before their deadline")),
+      deadline_expired(r.counter("homeport_gateway_deadline_expired_total", "Requests ended at their deadline")),
+      queue_full(r.counter("homeport_gateway_queue_full_total", "Requests refused because too many were waiting")),
       prompt_tokens(r.counter("homeport_gateway_prompt_tokens_total", "Prompt tokens, each request once")),
       completion_tokens(r.counter("homeport_gateway_completion_tokens_total", "Reply tokens, each token once")),
       open(r.gauge("homeport_gateway_open_requests", "Requests being served")),
@@ -27,8 +31,9 @@ GatewayMetrics::GatewayMetrics(MetricsRegistry& r)
       first_token(
           r.histogram("homeport_gateway_time_to_first_token_seconds", "Request in to first event out", kFirstToken)),
       gap(r.histogram("homeport_gateway_event_gap_seconds", "Pause between two events of a stream", kGap)),
-      resume_gap(r.histogram("homeport_gateway_resume_gap_seconds", "Pause that a resumed stream's client saw", kGap)) {
-}
+      resume_gap(r.histogram("homeport_gateway_resume_gap_seconds", "Pause that a resumed stream's client saw", kGap)),
+      queued(r.histogram("homeport_gateway_queue_seconds", "How long requests that had to wait for a node waited",
+                         kFirstToken)) {}
 
 Core::Core(GatewayOptions o, std::unique_ptr<RoutePolicy> policy, MetricsRegistry& r)
     : options(std::move(o)),

@@ -13,6 +13,7 @@
 #include "gateway/options.h"
 #include "gateway/retry_budget.h"
 #include "gateway/stream_store.h"
+#include "gateway/wait_queue.h"
 #include "net/http_client.h"
 
 namespace hp::gateway {
@@ -22,10 +23,10 @@ class Relay;
 struct GatewayMetrics {
   explicit GatewayMetrics(MetricsRegistry& registry);
   Counter &requests, &streams, &resumes, &stalls, &retries, &retries_refused, &given_up, &client_gone, &reattached,
-      &timeouts, &refusals;
+      &timeouts, &refusals, &deadline_refused, &deadline_expired, &queue_full;
   Counter &prompt_tokens, &completion_tokens;
   Gauge &open, &waiting;
-  Histogram &first_token, &gap, &resume_gap;
+  Histogram &first_token, &gap, &resume_gap, &queued;
 };
 
 struct Core {
@@ -47,6 +48,7 @@ struct Core {
   NodeTable nodes;
   StreamStore streams;
   Admission admission;
+  WaitQueue queue;
   std::mutex retry_mutex;
   RetryBudget retry_budget;
   std::atomic<bool> draining{false};

@@ -102,6 +102,7 @@ Result<GatewayOptions> gateway_options(const Config& config) {
   HP_TRY(options.tenants, configured_tenants(config));
   options.policy = config.text("gateway.policy");
   options.queue_timeout = ms(config, "gateway.queue_timeout_ms");
+  options.max_waiting = static_cast<std::size_t>(config.integer("gateway.max_waiting"));
   options.resume_timeout = ms(config, "gateway.resume_timeout_ms");
   options.first_token_timeout = ms(config, "gateway.first_token_timeout_ms");
   options.probe_interval = ms(config, "gateway.probe_interval_ms");

@@ -30,6 +30,8 @@ inline constexpr double kDoubtFactor =
     2.0;  ///< a verdict on a node that still answers makes the next one wait so much longer
 inline constexpr milliseconds kStallUnknown{3'000};  ///< until the node's pace is known
 
+inline constexpr milliseconds kMaxDeadline{86'400'000};  ///< that a request may ask for
+
 inline constexpr milliseconds kHandBackAfter{10'000};  ///< a better group must be usable so long to get the load back
 
 inline constexpr std::size_t kPrefixWays = 4;             ///< nodes remembered for one prefix

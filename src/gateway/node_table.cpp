@@ -86,6 +86,10 @@ void NodeTable::collect(const DispatchQuery& query, int priority, TimePoint now,
     const Node& node = *owned_[i];
     if (!usable(node, now) || node.config.priority != priority || now < node.resting_until) continue;
     if (query.need_journal && !node.config.homeport) continue;
+    if (!query.need_journal && node.config.concurrent > 0 && node.requests >= node.config.concurrent) {
+      if (query.busy != nullptr) *query.busy = true;
+      continue;
+    }
     const bool lists_it = std::ranges::find(node.models, query.model) != node.models.end();
     if (lists_it && !any_lists_it) {
       any_lists_it = true;

@@ -28,12 +28,13 @@ struct NodeConfig {
   bool homeport = true;  ///< false: an OpenAI-compatible server without a journal; no resume once its stream began
   std::string api_key = {};
   bool tls = false;
+  std::int64_t concurrent = 0;  ///< requests at once; further ones wait in line here; 0: no limit
 
   bool operator==(const NodeConfig&) const = default;
 };
 
-/// "name=host:port", "host:port", "https://host:port" or "unix:/path", with ";priority=1;capacity=2;kind=openai;key=…"
-/// after it.
+/// "name=host:port", "host:port", "https://host:port" or "unix:/path", with
+/// ";priority=1;capacity=2;concurrent=8;kind=openai;key=…" after it.
 Result<NodeConfig> parse_node(std::string_view text);
 
 using NodeIndex = std::uint32_t;
@@ -53,7 +54,8 @@ struct DispatchQuery {
   std::int64_t cost_tokens = 1;
   std::uint64_t random = 0;
   std::optional<NodeIndex> avoid;  ///< only when another node can serve
-  bool need_journal = false;       ///< a started stream goes on at Homeport nodes only
+  bool need_journal = false;       ///< a started stream goes on at Homeport nodes only, and is never kept waiting
+  bool* busy = nullptr;            ///< set when there are nodes, but all have as many requests as they may
 };
 
 class NodeTable {

@@ -15,7 +15,7 @@ constexpr Duration kPaceHalfLife = std::chrono::seconds(20);
 Status set_option(NodeConfig& node, std::string_view key, std::string_view value) {
   if (key == "kind" && (value == "homeport" || value == "openai")) {
     node.homeport = value == "homeport";
-  } else if (key == "priority" || key == "capacity") {
+  } else if (key == "priority" || key == "capacity" || key == "concurrent") {
     double number = 0;
     const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
     const bool ok = error == std::errc() && end == value.data() + value.size() && number >= 0 && number <= 1e6;
@@ -23,6 +23,8 @@ Status set_option(NodeConfig& node, std::string_view key, std::string_view value
       return fail(ErrorCode::invalid_argument, "a node's {} must be a positive number, found '{}'", key, value);
     if (key == "priority") {
       node.priority = static_cast<int>(number);
+    } else if (key == "concurrent") {
+      node.concurrent = static_cast<std::int64_t>(number);
     } else {
       node.capacity = number;
     }
@@ -30,7 +32,8 @@ Status set_option(NodeConfig& node, std::string_view key, std::string_view value
     node.api_key = value;
   } else {
     return fail(ErrorCode::invalid_argument,
-                "a node's options are priority=, capacity=, kind=homeport|openai and key=; found '{}={}'", key, value);
+                "a node's options are priority=, capacity=, concurrent=, kind=homeport|openai and key=; found '{}={}'",
+                key, value);
   }
   return {};
 }

@@ -18,6 +18,7 @@ struct GatewayOptions {
   std::vector<TenantConfig> tenants;                             ///< none: open to all who reach it
   std::string policy = "prefix";
   milliseconds queue_timeout{10'000};         ///< a request waits so long for a usable node, then 503
+  std::size_t max_waiting = 4096;             ///< requests that wait for their turn
   milliseconds resume_timeout{120'000};       ///< a started stream waits so long for one
   milliseconds first_token_timeout{600'000};  ///< no byte of an answer for so long: another node
   milliseconds probe_interval{500};

@@ -12,7 +12,6 @@ namespace hp::gateway {
 namespace {
 constexpr milliseconds kRestDefault{1'000};  // after a 429 or 503 without Retry-After
 constexpr milliseconds kRestMax{30'000};
-constexpr milliseconds kNodePoll{50};
 constexpr int kClientGone = 499;              // nginx's word for it, in the log only
 constexpr std::chrono::hours kNoTimeout{24};  // the watchdog knows better
 
@@ -30,6 +29,8 @@ Relay::Relay(Shard& shard, RelayStart start)
       trace_(std::move(start.trace)),
       method_(std::move(start.method)),
       charged_tokens_(start.charged_tokens),
+      terms_(start.terms),
+      priority_(start.priority),
       started_(core_.clock.now()),
       reattached_(start.reattached),
       resuming_(start.reattached) {
@@ -65,6 +66,9 @@ bool Relay::complete() {
 void Relay::dispatch() {
   if (done_) return;
   if (!owns()) return close("taken over");
+  if (is_late()) return refuse_late();
+  if (!take_turn()) return wait_for_node(true);
+  bool busy = false;
   DispatchQuery query{.model = peek().model,
                       .prefix = &peek().prefix,
                       .session_key = peek().session.empty() && peek().user.empty()
@@ -73,23 +77,13 @@ void Relay::dispatch() {
                       .cost_tokens = peek().cost_tokens(),
                       .random = hash_text(stream_->record.id(), attempt_),
                       .avoid = avoid_,
-                      .need_journal = begun_};
+                      .need_journal = begun_,
+                      .busy = &busy};
   const auto node = core_.nodes.dispatch(query);
-  if (!node) return wait_for_node();
+  if (!node) return wait_for_node(busy);
+  leave_queue(true);
   cost_ = query.cost_tokens;
   open_attempt(*node);
-}
-
-void Relay::wait_for_node() {
-  const auto limit = begun_ ? core_.options.resume_timeout : core_.options.queue_timeout;
-  if (core_.clock.now() - waiting_since_ > limit) {
-    core_.metrics.timeouts.add();
-    if (status_ == 429 || status_ == 503) return on_refusal();
-    return give_up(503, "No node is ready to take this request; try again later.");
-  }
-  timer_ = shard_.loop->after(kNodePoll, [weak = weak_from_this()] {
-    if (const auto self = weak.lock()) self->dispatch();
-  });
 }
 
 net::ClientRequest Relay::encode(const NodeConfig& node) {
@@ -162,6 +156,7 @@ void Relay::close_attempt() {
   node_.reset();
   shard_.client->cancel(handle_);
   core_.nodes.release(node, cost_);
+  core_.queue.wake_next();
 }
 
 void Relay::on_headers(int status, const net::Headers& headers) {
@@ -265,7 +260,7 @@ void Relay::give_up(int status, std::string_view message) {
     if (writer_) writer_->end();
   } else if (writer_) {
     auto answer = error_answer(status, message);
-    if (status == 503) answer.headers.emplace_back("Retry-After", "1");
+    if (status == 503) answer.headers.emplace_back("Retry-After", std::to_string(retry_in_s_));
     answered_ = status;
     writer_->send(std::move(answer));
   }
@@ -282,6 +277,7 @@ void Relay::on_client_gone() {
 void Relay::sweep(TimePoint now, bool paused) {
   if (done_ || !node_) return;
   if (!owns()) return close("taken over");
+  if (is_late()) return refuse_late();
   if (paused) {
     progress_at_ = now;
     core_.nodes.touch(*node_, now);

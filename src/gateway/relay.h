@@ -9,6 +9,7 @@
 
 #include "gateway/core.h"
 #include "gateway/event_cutter.h"
+#include "gateway/request_terms.h"
 #include "net/http.h"
 #include "net/trace_context.h"
 
@@ -21,7 +22,9 @@ struct RelayStart {
   net::TraceContext trace;
   std::string method = "POST";
   std::int64_t charged_tokens = 0;  ///< taken from the tenant's allowance at admission
-  bool reattached = false;          ///< the client has a part already: answer with a stream at once
+  RequestTerms terms = {};
+  Priority priority = Priority::normal;
+  bool reattached = false;  ///< the client has a part already: answer with a stream at once
 };
 
 class Relay final : public std::enable_shared_from_this<Relay> {
@@ -38,7 +41,6 @@ class Relay final : public std::enable_shared_from_this<Relay> {
  private:
   // relay.cpp: nodes and attempts
   void dispatch();
-  void wait_for_node();
   void open_attempt(NodeIndex node);
   net::ClientRequest encode(const NodeConfig& node);
   void close_attempt();
@@ -52,6 +54,14 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   void give_up(int status, std::string_view message);
   void leave_node(std::string_view why);
   void on_client_gone();
+  // relay_queue.cpp: waiting
+  WaitEntry wait_entry();
+  [[nodiscard]] bool is_late() const;
+  void refuse_late();
+  bool take_turn();
+  bool join_queue();
+  void leave_queue(bool served);
+  void wait_for_node(bool busy);
   // relay_log.cpp: what remains of the request
   void note_first_token();
   void note_whole_usage();
@@ -77,6 +87,10 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   const net::TraceContext trace_;
   const std::string method_;
   const std::int64_t charged_tokens_;
+  const RequestTerms terms_;
+  const Priority priority_;
+  std::optional<WaitQueue::Ticket> ticket_;
+  std::int64_t retry_in_s_ = 1;  // what a refusal of ours says
   std::uint64_t lease_ = 0;
   EventCutter cutter_;
   std::string body_;  // of an answer that is no stream

@@ -54,6 +54,10 @@ bool Relay::on_comment(std::string_view comment) {
 // False ends the reading of this attempt.
 bool Relay::on_event(std::string_view data) {
   const auto self = shared_from_this();
+  if (is_late()) {
+    refuse_late();
+    return false;
+  }
   if (!journalled_) {
     on_progress();
     if (!begun_) note_first_token();
@@ -110,6 +114,7 @@ void Relay::finish_stream() {
 }
 
 void Relay::answer_whole() {
+  if (is_late()) return refuse_late();
   if (writer_) {
     if (status_ == 200) note_whole_usage();
     answered_ = status_;
@@ -143,6 +148,7 @@ void Relay::close(std::string_view outcome) {
   if (done_) return;
   const auto self = shared_from_this();
   done_ = true;
+  leave_queue(false);
   close_attempt();
   shard_.loop->cancel(timer_);
   shard_.relays.erase(self);

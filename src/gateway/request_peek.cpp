@@ -54,6 +54,11 @@ void take(RequestPeek& peek, std::string_view key, std::string_view raw) {
     peek.session = json_string_value(raw);
   } else if (key == "max_tokens" || key == "max_completion_tokens") {
     peek.max_tokens = std::max<std::int64_t>(0, number_or(raw, 0));
+  } else if (key == "priority") {
+    peek.priority = json_string_value(raw);
+  } else if (key == "deadline_ms") {
+    peek.deadline_ms = raw == "null" ? 0 : std::max<std::int64_t>(-1, number_or(raw, -1));
+    if (raw == "0") peek.deadline_ms = -1;
   } else if (key == "n") {
     peek.choices = std::clamp<std::int64_t>(number_or(raw, 1), 1, kMaxChoices);
   } else if (key == "seed") {

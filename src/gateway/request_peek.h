@@ -23,7 +23,8 @@ struct PrefixHashes {
 };
 
 struct RequestPeek {
-  std::string model, user, session;
+  std::string model, user, session, priority;
+  std::int64_t deadline_ms = 0;  ///< 0: not given; -1: not a number from 1 on
   bool stream = false, include_usage = false;
   bool has_resume = false;      ///< the client sent "homeport_resume", which is between gateway and node only
   bool deterministic = false;   ///< temperature 0 or a seed: the same request has the same answer

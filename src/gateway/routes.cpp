@@ -76,23 +76,34 @@ void answer_ready(Core& core, const Writer& writer) {
 }
 
 // The tenant, or nothing after the refusal was sent. What is admitted leaves with its relay.
-std::optional<std::string> admit(Core& core, const HttpRequest& request, const Writer& writer, std::int64_t cost) {
+std::optional<Admission::Verdict> admit(Core& core, const HttpRequest& request, const Writer& writer,
+                                        std::int64_t cost) {
   auto verdict = core.admission.enter(request.header("authorization"), cost);
-  if (verdict.status == 200) return std::move(verdict.tenant);
+  if (verdict.status == 200) return verdict;
   auto answer = error_answer(verdict.status, verdict.message);
   if (verdict.retry_after_s > 0) answer.headers.emplace_back("Retry-After", std::to_string(verdict.retry_after_s));
   refuse(core, request, writer, std::move(answer), verdict.tenant);
   return std::nullopt;
 }
 
-std::shared_ptr<Relay> make_relay(Shard& shard, const HttpRequest& request, std::shared_ptr<StoredStream> stream,
-                                  Writer writer, bool reattached, std::int64_t charged) {
-  if (reattached) shard.core.metrics.reattached.add();
-  return std::make_shared<Relay>(shard, RelayStart{.stream = std::move(stream),
-                                                   .writer = std::move(writer),
-                                                   .trace = trace(request),
-                                                   .charged_tokens = charged,
-                                                   .reattached = reattached});
+void start_relay(Shard& shard, const HttpRequest& request, std::shared_ptr<StoredStream> stream, Writer writer,
+                 const RequestTerms& terms, const Admission::Verdict& admitted, std::int64_t charged) {
+  std::make_shared<Relay>(shard, RelayStart{.stream = std::move(stream),
+                                            .writer = std::move(writer),
+                                            .trace = trace(request),
+                                            .charged_tokens = charged,
+                                            .terms = terms,
+                                            .priority = terms.priority(admitted.priority)})
+      ->start();
+}
+
+// The client has a part of the stream already.
+void continue_relay(Shard& shard, const HttpRequest& request, std::shared_ptr<StoredStream> stream, Writer writer) {
+  shard.core.metrics.reattached.add();
+  std::make_shared<Relay>(
+      shard,
+      RelayStart{.stream = std::move(stream), .writer = std::move(writer), .trace = trace(request), .reattached = true})
+      ->start();
 }
 
 // A client that was cut off: from our record if we have it, else generated again from the request and dropped up to
@@ -108,7 +119,7 @@ void reattach(Shard& shard, HttpRequest request, const EventPosition& position, 
       const std::lock_guard lock(stream->mutex);
       known = stream->record.rewind(position);
     }
-    if (known) return make_relay(shard, request, std::move(stream), std::move(writer), true, 0)->start();
+    if (known) return continue_relay(shard, request, std::move(stream), std::move(writer));
   }
   auto stream = std::make_shared<StoredStream>(position.stream, std::move(peek));
   stream->tenant = tenant;
@@ -116,7 +127,7 @@ void reattach(Shard& shard, HttpRequest request, const EventPosition& position, 
   stream->body = std::make_shared<const std::string>(std::move(request.body));
   stream->record.skip_to(position);
   core.streams.add(stream);
-  make_relay(shard, request, std::move(stream), std::move(writer), true, 0)->start();
+  continue_relay(shard, request, std::move(stream), std::move(writer));
 }
 
 void handle_generation(Shard& shard, HttpRequest request, Writer writer) {
@@ -130,33 +141,36 @@ void handle_generation(Shard& shard, HttpRequest request, Writer writer) {
   if (peek->stream && !last_event.empty()) {
     const auto position = parse_event_id(last_event);
     if (!position) return refuse(core, request, writer, error_answer(400, position.error().message));
-    const auto tenant = admit(core, request, writer, 0);
-    if (!tenant) return;
-    return reattach(shard, std::move(request), *position, *std::move(peek), std::move(writer), *tenant);
+    const auto admitted = admit(core, request, writer, 0);
+    if (!admitted) return;
+    return reattach(shard, std::move(request), *position, *std::move(peek), std::move(writer), admitted->tenant);
   }
+  const auto terms = read_terms(request, *peek);
+  if (!terms) return refuse(core, request, writer, error_answer(400, terms.error().message));
   const std::int64_t cost = peek->cost_tokens();
-  const auto tenant = admit(core, request, writer, cost);
-  if (!tenant) return;
+  const auto admitted = admit(core, request, writer, cost);
+  if (!admitted) return;
   auto stream =
       std::make_shared<StoredStream>(make_stream_id(unix_seconds(), random_word(), random_word()), *std::move(peek));
-  stream->tenant = *tenant;
+  stream->tenant = admitted->tenant;
   stream->target = request.target;
   stream->body = std::make_shared<const std::string>(std::move(request.body));
   if (stream->peek.stream) core.streams.add(stream);
-  make_relay(shard, request, std::move(stream), std::move(writer), false, cost)->start();
+  start_relay(shard, request, std::move(stream), std::move(writer), *terms, *admitted, cost);
 }
 
 // GET /v1/streams/<id>: for clients that cannot send the body again, such as a browser's EventSource.
 void handle_stream_get(Shard& shard, const HttpRequest& request, const Writer& writer) {
   Core& core = shard.core;
   const std::string id = request.path.substr(std::string_view("/v1/streams/").size());
-  const auto tenant = admit(core, request, writer, 0);
-  if (!tenant) return;
-  auto stream = valid_stream_id(id) ? core.streams.find(*tenant, id, core.clock.now()) : nullptr;
-  if (!stream) core.admission.leave(*tenant, 0, 0);
+  const auto admitted = admit(core, request, writer, 0);
+  if (!admitted) return;
+  const std::string& tenant = admitted->tenant;
+  auto stream = valid_stream_id(id) ? core.streams.find(tenant, id, core.clock.now()) : nullptr;
+  if (!stream) core.admission.leave(tenant, 0, 0);
   if (!stream)
     return refuse(core, request, writer,
-                  error_answer(404, "No such stream here; it may have been closed too long ago."), *tenant);
+                  error_answer(404, "No such stream here; it may have been closed too long ago."), tenant);
   ++stream->lease;
   bool known = false;
   {
@@ -169,10 +183,10 @@ void handle_stream_get(Shard& shard, const HttpRequest& request, const Writer& w
       known = true;
     }
   }
-  if (!known) core.admission.leave(*tenant, 0, 0);
+  if (!known) core.admission.leave(tenant, 0, 0);
   if (!known)
-    return refuse(core, request, writer, error_answer(400, "Last-Event-ID names no event of this stream."), *tenant);
-  make_relay(shard, request, std::move(stream), writer, true, 0)->start();
+    return refuse(core, request, writer, error_answer(400, "Last-Event-ID names no event of this stream."), tenant);
+  continue_relay(shard, request, std::move(stream), writer);
 }
 
 // Anything else under /v1/ with a body: forwarded whole, repeated on failure.
@@ -180,15 +194,17 @@ void handle_other(Shard& shard, HttpRequest request, Writer writer) {
   RequestPeek peek;
   if (auto seen = peek_request(request.body)) peek = *std::move(seen);
   peek.stream = false;
+  const auto terms = read_terms(request, peek);
+  if (!terms) return refuse(shard.core, request, writer, error_answer(400, terms.error().message));
   const std::int64_t cost = peek.cost_tokens();
-  const auto tenant = admit(shard.core, request, writer, cost);
-  if (!tenant) return;
+  const auto admitted = admit(shard.core, request, writer, cost);
+  if (!admitted) return;
   auto stream =
       std::make_shared<StoredStream>(make_stream_id(unix_seconds(), random_word(), random_word()), std::move(peek));
-  stream->tenant = *tenant;
+  stream->tenant = admitted->tenant;
   stream->target = request.target;
   stream->body = std::make_shared<const std::string>(std::move(request.body));
-  make_relay(shard, request, std::move(stream), std::move(writer), false, cost)->start();
+  start_relay(shard, request, std::move(stream), std::move(writer), *terms, *admitted, cost);
 }
 
 // What we pass on must mean the same to every server: no escapes, no steps up, no empty parts.
