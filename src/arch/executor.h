@@ -14,6 +14,7 @@
 
 #include "base/ids.h"
 #include "base/result.h"
+#include "model/engine_memory.h"
 
 namespace hp {
 
@@ -67,6 +68,7 @@ struct ExecutorInfo {
   std::size_t block_bytes = 0;     ///< bytes of one KV block over all layers
   std::int32_t max_step_tokens = 0;
   std::int32_t max_logit_rows = 0;
+  EngineMemory memory;    ///< allocated, counted by who allocated it; zeros where an executor does not say
   bool predicts = false;  ///< draft() guesses: the model's next-token-prediction layer is loaded
 };
 

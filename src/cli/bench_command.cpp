@@ -3,11 +3,14 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <map>
 #include <memory>
 
 #include "cli/bench.h"
 #include "cli/command.h"
 #include "cli/node_flags.h"
+#include "cli/plan_engine.h"
+#include "model/checkpoint.h"
 
 namespace hp::cli {
 namespace {
@@ -33,11 +36,38 @@ void print_offline(const ExecutorInfo& info, const std::vector<OfflineRow>& rows
   }
 }
 
-void print_offline_json(const ExecutorInfo& info, const std::string& model, const std::vector<OfflineRow>& rows) {
+/// The type that most of the layers' bytes have, under the planner's name.
+std::string format_of(const Checkpoint& checkpoint) {
+  std::map<std::string, std::size_t> bytes;
+  for (const NamedTensor& t : checkpoint.tensors()) {
+    if (t.name.starts_with("blk.")) bytes[std::string(traits(t.view.dtype).name)] += t.view.bytes();
+  }
+  const auto most = std::ranges::max_element(bytes, {}, [](const auto& entry) { return entry.second; });
+  if (most == bytes.end()) return "bf16";
+  if (most->first == "q4_k" || most->first == "q5_0") return "q4_k_m";  // q5_0: rows that 256 does not divide
+  return most->first == "f8_e4m3" ? "fp8" : most->first;
+}
+
+/// By these the planner knows which model of its catalog was measured (`plan accuracy --measurements`).
+void write_shape(JsonWriter& w, const std::filesystem::path& path, const ExecutorInfo& info,
+                 const std::string& gpu_weights) {
+  const Result<Checkpoint> checkpoint = Checkpoint::open(path);
+  if (!checkpoint) return;
+  const ModelConfig& c = checkpoint->config();
+  w.key("shape").begin_object().member("layers", c.layers).member("hidden", c.hidden).member("vocab", c.vocab);
+  w.end_object().member("format", info.device.starts_with("cpu") ? format_of(*checkpoint) : gpu_weights);
+}
+
+void print_offline_json(const ExecutorInfo& info, const std::filesystem::path& path, const std::string& gpu_weights,
+                        const std::vector<OfflineRow>& rows) {
+  const std::string model = path.filename().string();
   std::string out;
   JsonWriter w(out);
   w.begin_object().member("engine", "homeport").member("device", info.device).member("model", model);
-  w.member("weights", info.weights).key("rows").begin_array();
+  w.member("weights", info.weights).key("memory");
+  write_memory(w, info.memory);
+  write_shape(w, path, info, gpu_weights);
+  w.key("rows").begin_array();
   for (const OfflineRow& r : rows) {
     w.begin_object()
         .member("test", r.prefill ? "prefill" : "decode")
@@ -118,7 +148,7 @@ Result<int> run_offline(const BenchOptions& o, const Config& config) {
   HP_TRY(const std::vector<OfflineRow> rows, bench_offline(*executor, o.offline));
   show_progress("");
   if (o.json) {
-    print_offline_json(executor->info(), load.path.filename().string(), rows);
+    print_offline_json(executor->info(), load.path, load.gpu_weights, rows);
   } else {
     print_offline(executor->info(), rows);
   }

@@ -56,6 +56,8 @@ Command plan_report_command();
 Command plan_autoscale_command();
 Command plan_deploy_command();
 Command plan_catalog_command();
+Command plan_memory_command();
+Command plan_accuracy_command();
 Command ops_command();
 Command ops_rules_command();
 Command quantize_command();

@@ -76,9 +76,13 @@ Result<fs::path> model_path(const Config& config) {
 }
 
 Result<LoadOptions> load_options(const Config& config) {
-  HP_TRY(fs::path path, model_path(config));
-  return LoadOptions{.path = std::move(path),
-                     .device = config.text("engine.device"),
+  LoadOptions options = engine_options(config);
+  HP_TRY(options.path, model_path(config));
+  return options;
+}
+
+LoadOptions engine_options(const Config& config) {
+  return LoadOptions{.device = config.text("engine.device"),
                      .gpu_weights = config.text("engine.gpu_weights"),
                      .isa = config.text("engine.isa"),
                      .threads = static_cast<int>(config.integer("engine.threads")),

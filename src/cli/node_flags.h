@@ -17,6 +17,8 @@ std::filesystem::path models_folder();
 Result<std::filesystem::path> model_path(const Config& config);
 /// Needs the sections model and engine.
 Result<LoadOptions> load_options(const Config& config);
+/// The same without a path.
+LoadOptions engine_options(const Config& config);
 /// Needs the sections server, model, engine and log.
 Result<NodeOptions> node_options(const Config& config);
 

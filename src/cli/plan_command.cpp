@@ -34,7 +34,8 @@ Command plan_command() {
           "  homeport plan report --model deepseek-r1-distill-llama-70b --requests-per-second 5 --html report.html\n"
           "  homeport plan deploy --target kubernetes --requests-per-second 5 --output deploy/",
       .subcommands = {plan_feasibility_command(), plan_tco_command(), plan_size_command(), plan_report_command(),
-                      plan_autoscale_command(), plan_deploy_command(), plan_catalog_command()}};
+                      plan_autoscale_command(), plan_deploy_command(), plan_memory_command(), plan_accuracy_command(),
+                      plan_catalog_command()}};
 }
 
 Command plan_feasibility_command() {

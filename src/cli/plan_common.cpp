@@ -7,12 +7,14 @@
 #include <sstream>
 
 #include "base/toml.h"
+#include "cli/plan_engine.h"
 #include "model/hf_config.h"
 #include "planner/workload.h"
 
 namespace hp::cli {
 namespace {
 
+constexpr int kServerThreads = 128;  // of a two-socket server; each has scratch of its own
 constexpr std::size_t kMaxFileBytes = std::size_t{256} << 20;
 
 std::vector<std::string> split(const std::string& list) {
@@ -22,6 +24,28 @@ std::vector<std::string> split(const std::string& list) {
     if (!item.empty()) out.push_back(item);
   }
   return out;
+}
+
+/// A TOML file of series, or FILE@ACCELERATOR with what `homeport bench --json` printed.
+Result<std::vector<planner::Measurement>> load_points(const std::string& measurements) {
+  if (measurements.empty()) return planner::load_measurements();
+  const std::size_t at = measurements.rfind('@');
+  const std::string path = measurements.substr(0, at);
+  HP_TRY(const std::string text, read_text_file(path));
+  const std::size_t first = text.find_first_not_of(" \t\r\n");
+  if (first == std::string::npos || text[first] != '{') return planner::load_measurements(text, path);
+  if (at == std::string::npos)
+    return fail(
+        ErrorCode::invalid_argument,
+        "--measurements: {} is of `homeport bench`; say on which accelerator, as {}@h200 (homeport plan catalog "
+        "lists them)",
+        path, path);
+  HP_TRY(const JsonValue bench, JsonValue::parse(text));
+  HP_TRY(std::vector<planner::Measurement> own,
+         planner::measurements_of_bench(bench, measurements.substr(at + 1), path));
+  HP_TRY(std::vector<planner::Measurement> all, planner::load_measurements());
+  all.insert(all.end(), own.begin(), own.end());
+  return all;
 }
 
 }  // namespace
@@ -94,17 +118,14 @@ Status apply_price_list(const std::string& path, planner::TcoInputs* tco, std::v
 }
 
 Result<Catalogs> load_catalogs(const CatalogFiles& files, planner::TcoInputs* tco) {
-  std::string catalog, measurements;
+  std::string catalog;
   if (!files.catalog.empty()) {
     HP_TRY(catalog, read_text_file(files.catalog));
-  }
-  if (!files.measurements.empty()) {
-    HP_TRY(measurements, read_text_file(files.measurements));
   }
   Catalogs out;
   HP_TRY(out.accelerators, planner::load_accelerators(catalog, files.catalog));
   if (!files.prices.empty()) HP_TRY_VOID(apply_price_list(files.prices, tco, &out.accelerators));
-  HP_TRY(const std::vector<planner::Measurement> points, planner::load_measurements(measurements, files.measurements));
+  HP_TRY(const std::vector<planner::Measurement> points, load_points(files.measurements));
   HP_TRY(out.calibrations, planner::calibrate_all(points, out.accelerators));
   return out;
 }
@@ -131,7 +152,9 @@ void declare_size(Arguments& arguments, SizeFlags& flags) {
   arguments.text("--prices", flags.files.prices, "Price list: TOML with [accelerators] id = CNY and [tco].", "FILE");
   arguments.text("--catalog", flags.files.catalog, "More or other accelerators, in the shape of the shipped catalog.",
                  "FILE");
-  arguments.text("--measurements", flags.files.measurements, "Own measured points, to calibrate and to check.", "FILE");
+  arguments.text("--measurements", flags.files.measurements,
+                 "Own measured points, to calibrate and to check: TOML, or `bench --json` as FILE@ACCELERATOR.",
+                 "FILE");
 }
 
 Status complete(SizeFlags& flags, const Catalogs& catalogs) {
@@ -157,6 +180,17 @@ Status complete(SizeFlags& flags, const Catalogs& catalogs) {
     request.accelerators.clear();
     for (const planner::Accelerator& a : catalogs.accelerators) request.accelerators.push_back(a.id);
   }
+  request.engine_memory = [context = static_cast<std::int32_t>(request.inputs.context)](
+                              const ModelConfig& model, const planner::WeightFormat& format, std::int32_t step_tokens) {
+    const Result<EngineMemory> memory =
+        engine_memory_of(model, format,
+                         {.isa = kernels::choose_isa("auto").value_or(kernels::Isa::ref),
+                          .threads = kServerThreads,
+                          .blocks = 1,
+                          .max_step_tokens = step_tokens,
+                          .context = context});
+    return memory.value_or(EngineMemory{.weights = std::size_t{1} << 60});  // such types do not run: fits nowhere
+  };
   return validate(request, catalogs.accelerators);
 }
 

@@ -1,4 +1,5 @@
 // `plan size`, `report`, `autoscale`, `deploy`, `catalog`: machines, and the files that run them.
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -8,6 +9,7 @@
 #include "cli/plan_common.h"
 #include "model/footprint.h"
 #include "ops/rule.h"
+#include "planner/accuracy.h"
 #include "planner/autoscale_sim.h"
 #include "planner/deploy.h"
 #include "planner/report.h"
@@ -52,6 +54,22 @@ Result<int> run_report(ReportCommand& c) {
   return print_answer(answer_report(request, result, catalogs.accelerators, catalogs.calibrations, language), c.output);
 }
 
+void print_deployed(const DeployCommand& c, const planner::Configuration& chosen, const fs::path& folder,
+                    const std::vector<planner::DeployFile>& files) {
+  if (!c.output.json) {
+    for (const planner::DeployFile& file : files) std::printf("%s\n", (folder / file.path).c_str());
+    return;
+  }
+  std::string text;
+  JsonWriter json(text);
+  json.begin_object().member("target", c.target).member("model", c.size.request.model_name);
+  json.member("accelerator", chosen.device.id).member("format", chosen.format).member("devices", chosen.devices);
+  json.key("files").begin_array();
+  for (const planner::DeployFile& file : files) json.value((folder / file.path).string());
+  json.end_array().end_object();
+  std::printf("%s\n", text.c_str());
+}
+
 Result<int> run_deploy(DeployCommand& c) {
   const auto target = planner::deploy_target_from(c.target);
   if (!target)
@@ -63,7 +81,8 @@ Result<int> run_deploy(DeployCommand& c) {
   HP_TRY_VOID(complete(c.size, catalogs));
   const planner::SizeResult result = size_for(c.size.request, catalogs.accelerators, catalogs.calibrations);
   const std::vector<planner::Configuration>& tier = c.tier == "basic" ? result.basic : result.performance;
-  if (tier.empty())
+  const auto chosen = std::ranges::find_if(tier, [](const planner::Configuration& x) { return x.own_nodes; });
+  if (chosen == tier.end())
     return fail(ErrorCode::unsupported,
                 "no machine runs {} within these targets on one device per node; the nearest that would work: --format "
                 "int4, a distilled "
@@ -71,7 +90,7 @@ Result<int> run_deploy(DeployCommand& c) {
                 c.size.request.model_name);
   HP_TRY(const std::vector<ops::Rule> rules, ops::load_rules());
   c.options.rules_yaml = ops::prometheus_rules(rules);
-  HP_TRY(const std::vector<planner::DeployFile> files, deploy_files(*target, c.size.request, tier.front(), c.options));
+  HP_TRY(const std::vector<planner::DeployFile> files, deploy_files(*target, c.size.request, *chosen, c.options));
   const fs::path folder = c.folder.empty() ? fs::path("deploy-" + c.target) : fs::path(c.folder);
   std::error_code error;
   fs::create_directories(folder, error);
@@ -81,8 +100,8 @@ Result<int> run_deploy(DeployCommand& c) {
     if (!out.flush())
       return fail(ErrorCode::io_error, "--output: cannot write {}; is the folder writable?",
                   (folder / file.path).string());
-    std::printf("%s\n", (folder / file.path).c_str());
   }
+  print_deployed(c, *chosen, folder, files);
   return 0;
 }
 
@@ -225,7 +244,7 @@ Command plan_deploy_command() {
   return {
       .name = "plan deploy",
       .summary = "Writes the files that run a sizing: Kubernetes manifests, systemd units or a compose file.",
-      .details = "Takes the first configuration of the tier with one device per node.",
+      .details = "Takes the first configuration of the tier that Homeport's nodes run by themselves.",
       .examples =
           "  homeport plan deploy --target kubernetes --model deepseek-r1-distill-qwen-32b --requests-per-second 5\n"
           "  homeport plan deploy --target systemd --accelerator cpu-2x-epyc-9654 --model deepseek-v2-lite --output "
@@ -233,6 +252,7 @@ Command plan_deploy_command() {
       .declare =
           [c](Arguments& a) {
             a.text("--target", c->target, "kubernetes, systemd or compose.", "TARGET");
+            a.toggle("--json", c->output.json, "Print what was written as JSON.");
             a.text("--output", c->folder, "Folder to write to; default deploy-TARGET.", "DIR");
             a.text("--tier", c->tier, "basic or performance.", "TIER");
             a.text("--name", c->options.name, "Prefix of every object.");
@@ -246,6 +266,32 @@ Command plan_deploy_command() {
             declare_size(a, c->size);
           },
       .run = [c](const Invocation&) { return run_deploy(*c); }};
+}
+
+Command plan_accuracy_command() {
+  struct Flags {
+    PlanOutput output;
+    CatalogFiles files;
+  };
+  auto c = std::make_shared<Flags>();
+  return {.name = "plan accuracy",
+          .summary = "Every measured point beside its prediction by a fit that has not seen it, and the mean errors.",
+          .examples =
+              "  homeport plan accuracy\n"
+              "  homeport bench --model model.gguf --json > mine.json\n"
+              "  homeport plan accuracy --measurements mine.json@cpu-2x-epyc-9654",
+          .declare =
+              [c](Arguments& a) {
+                a.text("--catalog", c->files.catalog, "More or other accelerators.", "FILE");
+                a.text("--measurements", c->files.measurements,
+                       "Own measured points as well: TOML, or `bench --json` as FILE@ACCELERATOR.", "FILE");
+                declare_output(a, c->output);
+              },
+          .run = [c](const Invocation&) -> Result<int> {
+            HP_TRY(const planner::Language language, language_of(c->output));
+            HP_TRY(const Catalogs catalogs, load_catalogs(c->files, nullptr));
+            return print_answer(answer_accuracy(catalogs.calibrations, language), c->output);
+          }};
 }
 
 Command plan_catalog_command() {

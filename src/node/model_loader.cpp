@@ -91,18 +91,27 @@ Result<std::unique_ptr<Executor>> gpu_executor_of(const Checkpoint& checkpoint, 
                             *api);
 }
 
-Result<std::unique_ptr<Executor>> cpu_executor_of(Checkpoint& checkpoint, const LoadOptions& o) {
+}  // namespace
+
+Result<CpuExecutorOptions> cpu_options(const LoadOptions& o) {
   HP_TRY(const kernels::Isa isa, kernels::choose_isa(o.isa));
   HP_TRY(const std::optional<DType> kv_dtype, kv_dtype_of(o.kv_dtype));
   const int threads = o.threads > 0 ? o.threads : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-  return make_cpu_executor(checkpoint, {.isa = isa,
-                                        .threads = threads,
-                                        .kv_dtype = kv_dtype,
-                                        .kv_bytes = o.kv_bytes > 0 ? o.kv_bytes : kDefaultKvBytes,
-                                        .max_step_tokens = o.max_step_tokens,
-                                        .max_logit_rows = o.max_running,
-                                        .predict = o.predict,
-                                        .context = o.context});
+  return CpuExecutorOptions{.isa = isa,
+                            .threads = threads,
+                            .kv_dtype = kv_dtype,
+                            .kv_bytes = o.kv_bytes > 0 ? o.kv_bytes : kDefaultKvBytes,
+                            .max_step_tokens = o.max_step_tokens,
+                            .max_logit_rows = o.max_running,
+                            .predict = o.predict,
+                            .context = o.context};
+}
+
+namespace {
+
+Result<std::unique_ptr<Executor>> cpu_executor_of(Checkpoint& checkpoint, const LoadOptions& o) {
+  HP_TRY(const CpuExecutorOptions options, cpu_options(o));
+  return make_cpu_executor(checkpoint, options);
 }
 
 Result<std::unique_ptr<Executor>> executor_of(Checkpoint& checkpoint, const LoadOptions& o) {

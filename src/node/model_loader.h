@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "arch/cpu/cpu_executor.h"
 #include "arch/executor.h"
 #include "base/result.h"
 #include "model/model_config.h"
@@ -48,6 +49,9 @@ struct NodeModel {
 
 /// An error names the file and what to do.
 Result<NodeModel> load_model(const LoadOptions& options);
+
+/// What the CPU's executor is made with.
+Result<CpuExecutorOptions> cpu_options(const LoadOptions& options);
 
 /// The executor alone, for measuring; the file may lack a tokenizer.
 Result<std::unique_ptr<Executor>> load_executor(const LoadOptions& options);

@@ -1,5 +1,6 @@
-// Efficiencies out of measurements: a fit of the roofline to some of the measured points, checked on the others. The
-// errors on the points that were held back are part of every answer.
+// Efficiencies out of measurements: the roofline fitted to the measured points of one engine on one device. How wrong
+// its predictions are is found by cross-validation: every point is predicted by a fit that has not seen it, once with a
+// fifth of the points held back, once with a whole model held back. These errors are part of every answer.
 #pragma once
 
 #include <map>
@@ -8,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/json.h"
 #include "planner/accelerators.h"
 #include "planner/roofline.h"
 
@@ -19,7 +21,6 @@ struct Measurement {
   double size = 0;     ///< prompt tokens, or sequences decoded together
   double context = 0;  ///< decode: mean tokens of context
   double tokens_per_second = 0;
-  bool calibrates = false;
   [[nodiscard]] double seconds() const { return size / tokens_per_second; }
 };
 
@@ -27,13 +28,17 @@ struct Measurement {
 Result<std::vector<Measurement>> load_measurements(std::string_view extra_toml = {},
                                                    std::string_view source_name = "measurements");
 
+/// What `homeport bench --json` measured on the accelerator `device`; the model is found in the catalog by its shape.
+Result<std::vector<Measurement>> measurements_of_bench(const JsonValue& bench, std::string_view device,
+                                                       std::string_view source_name);
+
 struct CheckedPoint {
   Measurement measured;
-  double predicted_seconds = 0;
+  double predicted_seconds = 0;  ///< by a fit without this point
   [[nodiscard]] double error() const { return predicted_seconds / measured.seconds() - 1; }
 };
 
-/// Mean absolute percentage errors on held-back points, as shares; NaN where there is no such point.
+/// Mean absolute percentage errors, as shares; NaN where there is no such point.
 struct PredictionErrors {
   int points = 0;
   double first_token = 0, inter_token = 0, throughput = 0, end_to_end = 0;
@@ -42,14 +47,15 @@ struct PredictionErrors {
 struct Calibration {
   std::string engine, device;
   std::map<std::string, Efficiency, std::less<>> formats;
-  std::vector<CheckedPoint> checked;  ///< every point; those with measured.calibrates were fitted
-  PredictionErrors errors;
+  std::vector<CheckedPoint> checked;    ///< every point, predicted without its fifth
+  PredictionErrors errors;              ///< of checked
+  PredictionErrors other_model_errors;  ///< of every point predicted without its model; points 0: one model only
 
   /// The efficiency of a format; one that was not measured takes that of the measured one nearest in rate and width.
   [[nodiscard]] const Efficiency& of(const WeightFormat& format) const;
 };
 
-/// `points` of one engine on one device, which must have at least one that calibrates.
+/// `points` of one engine on one device, not empty.
 Calibration calibrate(std::span<const Measurement> points, const Accelerator& device);
 /// Every engine and device that has points.
 Result<std::vector<Calibration>> calibrate_all(std::span<const Measurement> points,

@@ -11,8 +11,9 @@ namespace hp::planner {
 namespace data {
 extern const std::string_view k8s_kustomization_yaml, k8s_namespace_yaml, k8s_serviceaccount_yaml,
     k8s_models_claim_yaml, k8s_node_yaml, k8s_gateway_yaml, k8s_redis_yaml, k8s_disruption_yaml, k8s_network_yaml,
-    k8s_keda_yaml, k8s_hpa_yaml, k8s_monitoring_yaml, k8s_inferencepool_yaml, Containerfile, homeport_node__service,
-    homeport_gateway_service, homeport_target, systemd_readme_txt, compose_yaml, compose_node_yaml;
+    k8s_keda_yaml, k8s_hpa_yaml, k8s_adapter_yaml, k8s_monitoring_yaml, k8s_inferencepool_yaml, Containerfile,
+    homeport_node__service, homeport_gateway_service, homeport_target, systemd_readme_txt, compose_yaml,
+    compose_node_yaml;
 }  // namespace data
 namespace {
 
@@ -37,6 +38,14 @@ Shape shape_of(const Configuration& c) {
   return {.nodes = nodes, .most = std::min(kMaxNodes, 2 * nodes), .per_server = per_server};
 }
 
+/// Where ":9090" begins in an address; its end without one.
+std::size_t port_at(std::string_view url) {
+  const std::size_t at = url.rfind(':');
+  const bool digits = at != std::string_view::npos && at + 1 < url.size() &&
+                      url.find_first_not_of("0123456789", at + 1) == std::string_view::npos;
+  return digits ? at : url.size();
+}
+
 std::string indented(std::string_view text, std::string_view by) {
   std::string out;
   while (!text.empty()) {
@@ -49,13 +58,27 @@ std::string indented(std::string_view text, std::string_view by) {
   return out;
 }
 
+/// KV memory of a CPU node: what the sizing left for it, but no more than half of the machine.
+double cpu_kv_bytes(const Configuration& c) {
+  return std::min(c.memory.kv_bytes(), 0.5 * c.memory.available);
+}
+
 std::string node_memory_gb(const Configuration& c) {
   // A CPU node holds everything in RAM; a GPU node needs the file's pages while it loads, and the runtime.
   const bool cpu = c.device.kind == Accelerator::Kind::cpu;
   const double bytes =
-      cpu ? c.memory.weights + c.memory.step + std::min(c.memory.kv_bytes(), 0.5 * c.memory.available) + 4e9
-          : std::min(c.memory.weights, 1.2e11) + 1.6e10;
+      cpu ? c.memory.weights + c.memory.step + cpu_kv_bytes(c) + 4e9 : std::min(c.memory.weights, 1.2e11) + 1.6e10;
   return whole(std::ceil(bytes / 1e9));
+}
+
+/// How the engine is to hold the model, as the sizing assumed it.
+std::vector<std::string> engine_flags(const SizeRequest& request, const Configuration& c) {
+  const bool gpu = c.device.kind != Accelerator::Kind::cpu;
+  std::vector<std::string> out = {gpu ? "--device=cuda" : "--device=cpu", "--context=" + whole(request.inputs.context),
+                                  "--max-step-tokens=" + whole(c.chunk_tokens)};
+  out.push_back("--max-running=" + whole(std::clamp(std::ceil(c.latency.sequences_p99 * 1.5), 8.0, 1024.0)));
+  out.push_back(gpu ? "--gpu-weights=" + c.format : "--kv-mib=" + whole(std::floor(cpu_kv_bytes(c) / (1 << 20))));
+  return out;
 }
 
 Values values_of(const SizeRequest& request, const Configuration& c, const DeployOptions& o) {
@@ -68,6 +91,13 @@ Values values_of(const SizeRequest& request, const Configuration& c, const Deplo
   for (int i = 0; i < shape.per_server; ++i) units += fmt::format(" homeport-node@{}.service", i);
   for (int i = 0; i < shape.per_server; ++i) names += fmt::format("{}node-{}=node-{}:8000", i > 0 ? "," : "", i, i);
   lines.pop_back();
+  std::string yaml_flags, words, quoted;
+  for (const std::string& flag : engine_flags(request, c)) {
+    yaml_flags += "            - " + flag + "\n";
+    words += " " + flag;
+    quoted += ", \"" + flag + "\"";
+  }
+  yaml_flags.pop_back();
   return {
       {"name", o.name},
       {"namespace", o.name_space},
@@ -77,6 +107,9 @@ Values values_of(const SizeRequest& request, const Configuration& c, const Deplo
       {"model_name", o.model_name.empty() ? request.model_name : o.model_name},
       {"model_dir", o.models_directory},
       {"prometheus", o.prometheus},
+      {"prometheus_host", o.prometheus.substr(0, port_at(o.prometheus))},
+      {"prometheus_port",
+       port_at(o.prometheus) < o.prometheus.size() ? o.prometheus.substr(port_at(o.prometheus) + 1) : "80"},
       {"summary", fmt::format("{}, {} requests/s at the peak, {} x {} ({})", request.model_name,
                               significant(request.inputs.requests_per_second), shape.nodes, c.device.name, c.format)},
       {"accelerator", c.device.name},
@@ -86,8 +119,9 @@ Values values_of(const SizeRequest& request, const Configuration& c, const Deplo
       {"replicas", std::to_string(shape.nodes)},
       {"max_replicas", std::to_string(shape.most)},
       {"nodes_per_server", std::to_string(shape.per_server)},
-      {"chunk_tokens", whole(c.chunk_tokens)},
-      {"max_running", whole(std::clamp(std::ceil(c.latency.sequences_p99 * 1.5), 8.0, 1024.0))},
+      {"engine_yaml", yaml_flags},
+      {"engine_words", words},
+      {"engine_quoted", quoted},
       {"cpu", gpu ? "8" : "32"},
       {"memory_gb", node_memory_gb(c)},
       {"weights_gb", grouped(c.memory.weights / 1e9, 1)},
@@ -105,7 +139,7 @@ Values values_of(const SizeRequest& request, const Configuration& c, const Deplo
 
 std::vector<DeployFile> kubernetes_files(const Values& values) {
   using Named = std::pair<std::string_view, std::string_view>;
-  const std::array<Named, 14> all = {{{"kustomization.yaml", data::k8s_kustomization_yaml},
+  const std::array<Named, 15> all = {{{"kustomization.yaml", data::k8s_kustomization_yaml},
                                       {"namespace.yaml", data::k8s_namespace_yaml},
                                       {"serviceaccount.yaml", data::k8s_serviceaccount_yaml},
                                       {"models-claim.yaml", data::k8s_models_claim_yaml},
@@ -116,6 +150,7 @@ std::vector<DeployFile> kubernetes_files(const Values& values) {
                                       {"network.yaml", data::k8s_network_yaml},
                                       {"keda.yaml", data::k8s_keda_yaml},
                                       {"hpa.yaml", data::k8s_hpa_yaml},
+                                      {"prometheus-adapter.yaml", data::k8s_adapter_yaml},
                                       {"monitoring.yaml", data::k8s_monitoring_yaml},
                                       {"inferencepool.yaml", data::k8s_inferencepool_yaml},
                                       {"Containerfile", data::Containerfile}}};
@@ -225,12 +260,12 @@ std::string fill_template(std::string_view text, const Values& values) {
 Result<std::vector<DeployFile>> deploy_files(DeployTarget target, const SizeRequest& request,
                                              const Configuration& configuration, const DeployOptions& options) {
   HP_TRY_VOID(check_options(options));
-  if (configuration.tensor_parallel > 1)
-    return fail(
-        ErrorCode::unsupported,
-        "tensor_parallel: this version's nodes run on one device, found {:.0f}; the nearest that works: a sizing with "
-        "max_tensor_parallel = 1, or another OpenAI-compatible server behind `homeport gateway` (kind=openai)",
-        configuration.tensor_parallel);
+  if (!configuration.own_nodes)
+    return fail(ErrorCode::unsupported,
+                "{} x {} in {}: Homeport's nodes run on one device of a kind that it has kernels for; the nearest that "
+                "works: another machine (homeport plan size lists them), or another OpenAI-compatible server behind "
+                "`homeport gateway` (kind=openai)",
+                configuration.tensor_parallel, configuration.device.name, configuration.format);
   const Values values = values_of(request, configuration, options);
   switch (target) {
     case DeployTarget::kubernetes:

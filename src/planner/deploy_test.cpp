@@ -29,7 +29,8 @@ std::pair<SizeRequest, Configuration> fixed(bool gpu) {
                   .replicas = 2,
                   .servers = gpu ? 1.0 : 3.0,
                   .devices = 3,
-                  .chunk_tokens = 1024};
+                  .chunk_tokens = 1024,
+                  .own_nodes = true};
   c.device.name = gpu ? "NVIDIA H200 SXM 141 GB" : "2x AMD EPYC 9654";
   c.device.kind = gpu ? Accelerator::Kind::gpu : Accelerator::Kind::cpu;
   c.memory = {.available = 1.3e11,
@@ -85,12 +86,14 @@ TEST(DeployInput, NothingBreaksOutOfAFile) {
   EXPECT_EQ(error({.name = "a", .image = "registry.example/homeport:1.0"}), "accepted");
 }
 
-TEST(DeployInput, ASplitThatNodesCannotRunIsRefusedWithTheNearest) {
+TEST(DeployInput, WhatNodesCannotRunIsRefusedWithTheNearest) {
   auto [request, configuration] = fixed(true);
+  configuration.own_nodes = false;
   configuration.tensor_parallel = 4;
   const auto files = deploy_files(DeployTarget::systemd, request, configuration, {});
   ASSERT_FALSE(files.has_value());
-  EXPECT_NE(files.error().message.find("max_tensor_parallel = 1"), std::string::npos);
+  EXPECT_NE(files.error().message.find("4 x NVIDIA H200"), std::string::npos);
+  EXPECT_NE(files.error().message.find("kind=openai"), std::string::npos);
 }
 
 TEST(DeployTemplate, SectionsAndValues) {

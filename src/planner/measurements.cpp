@@ -21,23 +21,22 @@ Status add_rows(std::vector<Measurement>& out, const JsonValue& series, const Me
   const JsonValue* rows = series.find(prefill ? "prefill" : "decode");
   if (rows == nullptr) return {};
   if (rows->as_array() == nullptr)
-    return fail(ErrorCode::invalid_argument, "{}: expected rows [size, context, tokens/s, use]", where);
+    return fail(ErrorCode::invalid_argument, "{}: expected rows [size, context, tokens/s]", where);
   for (const JsonValue& row : *rows->as_array()) {
     const JsonValue::Array* cells = row.as_array();
-    if (cells == nullptr || cells->size() != 4)
-      return fail(ErrorCode::invalid_argument, "{}: expected rows [size, context, tokens/s, use], found {}", where,
+    if (cells == nullptr || cells->size() != 3)
+      return fail(ErrorCode::invalid_argument, "{}: expected rows [size, context, tokens/s], found {}", where,
                   row.dump());
-    std::array<double, 4> v{};
-    for (std::size_t i = 0; i < 4; ++i) v[i] = (*cells)[i].as_double().value_or(-1);
-    if (v[0] < 1 || v[1] < 0 || v[2] <= 0 || (v[3] != 0 && v[3] != 1))
-      return fail(ErrorCode::invalid_argument,
-                  "{}: expected size >= 1, context >= 0, tokens/s > 0, use 0 or 1, found {}", where, row.dump());
+    std::array<double, 3> v{};
+    for (std::size_t i = 0; i < 3; ++i) v[i] = (*cells)[i].as_double().value_or(-1);
+    if (v[0] < 1 || v[1] < 0 || v[2] <= 0)
+      return fail(ErrorCode::invalid_argument, "{}: expected size >= 1, context >= 0, tokens/s > 0, found {}", where,
+                  row.dump());
     Measurement m = common;
     m.prefill = prefill;
     m.size = v[0];
     m.context = v[1];
     m.tokens_per_second = v[2];
-    m.calibrates = v[3] == 1;
     out.push_back(std::move(m));
   }
   return {};
@@ -94,6 +93,50 @@ Result<std::vector<Measurement>> load_measurements(std::string_view extra_toml, 
   return out;
 }
 
+Result<std::vector<Measurement>> measurements_of_bench(const JsonValue& bench, std::string_view device,
+                                                       std::string_view source_name) {
+  const auto number = [](const JsonValue* object, std::string_view key) {
+    const JsonValue* value = object == nullptr ? nullptr : object->find(key);
+    return value == nullptr ? -1.0 : value->as_double().value_or(-1);
+  };
+  const JsonValue *shape = bench.find("shape"), *format = bench.find("format"), *rows = bench.find("rows");
+  if (shape == nullptr || format == nullptr || format->as_string() == nullptr || rows == nullptr ||
+      rows->as_array() == nullptr)
+    return fail(ErrorCode::invalid_argument,
+                "{}: expected what `homeport bench --json` prints (shape, format, rows), found no such keys",
+                source_name);
+  Measurement common{.engine = "homeport", .device = std::string(device), .source = std::string(source_name)};
+  for (const std::string& id : catalog_model_ids()) {
+    const ModelConfig config = *catalog_model(id);
+    if (config.layers == number(shape, "layers") && config.hidden == number(shape, "hidden") &&
+        config.vocab == number(shape, "vocab") && common.model.empty())
+      common.model = id;
+  }
+  if (common.model.empty())
+    return fail(
+        ErrorCode::invalid_argument,
+        "{}: no model of the catalog has {:g} layers, hidden {:g}, vocabulary {:g}; homeport plan catalog lists "
+        "them",
+        source_name, number(shape, "layers"), number(shape, "hidden"), number(shape, "vocab"));
+  common.format = *format->as_string();
+  if (find_format(common.format) == nullptr)
+    return fail(ErrorCode::invalid_argument, "{}: format: expected one of {}, found '{}'", source_name, format_names(),
+                common.format);
+  std::vector<Measurement> out;
+  for (const JsonValue& row : *rows->as_array()) {
+    Measurement m = common;
+    m.prefill = row.find("tokens") != nullptr;
+    m.size = number(&row, m.prefill ? "tokens" : "sequences");
+    m.context = std::max(0.0, number(&row, "context"));
+    m.tokens_per_second = number(&row, "tokens_per_second");
+    if (m.size < 1 || m.tokens_per_second <= 0)
+      return fail(ErrorCode::invalid_argument, "{}: rows: expected tokens or sequences and tokens_per_second, found {}",
+                  source_name, row.dump());
+    out.push_back(std::move(m));
+  }
+  return out;
+}
+
 Result<std::vector<Calibration>> calibrate_all(std::span<const Measurement> points,
                                                const std::vector<Accelerator>& catalog) {
   std::vector<Calibration> out;
@@ -105,10 +148,6 @@ Result<std::vector<Calibration>> calibrate_all(std::span<const Measurement> poin
     std::vector<Measurement> group;
     std::copy_if(points.begin(), points.end(), std::back_inserter(group), same);
     HP_TRY(const Accelerator device, find_accelerator(catalog, first.device));
-    if (std::none_of(group.begin(), group.end(), [](const Measurement& m) { return m.calibrates; }))
-      return fail(ErrorCode::invalid_argument,
-                  "measurements of {} on {}: expected at least one row with use = 1, found none", first.engine,
-                  first.device);
     out.push_back(calibrate(group, device));
   }
   return out;
@@ -118,19 +157,18 @@ PredictionErrors prediction_errors(std::span<const CheckedPoint> checked) {
   Mean first_token, inter_token, throughput, end_to_end;
   PredictionErrors out;
   for (const CheckedPoint& p : checked) {
-    if (p.measured.calibrates) continue;
     ++out.points;
     const double ratio = p.predicted_seconds / p.measured.seconds();
     (p.measured.prefill ? first_token : inter_token).add(std::fabs(ratio - 1));
     if (!p.measured.prefill) throughput.add(std::fabs(1 / ratio - 1));
   }
-  // A whole answer at every batch size: the series' first prefill row, then 128 tokens; at least one part held back.
+  // A whole answer at every batch size: the series' first prefill row, then 128 tokens.
   for (const CheckedPoint& d : checked) {
     if (d.measured.prefill) continue;
     const auto p = std::find_if(checked.begin(), checked.end(), [&](const CheckedPoint& c) {
       return c.measured.prefill && same_series(c.measured, d.measured);
     });
-    if (p == checked.end() || (p->measured.calibrates && d.measured.calibrates)) continue;
+    if (p == checked.end()) continue;
     const double measured = p->measured.seconds() + kAnswerTokens * d.measured.seconds();
     end_to_end.add(std::fabs((p->predicted_seconds + kAnswerTokens * d.predicted_seconds) / measured - 1));
   }

@@ -16,7 +16,7 @@ namespace {
 
 // Bytes per parameter: blocks of the format with their scales; k_m mixes 4- and 6-bit rows. Formats that keep the
 // output head wider say so.
-constexpr std::array<WeightFormat, 8> kFormats = {{
+constexpr std::array<WeightFormat, 9> kFormats = {{
     {"bf16", 2, 2, WeightFormat::Rate::bf16},
     {"fp8", 1.0 + 4.0 / (128 * 128), 2, WeightFormat::Rate::fp8},
     {"int8", 1.0 + 2.0 / 128, 2, WeightFormat::Rate::int8},
@@ -24,6 +24,7 @@ constexpr std::array<WeightFormat, 8> kFormats = {{
     {"q8_0", 34.0 / 32, 34.0 / 32, WeightFormat::Rate::int8},
     {"q6_k", 210.0 / 256, 210.0 / 256, WeightFormat::Rate::int8},
     {"q4_k_m", 0.6035, 210.0 / 256, WeightFormat::Rate::int8},
+    {"q4_1", 20.0 / 32, 210.0 / 256, WeightFormat::Rate::int8},
     {"q4_0", 18.0 / 32, 210.0 / 256, WeightFormat::Rate::int8},
 }};
 
@@ -66,8 +67,19 @@ ModelConfig config_of(const JsonValue& entry) {
     if (key.moe != nullptr && !config.moe) config.moe.emplace();
     if (key.moe != nullptr) (*config.moe).*key.moe = number;
   }
+  if (const JsonValue* architecture = entry.find("architecture")) {
+    const std::string& name = *architecture->as_string();
+    for (const Architecture a : {Architecture::llama, Architecture::qwen2, Architecture::qwen3,
+                                 Architecture::deepseek_v2, Architecture::deepseek_v3}) {
+      if (to_string(a) == name) config.architecture = a;
+    }
+    config.qkv_bias = config.architecture == Architecture::qwen2;
+    config.qk_norm = config.architecture == Architecture::qwen3;
+    if (config.moe) config.moe->has_score_bias = config.architecture == Architecture::deepseek_v3;
+  }
   if (config.mla) config.kv_heads = config.heads, config.head_dim = config.mla->qk_nope_dim + config.mla->qk_rope_dim;
   config.v_head_dim = config.mla ? config.mla->v_dim : config.head_dim;
+  config.rope.dims = config.mla ? config.mla->qk_rope_dim : config.head_dim;
   if (const JsonValue* tied = entry.find("tied_embeddings")) config.tied_embeddings = tied->as_bool().value_or(false);
   return config;
 }
@@ -151,11 +163,6 @@ ModelCosts costs_of(const ModelConfig& config) {
                                      : static_cast<double>(config.head_dim + config.v_head_dim);
   out.attention_flops_per_context = out.layers * 2 * config.heads * per_head;
   return out;
-}
-
-double weight_bytes(const ModelCosts& model, const WeightFormat& format) {
-  const double ends = model.head + model.embedding;
-  return (model.total() - ends) * format.layer_bytes + ends * format.head_bytes;
 }
 
 Result<ModelConfig> catalog_model(std::string_view id) {

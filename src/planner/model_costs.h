@@ -41,7 +41,6 @@ struct ModelCosts {
 };
 
 ModelCosts costs_of(const ModelConfig& config);
-double weight_bytes(const ModelCosts& model, const WeightFormat& format);
 
 struct CatalogModel {
   std::string id;

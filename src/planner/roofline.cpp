@@ -36,7 +36,8 @@ class Roofline {
     // From one row's vector product to the tiles of a batch in equal steps of log2(rows).
     const double mix = std::clamp(std::log2(std::max(rows, 1.0)) / 3, 0.0, 1.0);
     const double share = e_.gemv_bandwidth * (1 - mix) + e_.batch_bandwidth * mix;
-    add(name, read_params * bytes_per_param / (bandwidth_ * share), 2 * multiplied * rows / (rate_ * e_.compute));
+    const double compute = e_.gemv_compute * (1 - mix) + e_.compute * mix;
+    add(name, read_params * bytes_per_param / (bandwidth_ * share), 2 * multiplied * rows / (rate_ * compute));
   }
 
   void attention(const Step& step) {
@@ -113,7 +114,7 @@ StepTime step_time(const Placement& placement, const Step& step) {
   line.all_reduce(rows);
   line.fixed("layers",
              m.layers * placement.efficiency.layer_seconds + m.moe_layers * placement.efficiency.moe_layer_seconds);
-  line.fixed("sampling", step.decode_rows * placement.efficiency.row_seconds);
+  line.fixed("sampling", step.decode_rows * placement.efficiency.row_seconds * m.config.vocab / 1e5);
   return std::move(line.time_);
 }
 

@@ -16,11 +16,12 @@ namespace hp::planner {
 struct Efficiency {
   double gemv_bandwidth = 0.6;   ///< one row
   double batch_bandwidth = 0.4;  ///< eight rows and more
-  double compute = 0.3;
-  double attention = 0.2;  ///< share of the bf16 (CPU: fp32) rate
-  double overlap = 1.5;    ///< p of (read^p + compute^p)^(1/p): 1 one after the other, large: perfect overlap
+  double gemv_compute = 0.3;     ///< share of the format's rate, one row
+  double compute = 0.3;          ///< eight rows and more
+  double attention = 0.2;        ///< share of the bf16 (CPU: fp32) rate
+  double overlap = 1.5;          ///< p of (read^p + compute^p)^(1/p): 1 one after the other, large: perfect overlap
   double layer_seconds = 4e-5, moe_layer_seconds = 6e-5;  ///< launches and small operations, per step
-  double row_seconds = 2e-5;                              ///< sampling and copies, per decoded token
+  double row_seconds = 2e-5;  ///< sampling and copies of logits, per decoded token and 100,000 of vocabulary
 };
 
 struct Machine {

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "model/footprint.h"
+#include "planner/weight_types.h"
 
 namespace hp::planner {
 namespace {
@@ -112,7 +113,7 @@ std::optional<Configuration> configure(const Search& s, const Accelerator& devic
   const SizeInputs& in = s.request.inputs;
   std::optional<Configuration> best;
   for (const double chunk : kChunks) {
-    const MemoryPlan memory = memory_plan(s.request.model, format, device, parallel, chunk);
+    const MemoryPlan memory = memory_plan(s.request.model, format, device, parallel, chunk, s.request.engine_memory);
     if (memory.kv_tokens < in.context) continue;
     const Placement placement{.model = &s.costs,
                               .format = &format,
@@ -131,7 +132,8 @@ std::optional<Configuration> configure(const Search& s, const Accelerator& devic
                     .memory = memory,
                     .capacity_rps = replicas * capacity,
                     .calibrated_on = chosen.calibration->engine + " on " + chosen.calibration->device,
-                    .transferred = chosen.transferred};
+                    .transferred = chosen.transferred,
+                    .own_nodes = runs_on_homeport(s.request.model, device, format.name, parallel)};
     const double per_server = std::max(1.0, std::floor(device.per_server / parallel));  // replicas in one server
     c.servers = std::ceil(replicas / per_server);
     c.devices = replicas * parallel + std::ceil(in.spare) * std::min(per_server, replicas) * parallel;
@@ -159,13 +161,24 @@ struct DeviceResult {
   bool fits = false;
 };
 
+/// What our own nodes run comes first: a split over several devices, or a format without kernels, needs another server
+/// program behind the gateway and is looked at where nothing of ours will do.
 DeviceResult best_for_device(const Search& s, const Accelerator& device,
                              const std::vector<const WeightFormat*>& formats, const Chosen& chosen) {
   DeviceResult out;
   for (const WeightFormat* format : formats) {
+    if (!runs_on_homeport(s.request.model, device, format->name, 1)) continue;
+    std::optional<Configuration> c = configure(s, device, *format, 1, chosen);
+    if (c && (!out.best || c->total_cost < out.best->total_cost)) out.best = std::move(c);
+  }
+  out.fits = out.best.has_value();
+  if (out.best) return out;
+  for (const WeightFormat* format : formats) {
     for (double parallel = 1; parallel <= std::min(device.per_server, s.request.max_tensor_parallel); parallel *= 2) {
-      out.fits = out.fits || memory_plan(s.request.model, *format, device, parallel, kChunks.back()).kv_tokens >=
-                                 s.request.inputs.context;
+      out.fits =
+          out.fits ||
+          memory_plan(s.request.model, *format, device, parallel, kChunks.back(), s.request.engine_memory).kv_tokens >=
+              s.request.inputs.context;
       std::optional<Configuration> c = configure(s, device, *format, parallel, chosen);
       if (c && (!out.best || c->total_cost < out.best->total_cost)) out.best = std::move(c);
     }
@@ -202,12 +215,18 @@ Status validate(const SizeRequest& request, const std::vector<Accelerator>& cata
 }
 
 MemoryPlan memory_plan(const ModelConfig& model, const WeightFormat& format, const Accelerator& device, double count,
-                       double chunk_tokens) {
+                       double chunk_tokens, const EngineMemoryOf& engine_memory) {
   MemoryPlan out;
   out.available = device.usable_bytes() * count;
-  out.weights = planner::weight_bytes(costs_of(model), format);
-  const StepLimits limits{.rows = static_cast<std::int32_t>(chunk_tokens), .logit_rows = 64};
-  out.step = static_cast<double>(step_bytes(step_arrays(model, limits))) * count;
+  if (device.kind == Accelerator::Kind::cpu && engine_memory) {
+    const EngineMemory engine = engine_memory(model, format, static_cast<std::int32_t>(chunk_tokens));
+    out.weights = static_cast<double>(engine.weights + engine.tables);
+    out.step = static_cast<double>(engine.step);
+  } else {
+    const StepLimits limits{.rows = static_cast<std::int32_t>(chunk_tokens), .logit_rows = 64};
+    out.weights = static_cast<double>(file_bytes(model, format));
+    out.step = static_cast<double>(step_bytes(step_arrays(model, limits))) * count;
+  }
   out.runtime = device.kind == Accelerator::Kind::cpu ? kRuntimeBytes : kRuntimeBytes * count;
   const KvLayout kv{.dtype = DType::f16};
   out.kv_per_token = static_cast<double>(kv_bytes_per_token(model, kv.dtype));
@@ -222,14 +241,24 @@ MemoryPlan memory_plan(const ModelConfig& model, const WeightFormat& format, con
 
 Chosen choose_calibration(std::span<const Calibration> calibrations, const Accelerator& device) {
   HP_CHECK(!calibrations.empty(), "no calibration");
-  for (const Calibration& c : calibrations) {
-    if (c.device == device.id) return {&c, false};
-  }
   const bool cpu = device.kind == Accelerator::Kind::cpu;
+  const Calibration* best = nullptr;
+  int best_rank = -1;
   for (const Calibration& c : calibrations) {
-    if (c.device.starts_with("cpu") == cpu) return {&c, true};
+    if (c.device.starts_with("cpu") != cpu) continue;
+    // The machine itself before another of its kind, our engine before another.
+    const int rank = (c.device == device.id ? 2 : 0) + (c.engine == "homeport" ? 1 : 0);
+    if (rank > best_rank) best = &c, best_rank = rank;
   }
-  return {&calibrations.front(), true};
+  if (best == nullptr) best = &calibrations.front();
+  return {best, best->device != device.id};
+}
+
+bool runs_on_homeport(const ModelConfig& model, const Accelerator& device, std::string_view format, double parallel) {
+  if (!device.homeport || parallel > 1) return false;
+  if (device.kind == Accelerator::Kind::cpu) return true;
+  const bool attention = model.mla ? model.mla->q_lora_rank == 0 : model.head_dim == 64 || model.head_dim == 128;
+  return attention && (format == "bf16" || format == "fp8");
 }
 
 SizeResult size_for(const SizeRequest& request, const std::vector<Accelerator>& catalog,
@@ -238,7 +267,7 @@ SizeResult size_for(const SizeRequest& request, const std::vector<Accelerator>& 
   const SizeInputs& in = request.inputs;
   SizeResult out;
   for (const Accelerator& device : catalog) {
-    if (request.accelerators.empty() && (!device.homeport || device.id == "cpu-2core-test")) continue;
+    if (request.accelerators.empty() && (!device.homeport || device.id.starts_with("cpu-2core"))) continue;
     if (!request.accelerators.empty() &&
         std::find(request.accelerators.begin(), request.accelerators.end(), device.id) == request.accelerators.end())
       continue;

@@ -1,11 +1,13 @@
 // From a model, a load and targets to machines: which, how many, how they are split, what they will do. Pure functions.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "model/engine_memory.h"
 #include "planner/calibration.h"
 #include "planner/document.h"
 #include "planner/inputs.h"
@@ -25,6 +27,10 @@ struct SizeInputs {
 };
 std::span<const InputField<SizeInputs>> size_fields();
 
+/// What the engine would allocate for a CPU node: step tokens and logit rows are given, KV is not counted.
+using EngineMemoryOf =
+    std::function<EngineMemory(const ModelConfig& model, const WeightFormat& format, std::int32_t step_tokens)>;
+
 struct SizeRequest {
   SizeInputs inputs;
   std::string model_name;
@@ -32,6 +38,7 @@ struct SizeRequest {
   double max_tensor_parallel = 64;        ///< 1: what a node of this version can do by itself
   std::vector<std::string> formats;       ///< empty: bf16, fp8, int8, and int4 when nothing else fits
   std::vector<std::string> accelerators;  ///< ids; empty: those that Homeport runs on
+  EngineMemoryOf engine_memory;           ///< empty: the files' bytes
 };
 /// Ranges, the model's own context, known formats: the error names the field and the nearest that would work.
 Status validate(const SizeRequest& request, const std::vector<Accelerator>& catalog);
@@ -43,7 +50,7 @@ struct MemoryPlan {
   [[nodiscard]] double kv_bytes() const { return kv_per_token * kv_tokens; }
 };
 MemoryPlan memory_plan(const ModelConfig& model, const WeightFormat& format, const Accelerator& device, double count,
-                       double chunk_tokens);
+                       double chunk_tokens, const EngineMemoryOf& engine_memory = {});
 
 struct Configuration {
   Accelerator device;
@@ -58,6 +65,7 @@ struct Configuration {
   double cpu_cores = 0, ram_gb = 0, disk_tb = 0, network_gbit = 0;
   std::string calibrated_on;
   bool transferred = false;  ///< the efficiencies were measured on another device
+  bool own_nodes = false;    ///< Homeport's nodes run it; else another server program behind its gateway
 };
 
 enum class Tier { basic, performance };  ///< performance: half the latency targets, twice the load
@@ -83,6 +91,9 @@ struct Judgement {
 std::vector<Judgement> judge_hardware(const ModelConfig& model, const Accelerator& device, double count,
                                       std::span<const Calibration> calibrations);
 
+/// Whether this version's nodes run a model in a format on `parallel` pieces of a device (docs/gpu.md).
+bool runs_on_homeport(const ModelConfig& model, const Accelerator& device, std::string_view format, double parallel);
+
 /// The calibration for a device: its own, or that of the same kind of machine (then `transferred`).
 struct Chosen {
   const Calibration* calibration = nullptr;
@@ -92,8 +103,5 @@ Chosen choose_calibration(std::span<const Calibration> calibrations, const Accel
 
 Answer answer_size(const SizeRequest& request, const SizeResult& result, const std::vector<Accelerator>& catalog,
                    std::span<const Calibration> calibrations, Language language);
-/// The section that every answer carries: errors on held-back points.
-Section error_section(std::span<const Calibration> calibrations, Language language);
-void write_errors(JsonWriter& json, std::span<const Calibration> calibrations);
 
 }  // namespace hp::planner

@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 
+#include "planner/accuracy.h"
 #include "planner/sizing.h"
 
 namespace hp::planner {
@@ -11,7 +12,7 @@ namespace {
 constexpr std::size_t kShown = 6;
 
 std::string percent(double share) {
-  return std::isfinite(share) ? fmt::format("{:.1f} %", 100 * share) : "–";
+  return fmt::format("{:.1f} %", 100 * share);
 }
 
 std::string word(Phrase phrase, Language language) {
@@ -19,24 +20,24 @@ std::string word(Phrase phrase, Language language) {
 }
 
 std::string split(const Configuration& c) {
-  return fmt::format("{}x {} ({}, TP{} x{})", grouped(c.devices), c.device.id, c.format, grouped(c.tensor_parallel),
-                     grouped(c.replicas));
+  return fmt::format("{}x {} ({}, TP{} x{}){}", grouped(c.devices), c.device.id, c.format, grouped(c.tensor_parallel),
+                     grouped(c.replicas), c.own_nodes ? "" : " *");
 }
 
-Table tier_table(const std::vector<Configuration>& all, std::string title, Language language) {
+Table tier_table(const std::vector<Configuration>& all, double load, std::string title, Language language) {
   Table table{
       .title = std::move(title),
       .columns = {word({"devices (format, split)", "设备（格式，切分）"}, language),
                   word({"servers", "服务器"}, language), word({"TTFT P99 ms", "首词元 P99 ms"}, language),
                   word({"ITL P99 ms", "词元间隔 P99 ms"}, language), word({"max req/s", "最大 req/s"}, language),
-                  word({"busy", "利用率"}, language), word({"free KV tokens", "KV 词元容量"}, language), "kW",
+                  word({"load", "负载率"}, language), word({"free KV tokens", "KV 词元容量"}, language), "kW",
                   word({"buy, 10,000 CNY", "采购 万元"}, language),
                   word({"with power, 10,000 CNY", "含电费 万元"}, language)}};
   for (std::size_t i = 0; i < std::min(kShown, all.size()); ++i) {
     const Configuration& c = all[i];
     table.rows.push_back({split(c), grouped(c.servers), grouped(c.latency.first_token_p99 * 1000),
                           grouped(c.latency.inter_token_p99 * 1000, 1), significant(c.capacity_rps),
-                          percent(c.latency.utilization), grouped(c.memory.kv_tokens), significant(c.kilowatts),
+                          percent(load / c.capacity_rps), grouped(c.memory.kv_tokens), significant(c.kilowatts),
                           grouped(c.purchase / 1e4, 1), grouped(c.total_cost / 1e4, 1)});
   }
   return table;
@@ -152,7 +153,8 @@ void write_configuration(JsonWriter& json, const Configuration& c) {
       .member("total", c.total_cost)
       .member("currency", "CNY")
       .end_object();
-  json.member("calibrated_on", c.calibrated_on).member("transferred", c.transferred).end_object();
+  json.member("calibrated_on", c.calibrated_on).member("transferred", c.transferred);
+  json.member("own_nodes", c.own_nodes).end_object();
 }
 
 std::string size_json(const SizeRequest& request, const SizeResult& result, std::span<const Calibration> calibrations) {
@@ -194,48 +196,14 @@ std::string size_verdict(const SizeRequest& request, const SizeResult& result, L
 
 }  // namespace
 
-Section error_section(std::span<const Calibration> calibrations, Language language) {
-  Section out{.heading = word({"How wrong the predictions are", "预测误差"}, language)};
-  Table table{.title = word({"mean absolute error on measured points that were not used to calibrate",
-                             "未用于校准的实测点上的平均绝对百分比误差"},
-                            language),
-              .columns = {word({"engine and machine", "引擎与机器"}, language), word({"points", "点数"}, language),
-                          word({"first token", "首词元"}, language), word({"inter-token", "词元间隔"}, language),
-                          word({"throughput", "吞吐"}, language), word({"end to end", "端到端"}, language)}};
-  for (const Calibration& c : calibrations)
-    table.rows.push_back({c.engine + ", " + c.device, grouped(c.errors.points), percent(c.errors.first_token),
-                          percent(c.errors.inter_token), percent(c.errors.throughput), percent(c.errors.end_to_end)});
-  out.tables.push_back(std::move(table));
-  out.paragraphs.push_back(
-      word({"Machines without own measurements borrow the efficiencies of the measured machine of their kind; their "
-            "true error is larger and unknown. "
-            "Queueing: M/G/1 per replica with an exponential tail (P99), Poisson number of running sequences.",
-            "没有实测数据的机器借用同类实测机器的效率，其真实误差更大且未知。排队模型：每副本 "
-            "M/G/1，指数尾（P99），运行中序列数服从泊松分布。"},
-           language));
-  return out;
-}
-
-void write_errors(JsonWriter& json, std::span<const Calibration> calibrations) {
-  json.begin_array();
-  for (const Calibration& c : calibrations) {
-    json.begin_object()
-        .member("engine", c.engine)
-        .member("device", c.device)
-        .member("held_back_points", c.errors.points);
-    json.member("ttft_mape", c.errors.first_token).member("itl_mape", c.errors.inter_token);
-    json.member("throughput_mape", c.errors.throughput).member("end_to_end_mape", c.errors.end_to_end).end_object();
-  }
-  json.end_array();
-}
-
 Answer answer_size(const SizeRequest& request, const SizeResult& result, const std::vector<Accelerator>& catalog,
                    std::span<const Calibration> calibrations, Language language) {
   Section tiers{
       .heading = word({"Configurations, cheapest first", "配置（按成本排序）"}, language),
       .tables = {
-          tier_table(result.basic, word({"basic: the targets as given", "基础档：满足给定目标"}, language), language),
-          tier_table(result.performance,
+          tier_table(result.basic, request.inputs.requests_per_second,
+                     word({"basic: the targets as given", "基础档：满足给定目标"}, language), language),
+          tier_table(result.performance, 2 * request.inputs.requests_per_second,
                      word({"performance: half the latency, twice the load", "性能档：延迟减半，负载加倍"}, language),
                      language),
           host_table(result, language)}};
@@ -245,6 +213,14 @@ Answer answer_size(const SizeRequest& request, const SizeResult& result, const s
                                    {"The first configuration's speed rests on efficiencies measured with {}.",
                                     "首选配置的速度基于 {} 上测得的效率。"},
                                    result.basic.front().calibrated_on));
+  const auto others = [](const Configuration& c) { return !c.own_nodes; };
+  if (std::ranges::any_of(result.basic, others) || std::ranges::any_of(result.performance, others))
+    tiers.paragraphs.push_back(word(
+        {"* Needs another OpenAI-compatible server program behind Homeport's gateway: this version's nodes run on "
+         "one device, on Hopper GPUs in bf16 or fp8, and on CPUs.",
+         "* 需要在 Homeport 网关后运行其他兼容 OpenAI 的服务程序：本版本节点只在单卡（Hopper GPU，bf16 或 fp8）和 CPU "
+         "上运行。"},
+        language));
   Document document{.title = say(language, {"Sizing of {}", "{} 的硬件规划"}, request.model_name),
                     .verdict = size_verdict(request, result, language)};
   document.sections.push_back(std::move(tiers));

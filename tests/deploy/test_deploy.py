@@ -1,13 +1,21 @@
 """The deployment kit's golden files (planner_test keeps them equal to what `homeport plan deploy` writes) against the
 schemas of what reads them: Kubernetes' own, strictly; kustomize; systemd-analyze; compose; promtool."""
+import re
+import shlex
 import shutil
 import subprocess
+import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from serving import PROGRAM, clean_environment  # noqa: E402
 
 GOLDEN = Path(__file__).parent / "golden"
 KUBERNETES = sorted(GOLDEN.glob("kubernetes-*"))
@@ -50,6 +58,10 @@ CUSTOM = {
         "endpointPickerRef": strict({"name": TEXT, "port": strict({"number": COUNT}, ["number"]), "kind": TEXT, "group": ANY,
                                      "failureMode": {"enum": ["FailOpen", "FailClose"]}}, ["name"])},
         ["selector", "targetPorts", "endpointPickerRef"])),
+    "prometheus-adapter": strict({"prometheus": strict({"url": TEXT, "port": COUNT}, ["url", "port"]), "rules": strict({"custom": {
+        "type": "array", "minItems": 1, "items": strict({
+            "seriesQuery": TEXT, "resources": strict({"overrides": {"type": "object"}}), "name": strict({"as": TEXT}, ["as"]),
+            "metricsQuery": TEXT}, ["seriesQuery", "resources", "name", "metricsQuery"])}})}, ["prometheus", "rules"]),
     "Kustomization": strict({"apiVersion": TEXT, "kind": TEXT, "namespace": TEXT, "resources": {"type": "array", "items": TEXT}},
                             ["apiVersion", "kind", "resources"]),
 }
@@ -57,6 +69,8 @@ CUSTOM = {
 
 def documents(folder):
     for path in sorted(folder.glob("*.yaml")):
+        if path.name == "prometheus-adapter.yaml":  # values of a chart, not an object
+            continue
         for document in yaml.safe_load_all(path.read_text()):
             yield path.name, document
 
@@ -127,6 +141,71 @@ def test_labels_ports_and_names_agree(folder):
     assert scaled["minReplicaCount"] >= 1
     gateway = next(d for d in by_kind["Deployment"] if d["metadata"]["name"].endswith("gateway"))
     assert gateway["spec"]["replicas"] == 2
+
+
+def command_lines():
+    """Every command line of our program in the generated files, with the environment of units."""
+    for folder in sorted(GOLDEN.iterdir()):
+        if folder.name.startswith("kubernetes"):
+            for name, spec in pod_specs(folder):
+                for container in spec["containers"]:
+                    if not name.endswith("redis"):
+                        yield f"{folder.name}/{name}", container["args"], {}
+        elif folder.name.startswith("compose"):
+            for name, service in yaml.safe_load((folder / "compose.yaml").read_text())["services"].items():
+                if name != "redis":
+                    yield f"{folder.name}/{name}", service["command"], {}
+        else:
+            env = dict(line.split("=", 1) for line in (folder / "node-0.env").read_text().split())
+            for unit in sorted(folder.glob("*.service")):
+                line = re.search(r"^ExecStart=(.*)$", unit.read_text(), re.M).group(1)
+                yield f"{folder.name}/{unit.name}", shlex.split(line)[1:], env if "node" in unit.name else {}
+
+
+@pytest.mark.parametrize("where, line, env", list(command_lines()), ids=lambda v: v if isinstance(v, str) else None)
+def test_the_program_takes_every_flag(where, line, env, tmp_path):
+    if line[0] == "node":  # parses and checks everything, then prints instead of loading
+        done = subprocess.run([PROGRAM, *line, "--print-config"], capture_output=True, text=True, check=False, env=clean_environment(**env))
+        assert done.returncode == 0, done.stderr
+        refused = subprocess.run([PROGRAM, *line, "--max-stepp-tokens=3", "--print-config"], capture_output=True, text=True, check=False)
+        assert refused.returncode == 2  # the check itself can fail
+        return
+    assert line[0] == "gateway"
+    nodes = tmp_path / "nodes.txt"
+    nodes.write_text("node-0=127.0.0.1:9\n")
+    here = [re.sub(r"^--nodes-file=.*", f"--nodes-file={nodes}", re.sub(r"^--port=.*", "--port=0", re.sub(r"^--host=.*", "--host=127.0.0.1", a)))
+            for a in line]
+    log = tmp_path / "log"
+    with log.open("w") as out:
+        process = subprocess.Popen([PROGRAM, *here], stdout=out, stderr=subprocess.STDOUT, env=clean_environment(**env))
+    try:
+        deadline, port = time.monotonic() + 30, None
+        while port is None and time.monotonic() < deadline and process.poll() is None:
+            found = re.search(r"listening on 127\.0\.0\.1:(\d+)", log.read_text())
+            port = found.group(1) if found else time.sleep(0.02)
+        assert port, log.read_text()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+            metrics = answer.read().decode()
+        for name in ("homeport_gateway_requests_total", "homeport_gateway_waiting_requests"):
+            assert re.search(rf"^{name}\b", metrics, re.M), f"keda.yaml asks for {name}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("folder", KUBERNETES, ids=lambda p: p.name)
+def test_scalers_ask_for_metrics_that_the_node_has(folder):
+    """Names in PromQL and in the adapter against the names that the sources register (gateway's: see above)."""
+    exported = "".join(p.read_text() for p in sorted((Path(__file__).parents[2] / "src").rglob("*_metrics.cpp")))
+    scaled = next(d for _, d in documents(folder) if d["kind"] == "ScaledObject")
+    asked = {name for t in scaled["spec"]["triggers"] for name in re.findall(r"vllm:\w+", t["metadata"]["query"])}
+    adapter = yaml.safe_load((folder / "prometheus-adapter.yaml").read_text())
+    jsonschema.validate(adapter, CUSTOM["prometheus-adapter"])
+    asked |= {re.match(r"[\w:]+", r["seriesQuery"]).group(0) for r in adapter["rules"]["custom"]}
+    for name in asked:
+        assert f'"{name.removesuffix("_bucket")}"' in exported, name
+    hpa = next(d for _, d in documents(folder) if d["kind"] == "HorizontalPodAutoscaler")
+    assert {m["pods"]["metric"]["name"] for m in hpa["spec"]["metrics"]} == {r["name"]["as"] for r in adapter["rules"]["custom"]}
 
 
 @pytest.mark.skipif(not shutil.which("kubectl"), reason="no kubectl")

@@ -36,6 +36,10 @@ class CpuExecutor final : public Executor {
                                                    .prediction_layers = info_.predicts ? 1 : 0}}));
     kv_.base = state_.kv.data();
     HP_TRY(weights_, load_weights(checkpoint, info_.predicts, team_));
+    info_.memory = {.weights = bytes_held(weights_),
+                    .tables = (rope_.cos.size() + rope_.sin.size()) * sizeof(float),
+                    .step = state_.memory.size(),
+                    .kv = state_.kv.size()};
     return {};
   }
 

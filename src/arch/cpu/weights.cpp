@@ -118,7 +118,26 @@ Status add_prediction(const ModelConfig& c, TensorForms forms, WeightPacking& pa
   return add_layer(c, forms, c.layers, packing, w.layer);
 }
 
+std::size_t floats_of(const LayerWeights& layer) {
+  std::size_t floats = layer.attn_norm.size() + layer.ffn_norm.size();
+  if (const auto* g = std::get_if<GqaWeights>(&layer.attention))
+    floats += g->q_norm.size() + g->k_norm.size() + g->q_bias.size() + g->k_bias.size() + g->v_bias.size();
+  if (const auto* m = std::get_if<MlaWeights>(&layer.attention)) floats += m->q_a_norm.size() + m->kv_a_norm.size();
+  if (const auto* m = std::get_if<MoeWeights>(&layer.ffn)) floats += m->score_bias.size();
+  return floats;
+}
+
 }  // namespace
+
+std::size_t bytes_held(const ModelWeights& weights) {
+  std::size_t floats = weights.output_norm.size();
+  for (const LayerWeights& layer : weights.layers) floats += floats_of(layer);
+  if (weights.prediction) {
+    const PredictionWeights& p = *weights.prediction;
+    floats += p.embedding_norm.size() + p.hidden_norm.size() + p.output_norm.size() + floats_of(p.layer);
+  }
+  return weights.packed.size() + floats * sizeof(float);
+}
 
 Result<ModelWeights> load_weights(const Checkpoint& checkpoint, bool predicts, ParallelTeam& team) {
   const ModelConfig& c = checkpoint.config();

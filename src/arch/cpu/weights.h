@@ -68,6 +68,9 @@ struct ModelWeights {
   std::optional<PredictionWeights> prediction;
 };
 
+/// Of the packed matrices and of all rows of floats.
+std::size_t bytes_held(const ModelWeights& weights);
+
 /// Packs the checkpoint's matrices with the whole team and gives each tensor's mapped pages back as soon as it is
 /// packed. An error names the tensor that is missing, misshapen or of a type that the kernels cannot multiply with.
 /// `predicts` asks for the prediction layer, which the checkpoint must have.
