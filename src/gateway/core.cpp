@@ -2,6 +2,8 @@
 
 #include <array>
 
+#include "store/redis.h"
+
 namespace hp::gateway {
 namespace {
 constexpr std::array kFirstToken{.005, .01, .025, .05, .1, .25, .5, 1., 2.5, 5., 10., 30., 60., 120.};
@@ -35,15 +37,20 @@ GatewayMetrics::GatewayMetrics(MetricsRegistry& r)
       queued(r.histogram("homeport_gateway_queue_seconds", "How long requests that had to wait for a node waited",
                          kFirstToken)) {}
 
-Core::Core(GatewayOptions o, std::unique_ptr<RoutePolicy> policy, MetricsRegistry& r)
+Core::Core(GatewayOptions o, std::unique_ptr<RoutePolicy> policy, std::unique_ptr<store::Redis> store,
+           MetricsRegistry& r)
     : options(std::move(o)),
       registry(r),
       metrics(r),
       nodes(std::move(policy), clock, r),
+      redis(std::move(store)),
       streams(options.reattach_ttl, options.reattach_bytes),
+      replies(options.replies, redis.get(), clock, r),
       admission(clock, r),
       retry_budget(options.retry_ratio) {
   admission.configure(options.tenants);
 }
+
+Core::~Core() = default;
 
 }  // namespace hp::gateway

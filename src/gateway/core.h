@@ -11,6 +11,7 @@
 #include "gateway/admission.h"
 #include "gateway/node_table.h"
 #include "gateway/options.h"
+#include "gateway/reply_cache.h"
 #include "gateway/retry_budget.h"
 #include "gateway/stream_store.h"
 #include "gateway/wait_queue.h"
@@ -19,6 +20,7 @@
 namespace hp::gateway {
 
 class Relay;
+class Replay;
 
 struct GatewayMetrics {
   explicit GatewayMetrics(MetricsRegistry& registry);
@@ -30,7 +32,10 @@ struct GatewayMetrics {
 };
 
 struct Core {
-  Core(GatewayOptions o, std::unique_ptr<RoutePolicy> policy, MetricsRegistry& registry);
+  /// `redis` may be null.
+  Core(GatewayOptions o, std::unique_ptr<RoutePolicy> policy, std::unique_ptr<store::Redis> redis,
+       MetricsRegistry& registry);
+  ~Core();
 
   bool take_retry() {
     const std::lock_guard lock(retry_mutex);
@@ -46,7 +51,9 @@ struct Core {
   MetricsRegistry& registry;
   GatewayMetrics metrics;
   NodeTable nodes;
+  const std::unique_ptr<store::Redis> redis;  ///< null: none
   StreamStore streams;
+  ReplyCache replies;
   Admission admission;
   WaitQueue queue;
   std::mutex retry_mutex;
@@ -61,8 +68,9 @@ struct Shard {
   std::unique_ptr<net::EventLoop> loop;
   std::unique_ptr<net::HttpClient> client;
   std::unique_ptr<net::HttpServer> server;
-  std::unordered_set<std::shared_ptr<Relay>> relays = {};  // loop only
-  TimePoint swept_at{};                                    // loop only
+  std::unordered_set<std::shared_ptr<Relay>> relays = {};    // loop only
+  std::unordered_set<std::shared_ptr<Replay>> replays = {};  // loop only
+  TimePoint swept_at{};                                      // loop only
 
   /// This process was frozen or starved: what looks like a node's pause is our own.
   [[nodiscard]] bool was_paused(TimePoint now) const { return now - swept_at > kOwnPause; }

@@ -6,7 +6,9 @@
 #include "gateway/core.h"
 #include "gateway/prober.h"
 #include "gateway/relay.h"
+#include "gateway/replay.h"
 #include "gateway/routes.h"
+#include "store/redis.h"
 
 namespace hp::gateway {
 namespace {
@@ -39,7 +41,12 @@ Gateway::Gateway(std::unique_ptr<Core> core) : core_(std::move(core)) {}
 Result<std::unique_ptr<Gateway>> Gateway::start(GatewayOptions options, MetricsRegistry& metrics) {
   HP_TRY(auto policy, make_policy(options.policy));
   const net::ServerOptions server = options.server;
-  std::unique_ptr<Gateway> gateway(new Gateway(std::make_unique<Core>(std::move(options), std::move(policy), metrics)));
+  std::unique_ptr<store::Redis> redis;
+  if (!options.redis.empty()) {
+    HP_TRY(redis, store::Redis::create({.address = options.redis, .password = options.redis_password}, metrics));
+  }
+  std::unique_ptr<Gateway> gateway(
+      new Gateway(std::make_unique<Core>(std::move(options), std::move(policy), std::move(redis), metrics)));
   Core& core = *gateway->core_;
   if (core.options.access_log) {
     HP_TRY(core.access, AccessLog::open(core.options.access_file));
@@ -77,13 +84,17 @@ Status Gateway::start_shards(net::ServerOptions server) {
 }
 
 Gateway::~Gateway() {
+  if (core_->redis) core_->redis->stop();  // its handlers post to the loops
   for (const auto& shard : shards_) {
     run_on(*shard, [&] {
       if (prober_ && shard == shards_.front()) prober_->stop();
     });
     shard->server.reset();
     shard->client.reset();
-    run_on(*shard, [&] { shard->relays.clear(); });
+    run_on(*shard, [&] {
+      shard->relays.clear();
+      shard->replays.clear();
+    });
   }
   prober_.reset();
   for (const auto& shard : shards_) shard->loop.reset();

@@ -107,6 +107,15 @@ Result<GatewayOptions> gateway_options(const Config& config) {
   options.first_token_timeout = ms(config, "gateway.first_token_timeout_ms");
   options.probe_interval = ms(config, "gateway.probe_interval_ms");
   options.reattach_ttl = std::chrono::seconds(config.integer("gateway.reattach_s"));
+  options.redis = config.text("gateway.redis");
+  if (const std::string& file = config.text("gateway.redis_password_file"); !file.empty()) {
+    HP_TRY(const std::string text, read_small_file(file));
+    options.redis_password = trim(text.substr(0, text.find('\n')));
+  }
+  options.replies = {.max_bytes = static_cast<std::size_t>(config.integer("gateway.cache_mib")) << 20,
+                     .cache = config.boolean("gateway.cache"),
+                     .cache_ttl = std::chrono::seconds(config.integer("gateway.cache_ttl_s")),
+                     .idempotency_ttl = std::chrono::seconds(config.integer("gateway.idempotency_s"))};
   options.access_log = config.boolean("log.access");
   options.access_file = config.text("log.access_file");
   if (const std::string& file = config.text("gateway.tls_ca_file"); !file.empty()) {

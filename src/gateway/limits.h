@@ -16,6 +16,9 @@ inline constexpr std::size_t kMaxJournalTokens = 1 << 20;    ///< of one choice
 inline constexpr std::size_t kMaxChoices = 128;              ///< of one stream
 inline constexpr std::size_t kMaxErrorBodyBytes = 64 << 10;  ///< of a node's refusal, kept to pass on
 
+inline constexpr std::size_t kMaxSavedReplyBytes = 1 << 20;  ///< of one answer that is kept for later equal requests
+inline constexpr std::size_t kMaxIdempotencyKeyBytes = 255;
+
 inline constexpr int kMaxAttemptsWithoutProgress = 8;  ///< of one request, no new token in between: then it is given up
 inline constexpr milliseconds kBackoffBase{25};        ///< full jitter between 0 and base · 2^n
 inline constexpr milliseconds kBackoffMax{1'000};

@@ -82,6 +82,10 @@ class NodeTable {
   [[nodiscard]] bool leaving(NodeIndex node) const;
   /// `models` as the node lists them; empty: not known, any request may go there.
   void set_ready(NodeIndex node, bool ready, bool draining, std::vector<std::string> models = {});
+  /// What its answers depend on beside the request: weights and build.
+  void set_identity(NodeIndex node, std::string identity);
+  /// The one identity of all nodes that have the model; empty: unknown, or not one.
+  [[nodiscard]] std::string identity(std::string_view model) const;
 
   /// The pace watchdog. note_gap: a pause between two signs of progress. touch: any byte from the node.
   void note_gap(NodeIndex node, Duration gap);

@@ -170,4 +170,21 @@ std::vector<std::string> NodeTable::models() const {
   return {names.begin(), names.end()};
 }
 
+void NodeTable::set_identity(NodeIndex node, std::string identity) {
+  const std::lock_guard lock(mutex_);
+  at(node).identity = std::move(identity);
+}
+
+std::string NodeTable::identity(std::string_view model) const {
+  const std::lock_guard lock(mutex_);
+  std::string one;
+  for (const auto& node : owned_) {
+    const bool has = node->models.empty() || std::ranges::find(node->models, model) != node->models.end();
+    if (node->removed || !has) continue;
+    if (node->identity.empty() || (!one.empty() && one != node->identity)) return {};
+    one = node->identity;
+  }
+  return one;
+}
+
 }  // namespace hp::gateway

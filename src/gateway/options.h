@@ -7,6 +7,7 @@
 #include "gateway/admission.h"
 #include "gateway/limits.h"
 #include "gateway/node_table.h"
+#include "gateway/reply_cache.h"
 #include "net/http_server.h"
 
 namespace hp::gateway {
@@ -25,6 +26,9 @@ struct GatewayOptions {
   milliseconds probe_timeout{2'000};
   milliseconds reattach_ttl{300'000};     ///< a closed stream can be taken up again for so long
   std::size_t reattach_bytes = 64 << 20;  ///< and all closed streams together may take so much memory
+  ReplyCacheOptions replies = {};
+  std::string redis;  ///< address; empty: none
+  std::string redis_password = {};
   double retry_ratio = 0.1;
   bool access_log = true;
   std::string access_file;  ///< empty: into the process log

@@ -11,7 +11,7 @@ constexpr std::size_t kMaxProbeBytes = 1 << 20;
 
 struct Answer {
   int status = 0;
-  std::string body;
+  std::string body, identity;
 };
 
 net::ClientRequest request_for(const NodeConfig& node, std::string target, const GatewayOptions& options) {
@@ -93,7 +93,12 @@ void Prober::ask_models(NodeIndex node, const NodeConfig& config) {
   probes_[node].in_flight = true;
   const auto answer = std::make_shared<Answer>();
   shard_.client->start(request_for(config, "/v1/models", shard_.core.options),
-                       {.on_headers = [answer](int status, const net::Headers&) { answer->status = status; },
+                       {.on_headers =
+                            [answer](int status, const net::Headers& headers) {
+                              answer->status = status;
+                              for (const auto& [name, value] : headers)
+                                if (name == "homeport-identity") answer->identity = value;
+                            },
                         .on_data = [answer](std::string_view bytes) { answer->body += bytes; },
                         .on_done =
                             [self = shared_from_this(), node, answer](const Status& outcome) {
@@ -102,6 +107,7 @@ void Prober::ask_models(NodeIndex node, const NodeConfig& config) {
                               probe.in_flight = false;
                               if (!outcome || answer->status != 200) return;
                               probe.models_known = true;
+                              self->shard_.core.nodes.set_identity(node, answer->identity);
                               self->shard_.core.nodes.set_ready(node, true, false, model_names(answer->body));
                             }});
 }

@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "gateway/answers.h"
+#include "gateway/reply_capture.h"
 #include "gateway/retry_budget.h"
 
 namespace hp::gateway {
@@ -26,6 +27,7 @@ Relay::Relay(Shard& shard, RelayStart start)
       core_(shard.core),
       stream_(std::move(start.stream)),
       writer_(std::move(start.writer)),
+      capture_(std::move(start.capture)),
       trace_(std::move(start.trace)),
       method_(std::move(start.method)),
       charged_tokens_(start.charged_tokens),
@@ -33,6 +35,7 @@ Relay::Relay(Shard& shard, RelayStart start)
       priority_(start.priority),
       started_(core_.clock.now()),
       reattached_(start.reattached),
+      begun_(start.begun),
       resuming_(start.reattached) {
   lease_ = ++stream_->lease;
   core_.metrics.open.add(1);
@@ -270,6 +273,7 @@ void Relay::give_up(int status, std::string_view message) {
 void Relay::on_client_gone() {
   if (done_) return;
   core_.metrics.client_gone.add();
+  if (capture_ && capture_->wanted()) return writer_.reset();  // others read along, or this client will ask again
   if (answered_ == 0) answered_ = kClientGone;
   close("client gone");
 }

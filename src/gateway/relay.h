@@ -15,6 +15,8 @@
 
 namespace hp::gateway {
 
+class ReplyCapture;
+
 /// What a relay starts from.
 struct RelayStart {
   std::shared_ptr<StoredStream> stream;
@@ -24,7 +26,9 @@ struct RelayStart {
   std::int64_t charged_tokens = 0;  ///< taken from the tenant's allowance at admission
   RequestTerms terms = {};
   Priority priority = Priority::normal;
-  bool reattached = false;  ///< the client has a part already: answer with a stream at once
+  bool reattached = false;                          ///< the client has a part already: answer with a stream at once
+  bool begun = false;                               ///< and has our status line
+  std::shared_ptr<ReplyCapture> capture = nullptr;  ///< others read along
 };
 
 class Relay final : public std::enable_shared_from_this<Relay> {
@@ -84,6 +88,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   Core& core_;
   std::shared_ptr<StoredStream> stream_;
   std::shared_ptr<net::ResponseWriter> writer_;
+  std::shared_ptr<ReplyCapture> capture_;
   const net::TraceContext trace_;
   const std::string method_;
   const std::int64_t charged_tokens_;

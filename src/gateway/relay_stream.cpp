@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "gateway/answers.h"
 #include "gateway/relay.h"
+#include "gateway/reply_capture.h"
 
 namespace hp::gateway {
 
@@ -59,6 +60,7 @@ bool Relay::on_event(std::string_view data) {
     return false;
   }
   if (!journalled_) {
+    capture_.reset();  // what a foreign server's chunks mean is not ours to say
     on_progress();
     if (!begun_) note_first_token();
     std::string out = "data: ";
@@ -103,11 +105,15 @@ bool Relay::on_event(std::string_view data) {
   else
     core_.metrics.gap.observe(pause);
   resuming_ = false;
+  if (capture_)
+    capture_->chunk(chunk->entry && !chunk->usage ? static_cast<std::int32_t>(chunk->entry->choice) : kUsageChunk,
+                    chunk->body, chunk->finish_reason);
   forward(out.append("data: ").append(chunk->body).append("}\n\n"));
   return !done_;
 }
 
 void Relay::finish_stream() {
+  if (capture_) capture_->end_stream(static_cast<std::size_t>(peek().choices));
   if (journalled_ || !node_) forward("data: [DONE]\n\n");
   if (writer_) writer_->end();
   close("finished");
@@ -115,6 +121,7 @@ void Relay::finish_stream() {
 
 void Relay::answer_whole() {
   if (is_late()) return refuse_late();
+  if (capture_) capture_->whole(status_, content_type_, body_);
   if (writer_) {
     if (status_ == 200) note_whole_usage();
     answered_ = status_;
@@ -150,6 +157,7 @@ void Relay::close(std::string_view outcome) {
   done_ = true;
   leave_queue(false);
   close_attempt();
+  capture_.reset();
   shard_.loop->cancel(timer_);
   shard_.relays.erase(self);
   // What was reckoned at admission stands for an answer whose tokens we did not see.

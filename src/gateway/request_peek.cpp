@@ -62,9 +62,9 @@ void take(RequestPeek& peek, std::string_view key, std::string_view raw) {
   } else if (key == "n") {
     peek.choices = std::clamp<std::int64_t>(number_or(raw, 1), 1, kMaxChoices);
   } else if (key == "seed") {
-    peek.deterministic = peek.deterministic || raw != "null";
+    peek.seeded = raw != "null";
   } else if (key == "temperature") {
-    peek.deterministic = peek.deterministic || is_zero(raw);
+    peek.cold = is_zero(raw);
   } else if (key == "homeport_resume") {
     peek.has_resume = true;
   }

@@ -26,9 +26,9 @@ struct RequestPeek {
   std::string model, user, session, priority;
   std::int64_t deadline_ms = 0;  ///< 0: not given; -1: not a number from 1 on
   bool stream = false, include_usage = false;
-  bool has_resume = false;      ///< the client sent "homeport_resume", which is between gateway and node only
-  bool deterministic = false;   ///< temperature 0 or a seed: the same request has the same answer
-  std::int64_t max_tokens = 0;  ///< 0: not given
+  bool has_resume = false;            ///< the client sent "homeport_resume", which is between gateway and node only
+  bool cold = false, seeded = false;  ///< temperature 0; a seed is given
+  std::int64_t max_tokens = 0;        ///< 0: not given
   std::int64_t prompts = 1;
   std::int64_t choices = 1;  ///< n for every prompt
   std::size_t prompt_bytes = 0;
@@ -39,6 +39,8 @@ struct RequestPeek {
   /// Prompt and reply tokens this request may occupy, for counting load: a quarter of the prompt's bytes plus the
   /// limit.
   [[nodiscard]] std::int64_t cost_tokens() const;
+  /// The same request has the same answer.
+  [[nodiscard]] bool deterministic() const { return cold || seeded; }
 };
 
 /// May grow the body's capacity; leaves its text.

@@ -15,6 +15,7 @@
 #include "gateway/access_line.h"
 #include "gateway/answers.h"
 #include "gateway/relay.h"
+#include "gateway/replay.h"
 
 namespace hp::gateway {
 namespace {
@@ -87,14 +88,16 @@ std::optional<Admission::Verdict> admit(Core& core, const HttpRequest& request, 
 }
 
 void start_relay(Shard& shard, const HttpRequest& request, std::shared_ptr<StoredStream> stream, Writer writer,
-                 const RequestTerms& terms, const Admission::Verdict& admitted, std::int64_t charged) {
-  std::make_shared<Relay>(shard, RelayStart{.stream = std::move(stream),
-                                            .writer = std::move(writer),
-                                            .trace = trace(request),
-                                            .charged_tokens = charged,
-                                            .terms = terms,
-                                            .priority = terms.priority(admitted.priority)})
-      ->start();
+                 const RequestTerms& terms, const Admission::Verdict& admitted, std::int64_t charged,
+                 const std::optional<ReuseKey>& key = std::nullopt) {
+  answer_or_generate(shard,
+                     {.stream = std::move(stream),
+                      .writer = std::move(writer),
+                      .trace = trace(request),
+                      .charged_tokens = charged,
+                      .terms = terms,
+                      .priority = terms.priority(admitted.priority)},
+                     key);
 }
 
 // The client has a part of the stream already.
@@ -130,6 +133,25 @@ void reattach(Shard& shard, HttpRequest request, const EventPosition& position, 
   continue_relay(shard, request, std::move(stream), std::move(writer));
 }
 
+// Which earlier answer may stand for this request, if any.
+Result<std::optional<ReuseKey>> reusable(Core& core, const HttpRequest& request, const StoredStream& stream) {
+  const std::string_view idempotency = request.header("idempotency-key");
+  if (idempotency.size() > kMaxIdempotencyKeyBytes)
+    return fail(ErrorCode::invalid_argument, "Idempotency-Key: expected at most {} bytes, found {}",
+                kMaxIdempotencyKeyBytes, idempotency.size());
+  const std::string_view control = request.header("cache-control");
+  const bool wanted =
+      control.find("no-cache") == std::string_view::npos && control.find("no-store") == std::string_view::npos;
+  const bool cache = core.replies.options().cache && wanted && stream.peek.deterministic();
+  return reuse_key({.tenant = stream.tenant,
+                    .target = request.path,
+                    .body = *stream.body,
+                    .identity = cache ? core.nodes.identity(stream.peek.model) : std::string(),
+                    .deterministic = stream.peek.deterministic(),
+                    .cache = cache,
+                    .idempotency_key = idempotency});
+}
+
 void handle_generation(Shard& shard, HttpRequest request, Writer writer) {
   Core& core = shard.core;
   auto peek = peek_request(request.body);
@@ -155,8 +177,12 @@ void handle_generation(Shard& shard, HttpRequest request, Writer writer) {
   stream->tenant = admitted->tenant;
   stream->target = request.target;
   stream->body = std::make_shared<const std::string>(std::move(request.body));
-  if (stream->peek.stream) core.streams.add(stream);
-  start_relay(shard, request, std::move(stream), std::move(writer), *terms, *admitted, cost);
+  const auto key = reusable(core, request, *stream);
+  if (!key) {
+    core.admission.leave(stream->tenant, cost, 0);
+    return refuse(core, request, writer, error_answer(400, key.error().message), stream->tenant);
+  }
+  start_relay(shard, request, std::move(stream), std::move(writer), *terms, *admitted, cost, *key);
 }
 
 // GET /v1/streams/<id>: for clients that cannot send the body again, such as a browser's EventSource.

@@ -157,7 +157,7 @@ TEST(RequestPeek, ReadsWhatRoutingNeeds) {
   const auto peek = peek_request(body);
   ASSERT_TRUE(peek);
   EXPECT_EQ(peek->model, "m");
-  EXPECT_TRUE(peek->stream && peek->include_usage && peek->deterministic);
+  EXPECT_TRUE(peek->stream && peek->include_usage && peek->deterministic());
   EXPECT_EQ(peek->choices, 2);
   EXPECT_EQ(peek->user, "u");
   EXPECT_EQ(peek->cost_tokens(), 20 + 33 / 4);
@@ -165,7 +165,7 @@ TEST(RequestPeek, ReadsWhatRoutingNeeds) {
   EXPECT_FALSE(peek->has_resume);
   std::string empty = "{}", sampled = R"({"model":"m","temperature":0.7,"homeport_resume":{}})", broken = "{\"a\":";
   EXPECT_TRUE(peek_request(empty)->empty_object);
-  EXPECT_FALSE(peek_request(sampled)->deterministic);
+  EXPECT_FALSE(peek_request(sampled)->deterministic());
   EXPECT_TRUE(peek_request(sampled)->has_resume);
   EXPECT_FALSE(peek_request(broken));
 }

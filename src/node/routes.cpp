@@ -55,7 +55,9 @@ net::HttpResponse get_answer(NodeState& node, const std::string& path) {
   if (path == "/v1/models") {
     if (!node.has_model())
       return error_answer({.code = ErrorCode::unavailable, .message = "the model is still loading; try again soon"});
-    return {.status = 200, .headers = {}, .body = api::models_list(node.names, node.created)};
+    return {.status = 200,
+            .headers = {{"Homeport-Identity", node.fingerprint}},
+            .body = api::models_list(node.names, node.created)};
   }
   return error_answer({.code = ErrorCode::not_found,
                        .message = "no such path here; /v1/models, /v1/chat/completions, /v1/completions, /health, "
