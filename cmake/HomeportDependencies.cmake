@@ -35,3 +35,10 @@ find_library(HP_HIREDIS_LIBRARY hiredis REQUIRED)
 add_library(hp_hiredis INTERFACE)
 target_include_directories(hp_hiredis SYSTEM INTERFACE "${HP_HIREDIS_INCLUDE}")
 target_link_libraries(hp_hiredis INTERFACE "${HP_HIREDIS_LIBRARY}")
+
+# The console's pages are bundled at build time (hp_embed_web); nothing of this is in the program but their output.
+find_program(ESBUILD_PROGRAM esbuild REQUIRED)
+find_program(GZIP_PROGRAM gzip REQUIRED)
+set(HP_NODE_MODULES /usr/share/nodejs)
+find_file(HP_DYGRAPHS index.js PATHS /usr/share/javascript/dygraphs NO_DEFAULT_PATH REQUIRED)
+find_file(HP_REACT_DOM client.js PATHS ${HP_NODE_MODULES}/react-dom NO_DEFAULT_PATH REQUIRED)

@@ -98,3 +98,32 @@ function(hp_embed room)
     target_sources(hp_${room} PRIVATE "${output}")
   endforeach()
 endfunction()
+
+# hp_embed_web(ROOM folder FILES entries...): the pages of src/ROOM/folder, each compressed and compiled in. x.jsx is
+# bundled with the libraries it imports into x.js; a folder's app.js becomes `web_app_js` as hp_embed does it.
+function(hp_embed_web room folder)
+  cmake_parse_arguments(ARG "" "" "FILES" ${ARGN})
+  set(dir "${PROJECT_SOURCE_DIR}/src/${room}/${folder}")
+  set(out "${CMAKE_CURRENT_BINARY_DIR}/embedded/${room}/${folder}")
+  file(MAKE_DIRECTORY "${out}")
+  file(GLOB_RECURSE all CONFIGURE_DEPENDS "${dir}/*")
+  foreach(file IN LISTS ARG_FILES)
+    string(REGEX REPLACE "\\.jsx$" ".js" name "${file}")
+    string(REGEX REPLACE "[^A-Za-z0-9]" "_" symbol "${folder}_${name}")
+    if(name MATCHES "\\.(js|css)$")
+      set(make ${CMAKE_COMMAND} -E env "NODE_PATH=${HP_NODE_MODULES}" "${ESBUILD_PROGRAM}" "${dir}/${file}" --bundle --minify
+          --log-level=warning --format=iife --target=es2020 "--define:process.env.NODE_ENV=\"production\""
+          "--alias:dygraphs=${HP_DYGRAPHS}" "--outfile=${out}/${name}")
+    else()
+      set(make ${CMAKE_COMMAND} -E copy "${dir}/${file}" "${out}/${name}")
+    endif()
+    add_custom_command(
+      OUTPUT "${out}/${name}.cpp"
+      COMMAND ${make}
+      COMMAND "${GZIP_PROGRAM}" -9nkf "${out}/${name}"
+      COMMAND ${CMAKE_COMMAND} -DIN=${out}/${name}.gz -DOUT=${out}/${name}.cpp -DROOM=${room} -DSYMBOL=${symbol}
+              -P "${PROJECT_SOURCE_DIR}/cmake/embed_bytes.cmake"
+      DEPENDS ${all} "${PROJECT_SOURCE_DIR}/cmake/embed_bytes.cmake" VERBATIM)
+    target_sources(hp_${room} PRIVATE "${out}/${name}.cpp")
+  endforeach()
+endfunction()

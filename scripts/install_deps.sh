@@ -6,7 +6,7 @@ what=${1:-build}
 
 build_packages=(g++ cmake ninja-build make git ca-certificates libboost1.81-dev libssl-dev libsimdjson-dev libfmt-dev
   libspdlog-dev libcli11-dev libedit-dev libhiredis-dev libtomlplusplus-dev libexpected-dev libxxhash-dev libgtest-dev libgmock-dev libbenchmark-dev
-  ccache mold python3 python3-venv)
+  ccache mold python3 python3-venv esbuild node-react-dom libjs-dygraphs libzstd-dev)
 test_packages=(clang-format clang-tidy clang libclang-rt-14-dev openssl redis-server iproute2)
 
 packages=("${build_packages[@]}")
@@ -29,6 +29,15 @@ if [ ${#missing[@]} -gt 0 ]; then
   "${run[@]}" apt-get update -qq || { echo "apt-get update failed: is there a network? Nothing was changed." >&2; exit 1; }
   DEBIAN_FRONTEND=noninteractive "${run[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
     { echo "apt-get could not install: ${missing[*]}" >&2; exit 1; }
+fi
+
+# The console's tests drive a browser; where none can be had they are skipped and counted.
+if [ "$what" = test ] && ! command -v chromium >/dev/null; then
+  as_root=()
+  [ "$(id -u)" -eq 0 ] || as_root=(sudo)
+  echo "Installing chromium for the console's tests"
+  { "${as_root[@]}" apt-get update -qq && DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq \
+      --no-install-recommends chromium; } >/dev/null 2>&1 || echo "chromium could not be installed: tests of the console's pages are skipped" >&2
 fi
 
 if [ "$what" = test ]; then
