@@ -39,20 +39,20 @@ bench() {
 }
 export GPU_BENCH_QUICK=1
 bench one_8b_fp8 r1-distill-llama-8b fp8 1,2,1 0,1,3,15 512
-bench one_lite_fp8 v2-lite fp8 1,2,1 0,3,7,15 512
-bench one_lite_bf16 v2-lite bf16 1,2,1 0,3,7,15 512
-bench table_8b_fp8 r1-distill-llama-8b fp8 256 15 2048
-bench table_8b_bf16 r1-distill-llama-8b bf16 1,256 15 2048
-bench table_lite_fp8 v2-lite fp8 8,256 15 2048
-bench table_lite_bf16 v2-lite bf16 256 15 2048
-bench table_67b_fp8 deepseek-67b fp8 1,64,128 15 512,2048
-bench v3_stack_fp8 v3-stack fp8 1,8,64 15 512
+bench one_lite_fp8 v2-lite fp8 1,2,1 0,3,7,15,31 512
+bench one_lite_bf16 v2-lite bf16 1,2,1 0,3,7,15,31 512
+bench table_8b_fp8 r1-distill-llama-8b fp8 256 31 2048
+bench table_8b_bf16 r1-distill-llama-8b bf16 1,256 31 2048
+bench table_lite_fp8 v2-lite fp8 8,256 31 2048
+bench table_lite_bf16 v2-lite bf16 256 31 2048
+bench table_67b_fp8 deepseek-67b fp8 1,64,128 31 512,2048
+bench v3_stack_fp8 v3-stack fp8 1,8,64 31 512
 
 # Where one step's time goes: the length of every kernel of some layers, alone (no overlap).
 if command -v ncu >/dev/null; then
   for shape in v2-lite r1-distill-llama-8b; do
     part "kernels_$shape" 25 ncu --clock-control none --graph-profiling node --metrics gpu__time_duration.sum \
-      --launch-skip 1500 --launch-count 70 --csv "$bin/gpu_bench" "$shape" fp8 1 15 8
+      --launch-skip 1500 --launch-count 70 --csv "$bin/gpu_bench" "$shape" fp8 1 31 8
     python3 - "$logs/kernels_$shape.log" <<'PY'
 import csv, re, sys
 rows = [r for r in csv.reader(l for l in open(sys.argv[1], errors="replace") if l.startswith('"'))]

@@ -99,9 +99,14 @@ void DeviceModel::feed_dense(const Layer& layer, int t, const Activations& act, 
 void DeviceModel::feed_few_experts(const Layer& layer, int t) {
   const ExpertDims& e = shape_.experts;
   const int slots = t * e.chosen;
-  const RowSource rows{x_, layer.ffn_norm, shape_.eps, t, nullptr, true};
+  RowSource rows{x_, layer.ffn_norm, shape_.eps, t, nullptr, true};
   matmul(layer.router, rows, {Epilogue::f32, router_logits_, e.experts, nullptr}, stream_);
-  route(router_logits_, layer.router_bias, router_shape(e), t, 0, grouping_, stream_);
+  if (fuses(fuse_route)) {
+    rows.router_logits = router_logits_, rows.router_bias = layer.router_bias, rows.router = router_shape(e);
+    rows.grouping = grouping_;
+  } else {
+    route(router_logits_, layer.router_bias, router_shape(e), t, 0, grouping_, stream_);
+  }
   const MatmulGroups gate_up{2 * e.ffn, grouping_.tiles, grouping_.tile_count, slots};
   const MatmulGroups down{shape_.hidden, grouping_.tiles, grouping_.tile_count, slots};
   grouped_matmul(layer.expert_gate_up, rows, gate_up, {Epilogue::swiglu, expert_act_.data, e.ffn, nullptr}, stream_);

@@ -46,7 +46,7 @@ struct ModelOptions {
   unsigned fusions = ~0U;  ///< of few tokens: bits of Fusion. Without some the same bits come slower, for benchmarks
 };
 /// Kernels that a step of few tokens saves.
-enum Fusion : unsigned { fuse_norm = 1, fuse_quantize = 2, fuse_experts = 4, fuse_latent = 8 };
+enum Fusion : unsigned { fuse_norm = 1, fuse_quantize = 2, fuse_experts = 4, fuse_latent = 8, fuse_route = 16 };
 
 /// Matrices are [outputs, inputs]. q_a: [q_rank, hidden]; q: [heads · query, q_rank or hidden]; kv_a: [576, hidden];
 /// k_b: [heads · 512, nope]; v_b: [heads · v_dim, 512].

@@ -1,55 +1,11 @@
 #include "kernels/cuda/experts.h"
 
+#include "kernels/cuda/choose.cuh"
 #include "kernels/cuda/kernel_launch.cuh"
 #include "kernels/cuda/ptx.cuh"
 
 namespace hp::cuda {
 namespace {
-
-inline constexpr int kEach = kMostExperts / 32;  // experts of a lane: lane, lane + 32, …
-
-/// The largest value over the warp and its index; the lower index wins ties. Lanes give their own best.
-__device__ __forceinline__ void warp_best(float& value, int& index) {
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) {
-    const float other = __shfl_xor_sync(0xFFFFFFFFU, value, step);
-    const int place = __shfl_xor_sync(0xFFFFFFFFU, index, step);
-    if (other > value || (other == value && place < index)) value = other, index = place;
-  }
-}
-
-/// Masks the experts of groups that are not chosen. `choice` is what selects.
-__device__ __forceinline__ void limit_groups(float (&choice)[kEach], const RouterShape& shape, float* scores) {
-  const int lane = static_cast<int>(threadIdx.x) % 32, size = shape.experts / shape.groups;
-#pragma unroll
-  for (int i = 0; i < kEach; ++i) scores[lane + 32 * i] = choice[i];
-  __syncwarp();
-  float score = -INFINITY;
-  if (lane < shape.groups) {
-    float best = -INFINITY, second = -INFINITY;
-    for (int e = lane * size; e < (lane + 1) * size; ++e) {
-      const float s = scores[e];
-      if (s > best)
-        second = best, best = s;
-      else if (s > second)
-        second = s;
-    }
-    score = shape.best_two ? best + second : best;
-  }
-  unsigned allowed = 0;
-  for (int g = 0; g < shape.chosen_groups; ++g) {
-    float value = score;
-    int index = lane;
-    warp_best(value, index);
-    allowed |= 1U << index;
-    if (lane == index) score = -INFINITY;
-  }
-#pragma unroll
-  for (int i = 0; i < kEach; ++i) {
-    const int e = lane + 32 * i;
-    if (e < shape.experts && (allowed >> (e / size) & 1U) == 0) choice[i] = -INFINITY;
-  }
-}
 
 /// One warp per token. `direct`: every chosen expert of a token becomes a group of its own.
 __global__ void __launch_bounds__(32)
@@ -57,63 +13,17 @@ __global__ void __launch_bounds__(32)
   launch_dependents();
   wait_for_previous();
   __shared__ float scratch[kMostExperts];
-  const int lane = static_cast<int>(threadIdx.x);
-  const float* in = logits + static_cast<std::size_t>(blockIdx.x) * static_cast<std::size_t>(shape.experts);
-  float score[kEach], choice[kEach];
-  float peak = -INFINITY, sum = 0.0F;
-#pragma unroll
-  for (int i = 0; i < kEach; ++i) {
-    score[i] = lane + 32 * i < shape.experts ? in[lane + 32 * i] : -INFINITY;
-    peak = fmaxf(peak, score[i]);
-  }
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) peak = fmaxf(peak, __shfl_xor_sync(0xFFFFFFFFU, peak, step));
-#pragma unroll
-  for (int i = 0; i < kEach; ++i) {
-    if (score[i] == -INFINITY) continue;
-    score[i] = shape.sigmoid ? 1.0F / (1.0F + expf(-score[i])) : expf(score[i] - peak);
-    sum += score[i];
-  }
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xFFFFFFFFU, sum, step);
-#pragma unroll
-  for (int i = 0; i < kEach; ++i) {
-    if (!shape.sigmoid && score[i] != -INFINITY) score[i] /= sum;
-    choice[i] = lane + 32 * i < shape.experts ? score[i] + (bias != nullptr ? bias[lane + 32 * i] : 0.0F) : -INFINITY;
-  }
-  if (shape.groups > 1) limit_groups(choice, shape, scratch);
-  float mine = 0.0F, total = 0.0F;
-  int chosen = 0;
-  for (int k = 0; k < shape.chosen; ++k) {
-    float value = -INFINITY;
-    int index = kMostExperts;
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      if (choice[i] > value) value = choice[i], index = lane + 32 * i;
-    }
-    warp_best(value, index);
-    float own = 0.0F;
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      if (lane + 32 * i == index) own = score[i], choice[i] = -INFINITY;
-    }
-    own = __shfl_sync(0xFFFFFFFFU, own, index % 32);
-    total += own;
-    if (lane == k) mine = own, chosen = index;
-  }
-  if (lane < shape.chosen) {
-    const std::size_t at =
-        static_cast<std::size_t>(blockIdx.x) * static_cast<std::size_t>(shape.chosen) + static_cast<std::size_t>(lane);
-    if (shape.normalize) mine /= total + 1e-20F;
-    g.expert[at] = chosen;
-    g.weight[at] = mine * shape.weight_scale;
-    if (direct) {
-      const int slot = static_cast<int>(at);
-      g.slot[at] = slot;
-      g.tiles[at] = make_int4(chosen, slot, slot + 1, static_cast<int>(blockIdx.x));
-      if (slot == 0) *g.tile_count = static_cast<int>(gridDim.x) * shape.chosen;
-    }
-  }
+  const int lane = static_cast<int>(threadIdx.x), token = static_cast<int>(blockIdx.x);
+  const Chosen choice = choose_experts(
+      logits + static_cast<std::size_t>(token) * static_cast<std::size_t>(shape.experts), bias, shape, scratch);
+  if (lane >= shape.chosen) return;
+  const int slot = token * shape.chosen + lane;
+  g.expert[slot] = choice.expert;
+  g.weight[slot] = choice.weight;
+  if (!direct) return;
+  g.slot[slot] = slot;
+  g.tiles[slot] = direct_group(choice.expert, slot, token);
+  if (slot == 0) *g.tile_count = static_cast<int>(gridDim.x) * shape.chosen;
 }
 
 inline constexpr int kGroupThreads = 1024;

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/choose.cuh"
 #include "kernels/cuda/kernel_launch.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ptx.cuh"
@@ -95,6 +96,12 @@ struct Ring {
   }
 };
 
+/// The groups of a grouped product: in device memory or, just chosen, in shared memory. Null list: none.
+struct Groups {
+  const int4* list;
+  int count;
+};
+
 /// The tiles that a thread block computes, one after the other. Without groups neighbours share their rows of the
 /// weight.
 struct Tiles {
@@ -103,13 +110,14 @@ struct Tiles {
   int token = 0, end_token = 0;  ///< the tile's first row of activations, and where they end
   int column = 0;                ///< of the first row, among the product's own rows
   const Params& p;
+  const Groups& groups;
   int rows, columns, next, count, row_tiles, token_tiles;
 
-  __device__ __forceinline__ Tiles(const Params& params, int tile_rows, int tile_columns)
-      : p(params), rows(tile_rows), columns(tile_columns), next(static_cast<int>(blockIdx.x)) {
+  __device__ __forceinline__ Tiles(const Params& params, const Groups& list, int tile_rows, int tile_columns)
+      : p(params), groups(list), rows(tile_rows), columns(tile_columns), next(static_cast<int>(blockIdx.x)) {
     row_tiles = (p.n + rows - 1) / rows;
     token_tiles = (p.t + columns - 1) / columns;
-    count = row_tiles * (p.group_count != nullptr ? *p.group_count : token_tiles);
+    count = row_tiles * (groups.list != nullptr ? groups.count : token_tiles);
     place();
   }
   __device__ __forceinline__ bool more() const { return next < count; }
@@ -121,8 +129,8 @@ struct Tiles {
  private:
   __device__ __forceinline__ void place() {
     if (next >= count) return;
-    if (p.group_count != nullptr) {
-      const int4 group = p.groups[next / row_tiles];
+    if (groups.list != nullptr) {
+      const int4 group = groups.list[next / row_tiles];
       row = next % row_tiles * rows;
       weight_row = group.x * p.n + row;
       token = group.y, end_token = group.z;
@@ -139,8 +147,8 @@ template <typename S, int kColumns>
 struct Cursor {
   Tiles tiles;
   int begin, end, step;
-  __device__ __forceinline__ Cursor(const Params& p, int steps, int turn)
-      : tiles(p, S::kTileRows, kColumns),
+  __device__ __forceinline__ Cursor(const Params& p, const Groups& groups, int steps, int turn)
+      : tiles(p, groups, S::kTileRows, kColumns),
         begin(S::kTurns > 1 ? part_begin(steps, turn) : 0),
         end(S::kTurns > 1 ? part_begin(steps, turn + 1) : steps),
         step(begin) {}
@@ -153,9 +161,9 @@ struct Cursor {
 /// One thread copies the boxes of one turn into its stages.
 template <typename S, int kColumns, int kStepElements>
 __device__ __forceinline__ void feed(const CUtensorMap* weight, const CUtensorMap* tokens, const Params& p,
-                                     std::uint8_t* stages, std::uint64_t* full, std::uint64_t* empty, int steps,
-                                     int turn) {
-  Cursor<S, kColumns> of_weights(p, steps, turn), of_tokens(p, steps, turn);
+                                     const Groups& groups, std::uint8_t* stages, std::uint64_t* full,
+                                     std::uint64_t* empty, int steps, int turn) {
+  Cursor<S, kColumns> of_weights(p, groups, steps, turn), of_tokens(p, groups, steps, turn);
   const auto load_weights = [&](int stage) {
     barrier_expect(&full[stage], S::kStageBytes);
     copy_box(stages + stage * S::kStageBytes, weight, of_weights.step * kStepElements, of_weights.tiles.weight_row,
@@ -432,8 +440,8 @@ __device__ __forceinline__ void quantize_input(const Params& p, std::uint8_t* in
 }
 
 template <bool kFp8, Way kWay, int kColumns, Source kSource, int kInput>
-__device__ __forceinline__ void work(const Params& p, std::uint8_t* stages, std::uint64_t* full, std::uint64_t* empty,
-                                     int steps) {
+__device__ __forceinline__ void work(const Params& p, const Groups& groups, std::uint8_t* stages, std::uint64_t* full,
+                                     std::uint64_t* empty, int steps) {
   using S = Shape<kWay, kColumns, kInput>;
   const int group = static_cast<int>(threadIdx.x) / 128;
   std::uint8_t* input = stages + S::kStages * S::kStageBytes;
@@ -452,7 +460,7 @@ __device__ __forceinline__ void work(const Params& p, std::uint8_t* stages, std:
   Consumer<kFp8, S, kColumns> consumer{p, shared_address(stages), shared_address(input), full, empty, 0, {}};
   if constexpr (kWay == Way::parts) consumer.ring.advance(group);
   bool waited = kSource != Source::copied;
-  for (Tiles tiles(p, S::kTileRows, kColumns); tiles.more(); tiles.advance()) {
+  for (Tiles tiles(p, groups, S::kTileRows, kColumns); tiles.more(); tiles.advance()) {
     consumer.first_row = tiles.weight_row + (kWay == Way::rows ? group * 64 : 0);
     float sum[kColumns / 2];
     if constexpr (kWay == Way::parts) {
@@ -478,6 +486,28 @@ __device__ __forceinline__ void work(const Params& p, std::uint8_t* stages, std:
   }
 }
 
+/// A warp per row chooses its experts; every thread block for itself, the first one notes them for the kernels after.
+__device__ __forceinline__ void choose_groups(const RowSource& source, int4* list, float (*scratch)[kMostExperts]) {
+  const int token = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  if (token < source.rows) {
+    wait_for_previous();
+    const Chosen choice = choose_experts(
+        source.router_logits + static_cast<std::size_t>(token) * static_cast<std::size_t>(source.router.experts),
+        source.router_bias, source.router, scratch[token]);
+    if (lane < source.router.chosen) {
+      const int slot = token * source.router.chosen + lane;
+      const int4 group = direct_group(choice.expert, slot, token);
+      list[slot] = group;
+      if (blockIdx.x == 0) {
+        source.grouping.expert[slot] = choice.expert, source.grouping.weight[slot] = choice.weight;
+        source.grouping.slot[slot] = slot, source.grouping.tiles[slot] = group;
+        if (slot == 0) *source.grouping.tile_count = source.rows * source.router.chosen;
+      }
+    }
+  }
+  __syncthreads();
+}
+
 template <bool kFp8, Way kWay, int kColumns, Source kSource, int kInput>
 __global__ void __launch_bounds__(Shape<kWay, kColumns, kInput>::kThreads, Shape<kWay, kColumns, kInput>::kBlocks)
     matmul_kernel(const __grid_constant__ CUtensorMap weight, const __grid_constant__ CUtensorMap tokens,
@@ -499,17 +529,29 @@ __global__ void __launch_bounds__(Shape<kWay, kColumns, kInput>::kThreads, Shape
   }
   __syncthreads();
   launch_dependents();
-  if (p.group_count != nullptr) wait_for_previous();  // the list of tiles is its result
+  Groups groups{nullptr, 0};
+  if constexpr (kSource == Source::normed) {
+    __shared__ int4 chosen[kNormedHere * kMostChosen];
+    __shared__ float scratch[kNormedHere][kMostExperts];
+    if (p.source.router_logits != nullptr) {
+      choose_groups(p.source, chosen, scratch);
+      groups = {chosen, p.source.rows * p.source.router.chosen};
+    }
+  }
+  if (groups.list == nullptr && p.group_count != nullptr) {
+    wait_for_previous();  // the list of tiles is its result
+    groups = {p.groups, *p.group_count};
+  }
   const int steps = (p.k + kStepElements - 1) / kStepElements;
   if (threadIdx.x >= S::kWorkers) {
     if constexpr (kWay != Way::parts) fewer_registers<24>();
     const int warp = static_cast<int>(threadIdx.x - S::kWorkers) / 32;
     if (threadIdx.x % 32U == 0 && warp < S::kTurns) {
-      feed<S, kColumns, kStepElements>(&weight, &tokens, p, stages, full, empty, steps, warp);
+      feed<S, kColumns, kStepElements>(&weight, &tokens, p, groups, stages, full, empty, steps, warp);
     }
   } else {
     if constexpr (kWay != Way::parts) more_registers<240>();
-    work<kFp8, kWay, kColumns, kSource, kInput>(p, stages, full, empty, steps);
+    work<kFp8, kWay, kColumns, kSource, kInput>(p, groups, stages, full, empty, steps);
   }
 }
 
