@@ -104,11 +104,14 @@ TEST(Engine, TokensDoNotDependOnScheduling) {
 
 TEST(Engine, ADeviceMayFindTheBestTokenItself) {
   const SteadyClock clock;
-  // All greedy: only best tokens come back. One that samples: everybody's logits come back.
-  for (const bool one_samples : {false, true}) {
+  // All greedy: only best tokens come back. Some that sample: the device draws, or leaves it to the engine. One that
+  // needs its logits: everybody's come back.
+  for (const int kind : {0, 1, 2}) {
     const auto made = [&](std::uint64_t id) {
       EngineRequest r = request(id, static_cast<std::int32_t>(3 * id), 24);
-      r.sampling.temperature = one_samples && id == 3 ? 1.0F : 0.0F;
+      r.sampling.temperature = kind > 0 && id % 3 == 0 ? 1.0F : 0.0F;
+      r.sampling.top_p = id == 6 ? 0.9F : 1.0F;
+      if (kind == 2 && id == 3) r.sampling.top_k = 5;
       return r;
     };
     Collector sink;
@@ -118,8 +121,7 @@ TEST(Engine, ADeviceMayFindTheBestTokenItself) {
       for (std::uint64_t id = 1; id <= 6; ++id) ASSERT_TRUE(engine.submit(made(id)));
       ASSERT_TRUE(sink.wait(6));
     }
-    for (std::uint64_t id = 1; id <= 6; ++id)
-      EXPECT_EQ((sink.tokens[{id, 0}]), expected(made(id))) << one_samples << id;
+    for (std::uint64_t id = 1; id <= 6; ++id) EXPECT_EQ((sink.tokens[{id, 0}]), expected(made(id))) << kind << id;
   }
 }
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/hash.h"
+#include "engine/sampler.h"
 
 namespace hp {
 
@@ -83,13 +84,33 @@ Result<StepLogits> FakeExecutor::step(std::span<const SequenceStep> batch) {
       logits_.insert(logits_.end(), row.begin(), row.end());
     }
   }
-  const auto wants_best = [](const SequenceStep& s) { return s.best_suffices || s.logit_rows == 0; };
-  if (!options_.finds_best || !std::ranges::all_of(batch, wants_best))
-    return StepLogits{.values = logits_, .rows = rows, .vocab = options_.vocab};
+  const auto on_device = [](const SequenceStep& s) { return s.best_suffices || s.draw || s.logit_rows == 0; };
+  StepLogits out{.values = logits_, .rows = rows, .vocab = options_.vocab};
+  if (!options_.finds_best || !std::ranges::all_of(batch, on_device)) return out;
+  draw(batch);
+  out.best = best_;
+  if (std::ranges::find(best_, kUndecided) == best_.end()) out.values = {};
+  return out;
+}
+
+/// Every row's token; each fifth of the drawn ones is left to the engine.
+void FakeExecutor::draw(std::span<const SequenceStep> batch) {
   best_.clear();
-  for (auto row = logits_.begin(); row != logits_.end(); row += options_.vocab)
-    best_.push_back(static_cast<TokenId>(std::max_element(row, row + options_.vocab) - row));
-  return StepLogits{.rows = rows, .vocab = options_.vocab, .best = best_};
+  auto row = logits_.begin();
+  for (const SequenceStep& s : batch) {
+    for (std::int32_t i = 0; i < s.logit_rows; ++i, row += options_.vocab) {
+      if (!s.draw) {
+        best_.push_back(static_cast<TokenId>(std::max_element(row, row + options_.vocab) - row));
+        continue;
+      }
+      const auto token = sample_token(
+          {.temperature = s.draw->temperature, .top_p = s.draw->top_p, .min_p = s.draw->min_p, .seed = s.draw->seed},
+          {.logits = {row, row + options_.vocab},
+           .position = s.draw->position + static_cast<std::uint64_t>(i),
+           .choice = s.draw->choice});
+      best_.push_back(++drawn_ % 5 == 0 || !token ? kUndecided : token->token);
+    }
+  }
 }
 
 }  // namespace hp
