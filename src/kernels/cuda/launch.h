@@ -13,6 +13,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cuda/routing.h"
+
 namespace hp::cuda {
 
 using Bf16 = __nv_bfloat16;
@@ -73,27 +75,6 @@ struct MatmulOut {
 void matmul(const Matrix& weight, const Activations& input, int t, const MatmulOut& out, cudaStream_t stream,
             int tile = -1);
 int choose_tile(bool fp8, int n, int k, int t, int multiprocessors);
-
-inline constexpr int kMostExperts = 256, kMostChosen = 16;
-
-struct RouterShape {
-  int experts = 0, chosen = 0;
-  int groups = 1, chosen_groups = 1;
-  bool sigmoid = false;    ///< else softmax over all experts
-  bool best_two = false;   ///< a group's score is the sum of its best two, else its best
-  bool normalize = false;  ///< weights of the chosen sum to one
-  float weight_scale = 1.0F;
-};
-
-/// Tokens by expert: slot s of the grouped rows is token `token[s]`; token t's i-th expert is at slot[t · chosen + i].
-struct Grouping {
-  int* token = nullptr;     // [t · chosen]
-  int* slot = nullptr;      // [t · chosen]
-  float* weight = nullptr;  // [t · chosen]
-  int* expert = nullptr;    // [t · chosen]
-  int4* tiles = nullptr;    // {expert, first slot, end slot, -}: at most t · chosen / columns + experts
-  int* tile_count = nullptr;
-};
 
 /// Rows that a product of few tokens makes itself, in every thread block: f32 rows normalized (to the weight's form),
 /// or bf16 rows quantized. The bits are those of rms_norm or quantize_rows followed by matmul.
