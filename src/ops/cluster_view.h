@@ -18,6 +18,8 @@ using Figure = std::optional<double>;
 struct LatencyView {
   Figure p50_s, p90_s, p99_s;
   double per_second = 0;  ///< samples
+  std::vector<double> bounds,
+      totals;  ///< the histogram since its process began; totals are cumulative, the last is +Inf
 };
 
 struct GpuView {

@@ -12,30 +12,21 @@
 #include "base/metrics.h"
 #include "base/result.h"
 #include "ops/cluster_view.h"
+#include "ops/known_node.h"
 
 namespace hp::ops {
-
-/// A node as the program that contains the watch knows it; asked for anew every round.
-struct KnownNode {
-  std::string name, host;  ///< host or "unix:/path"
-  std::uint16_t port = 0;
-  bool tls = false;
-  std::string api_key;
-  std::string gpu_exporter;  ///< "host:port" of a dcgm-exporter that tells of its GPUs, or empty
-  int group = 0;
-  NodeCondition condition = NodeCondition::unreachable;
-  bool serving = false, controllable = false, homeport = true;
-};
 
 struct ActionRequest {
   std::string action, target, argument;
   std::string who;               ///< a person's or playbook's name, for the audit
   std::int64_t incident_id = 0;  ///< 0: of none
   bool dry_run = false;
+  bool undo = false;  ///< takes an earlier action back: exempt from the rate limits
 };
 
 struct ActionOutcome {
   bool ok = false;
+  bool changed = true;        ///< false: there was nothing to do, so nothing is to be taken back
   std::string text;           ///< what was done, or would be, or why not
   std::string undo_argument;  ///< what the undo needs to restore the state from before
 };
