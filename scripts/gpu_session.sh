@@ -52,7 +52,7 @@ bench v3_stack_fp8 v3-stack fp8 1,8,64 31 512
 if command -v ncu >/dev/null; then
   for shape in v2-lite r1-distill-llama-8b; do
     part "kernels_$shape" 25 ncu --clock-control none --graph-profiling node --metrics gpu__time_duration.sum \
-      --launch-skip 1500 --launch-count 70 --csv "$bin/gpu_bench" "$shape" fp8 1 31 8
+      --launch-skip 4500 --launch-count 70 --csv "$bin/gpu_bench" "$shape" fp8 1 31 8
     python3 - "$logs/kernels_$shape.log" <<'PY'
 import csv, re, sys
 rows = [r for r in csv.reader(l for l in open(sys.argv[1], errors="replace") if l.startswith('"'))]
