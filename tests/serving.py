@@ -36,6 +36,7 @@ class Server:
         """`trust`: the server speaks TLS, and this PEM file vouches for it."""
         raise_file_limit()
         self.trust = trust
+        self.ready_line = "(?<!node )ready: " if command == "serve" else "ready: "
         self.host, self.port = host, 0
         self.log_file = tempfile.NamedTemporaryFile(prefix="homeport-", suffix=".log", delete=False)
         where = ["--host", host] if host.startswith("unix:") else ["--port", "0"]
@@ -49,7 +50,7 @@ class Server:
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise RuntimeError(f"ended with {self.process.returncode}: {self.log()}")
-            found = re.search(r"ready: (?:https?://[\d.]+:(\d+)|unix:)", self.log())
+            found = re.search(self.ready_line + r"(?:https?://[\d.]+:(\d+)|unix:)", self.log())
             if found:
                 self.port = int(found.group(1) or 0)
                 return

@@ -67,8 +67,9 @@ constexpr std::array kKeys{
     ConfigKey{"engine.draft_tokens", "draft-tokens", kInteger, "0", "tokens",
               "Speculation: tokens guessed ahead per sequence; 0 is off. Answers do not depend on it.", 0, 32},
     ConfigKey{"engine.prefix_cache", "prefix-cache", kBoolean, "true", "", "Reuse the work done for common prefixes."},
-    ConfigKey{"fleet.nodes", "nodes", kInteger, "0", "processes",
-              "Node processes behind a gateway in `serve`; 0 serves in one process without a gateway.", 0, 64},
+    ConfigKey{"fleet.nodes", "nodes", kInteger, "1", "processes",
+              "Node processes behind the gateway of `serve`, watched and started again; 0 serves in one process.", 0,
+              64},
     ConfigKey{"gateway.nodes", "node", kText, "", "",
               "Nodes behind the gateway, separated by commas: [name=][https://]host:port, unix:/path or dns:name:port, "
               "each with "

@@ -44,7 +44,7 @@ Result<int> serve(const Invocation& in) {
   ShutdownSignals signals;
   HP_TRY(const std::unique_ptr<NodeServer> server, start_node(options));
   const std::string address = address_of(options, server->port());
-  log::info("ready: {} serves {}", address, server->model_name());
+  log::info("{}ready: {} serves {}", options.journal ? "node " : "", address, server->model_name());
   signals.on_drain([&server] { server->begin_drain(); });
   signals.on_reload([&in, &server, tls = options.tls] { reload(in, tls.get(), *server); });
   const Status ended = server->wait();
@@ -79,12 +79,14 @@ Command serve_command() {
   Command command = serving_command("serve");
   command.summary = "serve a model over HTTP (OpenAI-compatible)";
   command.details =
-      "Loads a model and answers on http://HOST:PORT/v1. SIGTERM or Ctrl-C lets requests in progress finish; a second "
+      "Answers on http://HOST:PORT/v1: a gateway over a node process of its own that loads the model, so that an "
+      "engine "
+      "that dies is started again and its streams go on. SIGTERM or Ctrl-C lets requests in progress finish; a second "
       "one ends at once.";
   command.examples =
       "  homeport serve --model model.gguf\n"
       "  homeport serve --model model.gguf --host 0.0.0.0 --port 8080 --api-keys-file keys.txt\n"
-      "  homeport serve --model model.gguf --nodes 2    (a gateway over two processes: one may die)\n"
+      "  homeport serve --model model.gguf --nodes 2    (streams go on at the second node when one dies)\n"
       "  homeport serve --print-config > homeport.toml; homeport serve --config homeport.toml";
   return command;
 }

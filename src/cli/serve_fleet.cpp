@@ -13,6 +13,7 @@
 #include "fleet/fleet.h"
 #include "gateway/daemon.h"
 #include "gateway/gateway_config.h"
+#include "model/checkpoint.h"
 
 namespace hp::cli {
 namespace {
@@ -39,6 +40,12 @@ struct RunFolder {
   }
 };
 
+std::string shown_address(const net::ServerOptions& server, std::uint16_t port) {
+  if (server.address.starts_with("unix:")) return server.address;
+  return fmt::format("{}://{}:{}", server.tls ? "https" : "http",
+                     server.address == "0.0.0.0" ? "127.0.0.1" : server.address, port);
+}
+
 // What the nodes share with this process: every key of theirs that is not at its default, as flags.
 Result<std::vector<std::string>> node_command(const Config& config) {
   std::error_code error;
@@ -63,7 +70,10 @@ Result<int> serve_fleet(const Invocation& in) {
   RunFolder folder;
   HP_TRY_VOID(folder.make());
   HP_TRY(const auto base_command, node_command(in.config));
+  HP_TRY(const auto model, model_path(in.config));
+  HP_TRY_VOID(Checkpoint::open(model));  // a damaged model is said once, here, and not by each node
   HP_TRY(gateway::GatewayOptions options, gateway::gateway_options(in.config));
+  options.merge_node_metrics = true;
   std::vector<fleet::ChildSpec> children;
   std::vector<gateway::NodeConfig> own;
   for (std::int64_t i = 0; i < count; ++i) {
@@ -80,8 +90,9 @@ Result<int> serve_fleet(const Invocation& in) {
   SteadyClock clock;
   HP_TRY(const auto front, gateway::Gateway::start(options, metrics));
   fleet::Fleet nodes(std::move(children), clock, metrics);
-  const std::string_view scheme = options.server.tls ? "https" : "http";
-  log::info("serve: {}://{}:{} over {} nodes", scheme, options.server.address, front->port(), count);
+  nodes.tick();
+  const std::string address = shown_address(options.server, front->port());
+  log::info("serve: {} over {} nodes", address, count);
   bool said_ready = false, hopeless = false;
   const auto reload = [&] {
     const auto fresh = in.reread();
@@ -92,10 +103,10 @@ Result<int> serve_fleet(const Invocation& in) {
   gateway::wait_for_end(*front, in.config, reload, [&] {
     nodes.tick();
     if (!std::exchange(said_ready, said_ready || front->usable_nodes() > 0) && front->usable_nodes() > 0)
-      log::info("ready: {}://{}:{}", scheme, options.server.address, front->port());
-    if (!said_ready && !hopeless && nodes.hopeless(kHopelessDeaths)) {
+      log::info("ready: {} serves {}", address, model.stem().string());
+    if (!said_ready && !hopeless && (nodes.hopeless(kHopelessDeaths) || nodes.gave_up())) {
       hopeless = true;
-      log::error("serve: no node has ever become ready and all keep dying; the cause stands in their log lines");
+      log::error("serve: no node has ever become ready; the cause stands in their log lines above");
       ::kill(::getpid(), SIGTERM);
     }
   });

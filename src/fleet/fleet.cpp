@@ -83,6 +83,7 @@ void Fleet::collect(Child& child) {
   if (stopping_) return;
   deaths_.add();
   child.start_at = child.policy.on_exit(now);
+  child.refused = WIFEXITED(status) && WEXITSTATUS(status) != 0 && child.policy.young_deaths() > 0;
   if (child.policy.young_deaths() > 2)
     log::error(
         "fleet: {} keeps dying ({} times in a row, {}); next start in {:.1f} s: see its log lines above for the cause",
@@ -121,6 +122,10 @@ std::vector<pid_t> Fleet::pids() const {
   all.reserve(children_.size());
   for (const Child& child : children_) all.push_back(child.pid);
   return all;
+}
+
+bool Fleet::gave_up() const {
+  return std::ranges::all_of(children_, [](const Child& c) { return c.pid < 0 && c.refused; });
 }
 
 bool Fleet::hopeless(int deaths) const {

@@ -34,6 +34,8 @@ class Fleet {
   [[nodiscard]] std::vector<pid_t> pids() const;  ///< -1: not running
   /// Every child has died young this often: nothing here will ever serve.
   [[nodiscard]] bool hopeless(int deaths) const;
+  /// Every child ended young and by itself, with an exit code that is an error: starting it again changes nothing.
+  [[nodiscard]] bool gave_up() const;
 
  private:
   struct Child {
@@ -41,6 +43,7 @@ class Fleet {
     RestartPolicy policy;
     pid_t pid = -1;
     TimePoint start_at{};
+    bool refused = false;  ///< its last end was an error exit of its own
   };
   void start(Child& child);
   void collect(Child& child);

@@ -73,6 +73,11 @@ TEST_F(FleetTest, ACrashLoopBacksOffAndIsSeen) {
   EXPECT_TRUE(eventually(fleet, [&] { return fleet.hopeless(4); }));
   Fleet missing({{.name = "x", .command = {"/does/not/exist"}}}, clock_, metrics_, {.first = 1ms});
   EXPECT_TRUE(eventually(missing, [&] { return missing.hopeless(2); }));
+  Fleet refusing(shells("exit 1", 2), clock_, metrics_, {.first = 5s});
+  EXPECT_TRUE(eventually(refusing, [&] { return refusing.gave_up(); }));
+  Fleet killed(shells("kill -9 $$", 1), clock_, metrics_, {.first = 1ms});
+  EXPECT_TRUE(eventually(killed, [&] { return killed.hopeless(2); }));
+  EXPECT_FALSE(killed.gave_up()) << "a killed process may live the next time";
 }
 
 TEST_F(FleetTest, AChildThatIgnoresSigtermIsKilled) {

@@ -109,6 +109,8 @@ int run_gateway(const Config& config, const ConfigReader& reread) {
   Gateway& gateway = **started;
   log::info("gateway: listening on {}{}:{}, {} nodes, policy {}", options->server.tls ? "https://" : "",
             options->server.address, gateway.port(), options->nodes.size(), options->policy);
+  if (gateway.admin_port() != 0)
+    log::info("gateway: admin routes on {}:{}", options->admin_address, gateway.admin_port());
   const auto reload_now = [&] {
     const auto fresh = reread ? reread() : Result<Config>(config);
     const Status status = fresh ? reload(gateway, config, *fresh) : fail(fresh.error());

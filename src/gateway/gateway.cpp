@@ -3,11 +3,13 @@
 #include <future>
 
 #include "base/log.h"
+#include "gateway/admin_routes.h"
 #include "gateway/core.h"
 #include "gateway/prober.h"
 #include "gateway/relay.h"
 #include "gateway/replay.h"
 #include "gateway/routes.h"
+#include "net/resolve.h"
 #include "store/redis.h"
 
 namespace hp::gateway {
@@ -53,6 +55,7 @@ Result<std::unique_ptr<Gateway>> Gateway::start(GatewayOptions options, MetricsR
   }
   core.nodes.configure(core.options.nodes);
   HP_TRY_VOID(gateway->start_shards(server));
+  HP_TRY_VOID(gateway->start_admin());
   return gateway;
 }
 
@@ -83,8 +86,27 @@ Status Gateway::start_shards(net::ServerOptions server) {
   return {};
 }
 
+Status Gateway::start_admin() {
+  const GatewayOptions& options = core_->options;
+  if (options.admin_address.empty()) return {};
+  HP_TRY_VOID(net::check_own_address(options.admin_address));
+  HP_TRY(admin_,
+         net::HttpServer::start(
+             {.address = options.admin_address,
+              .port = options.admin_port,
+              .loop = shards_.front()->loop.get(),
+              .max_connections = kMaxAdminConnections,
+              .max_body_bytes = kMaxAdminBodyBytes},
+             [core = core_.get()](const net::HttpRequest& request, const std::shared_ptr<net::ResponseWriter>& writer) {
+               admin_route(*core, request, *writer);
+             },
+             core_->registry));
+  return {};
+}
+
 Gateway::~Gateway() {
   if (core_->redis) core_->redis->stop();  // its handlers post to the loops
+  admin_.reset();
   for (const auto& shard : shards_) {
     run_on(*shard, [&] {
       if (prober_ && shard == shards_.front()) prober_->stop();
@@ -102,6 +124,10 @@ Gateway::~Gateway() {
 
 std::uint16_t Gateway::port() const {
   return shards_.front()->server->port();
+}
+
+std::uint16_t Gateway::admin_port() const {
+  return admin_ ? admin_->port() : std::uint16_t{0};
 }
 
 std::size_t Gateway::open_requests() const {

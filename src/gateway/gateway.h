@@ -22,6 +22,7 @@ class Gateway {
   Gateway& operator=(const Gateway&) = delete;
 
   [[nodiscard]] std::uint16_t port() const;
+  [[nodiscard]] std::uint16_t admin_port() const;  ///< 0: there are no admin routes
   [[nodiscard]] std::size_t open_requests() const;
   [[nodiscard]] std::vector<NodeStatus> nodes() const;
   [[nodiscard]] std::size_t usable_nodes() const;
@@ -43,9 +44,11 @@ class Gateway {
  private:
   explicit Gateway(std::unique_ptr<Core> core);
   Status start_shards(net::ServerOptions server);
+  Status start_admin();
 
   std::unique_ptr<Core> core_;
   std::vector<std::unique_ptr<Shard>> shards_;
+  std::unique_ptr<net::HttpServer> admin_;
   std::shared_ptr<Prober> prober_;
 };
 

@@ -116,6 +116,8 @@ Result<GatewayOptions> gateway_options(const Config& config) {
                      .cache = config.boolean("gateway.cache"),
                      .cache_ttl = std::chrono::seconds(config.integer("gateway.cache_ttl_s")),
                      .idempotency_ttl = std::chrono::seconds(config.integer("gateway.idempotency_s"))};
+  options.admin_address = config.text("server.admin_host");
+  options.admin_port = static_cast<std::uint16_t>(config.integer("server.admin_port"));
   options.access_log = config.boolean("log.access");
   options.access_file = config.text("log.access_file");
   if (const std::string& file = config.text("gateway.tls_ca_file"); !file.empty()) {

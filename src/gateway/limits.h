@@ -10,6 +10,8 @@ namespace hp::gateway {
 using std::chrono::milliseconds;
 
 inline constexpr std::size_t kMaxNodes = 1024;
+inline constexpr std::size_t kMaxAdminConnections = 16;
+inline constexpr std::size_t kMaxAdminBodyBytes = 64 << 10;
 inline constexpr std::size_t kMaxEventBytes = 4 << 20;       ///< one SSE event of a node
 inline constexpr std::size_t kMaxQueuedBytes = 1 << 20;      ///< of one client that reads slowly; beyond it is cut
 inline constexpr std::size_t kMaxJournalTokens = 1 << 20;    ///< of one choice

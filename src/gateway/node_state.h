@@ -30,7 +30,7 @@ struct NodeTable::Node {
     recent_tokens *= std::exp2(-to_seconds(now - recent_at) / 30);
     recent_at = now;
   }
-  bool ready = false, draining = false, removed = false;
+  bool ready = false, draining = false, removed = false, held = false;
   TimePoint ready_since{}, resting_until{};
   TimePoint failed_at{std::chrono::hours(-1)};
   std::atomic<double> pace_ms{0};  // longest recent pause, halving every kPaceHalfLife from pace_at on

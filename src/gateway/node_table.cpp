@@ -32,7 +32,7 @@ void NodeTable::configure(const std::vector<NodeConfig>& nodes) {
       log::info("gateway: node {} left the configuration", node->config.name);
     }
     if (kept) node->removed = false;
-    node->leaving = node->removed || node->draining;
+    node->leaving = node->removed || node->draining || node->held;
   }
   for (const NodeConfig& config : nodes) {
     if (std::ranges::any_of(owned_, [&](const auto& n) { return n->config == config; })) continue;
@@ -52,7 +52,7 @@ void NodeTable::set_policy(std::unique_ptr<RoutePolicy> policy) {
 }
 
 bool NodeTable::usable(const Node& node, TimePoint now) {
-  return node.ready && !node.draining && !node.removed && node.breaker.allows(now);
+  return node.ready && !node.draining && !node.removed && !node.held && node.breaker.allows(now);
 }
 
 // A standby group takes over at once and hands back only after the better group was usable for a while.
@@ -180,6 +180,19 @@ void NodeTable::trip(NodeIndex index, std::string_view why) {
   node.epoch.fetch_add(1, std::memory_order_relaxed);
 }
 
+bool NodeTable::hold(std::string_view name, bool out) {
+  const std::lock_guard lock(mutex_);
+  bool found = false;
+  for (const auto& node : owned_) {
+    if (node->removed || node->config.name != name) continue;
+    found = true;
+    node->held = out;
+    node->leaving = node->draining || out;
+    log::info("gateway: node {} is taken {} by the operator", name, out ? "out" : "back");
+  }
+  return found;
+}
+
 void NodeTable::set_ready(NodeIndex index, bool ready, bool draining, std::vector<std::string> models) {
   const std::lock_guard lock(mutex_);
   Node& node = at(index);
@@ -194,7 +207,7 @@ void NodeTable::set_ready(NodeIndex index, bool ready, bool draining, std::vecto
   }
   node.ready = ready;
   node.draining = draining;
-  node.leaving = node.removed || draining;
+  node.leaving = node.removed || draining || node.held;
   if (!models.empty()) node.models = std::move(models);
   node.up.set(usable(node, clock_.now()) ? 1 : 0);
 }

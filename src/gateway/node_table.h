@@ -42,6 +42,7 @@ using NodeIndex = std::uint32_t;
 struct NodeStatus {
   NodeConfig config;
   bool ready = false, draining = false, removed = false;
+  bool held = false;  ///< taken out by an operator
   BreakerState breaker = BreakerState::closed;
   std::int64_t load_tokens = 0, requests = 0;
   double stall_bound_ms = 0;
@@ -76,6 +77,8 @@ class NodeTable {
 
   /// A silent or broken node: its breaker opens and its streams leave (epoch() changes).
   void trip(NodeIndex node, std::string_view why);
+  /// Out: no requests, and its streams move on; in: as before. False: no node has this name.
+  bool hold(std::string_view name, bool out);
   /// Changes when the node is declared dead: its streams must leave.
   [[nodiscard]] std::uint32_t epoch(NodeIndex node) const;
   /// Draining or gone from the configuration: its streams go elsewhere when there is an elsewhere.

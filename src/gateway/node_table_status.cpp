@@ -148,6 +148,7 @@ std::vector<NodeStatus> NodeTable::status() const {
                    .ready = node.ready,
                    .draining = node.draining,
                    .removed = node.removed,
+                   .held = node.held,
                    .breaker = node.breaker.state(now),
                    .load_tokens = node.load_tokens,
                    .requests = node.requests,

@@ -30,6 +30,9 @@ struct GatewayOptions {
   std::string redis;  ///< address; empty: none
   std::string redis_password = {};
   double retry_ratio = 0.1;
+  std::string admin_address;        ///< loopback or "unix:/path"; empty: no admin routes
+  std::uint16_t admin_port = 0;     ///< 0: any free port
+  bool merge_node_metrics = false;  ///< /metrics tells the nodes' figures too, each with its name
   bool access_log = true;
   std::string access_file;  ///< empty: into the process log
 };

@@ -7,6 +7,8 @@ namespace hp::gateway {
 namespace {
 
 constexpr int kFailuresToDoubt = 2;
+constexpr milliseconds kUnreadyInterval{100};  // somebody may be waiting for it
+constexpr milliseconds kSlack{5};              // timers come a little early or late
 constexpr std::size_t kMaxProbeBytes = 1 << 20;
 
 struct Answer {
@@ -46,9 +48,16 @@ void Prober::start() {
 void Prober::round() {
   if (stopped_) return;
   const auto nodes = shard_.core.nodes.status();
-  for (NodeIndex i = 0; i < nodes.size(); ++i)
-    if (!nodes[i].removed && !probes_[i].in_flight) ask(i, nodes[i].config);
-  shard_.loop->after(shard_.core.options.probe_interval, [self = shared_from_this()] { self->round(); });
+  const TimePoint now = shard_.core.clock.now();
+  const milliseconds pause = std::min(shard_.core.options.probe_interval, kUnreadyInterval);
+  for (NodeIndex i = 0; i < nodes.size(); ++i) {
+    Probe& probe = probes_[i];
+    const Duration due = nodes[i].ready ? shard_.core.options.probe_interval : pause;
+    if (nodes[i].removed || probe.in_flight || now - probe.asked_at < due - kSlack) continue;
+    probe.asked_at = now;
+    ask(i, nodes[i].config);
+  }
+  shard_.loop->after(pause, [self = shared_from_this()] { self->round(); });
 }
 
 void Prober::ask(NodeIndex node, const NodeConfig& config) {

@@ -20,6 +20,7 @@ class Prober final : public std::enable_shared_from_this<Prober> {
   struct Probe {
     bool in_flight = false, models_known = false;
     int failures = 0;
+    TimePoint asked_at{};
   };
   void round();
   void ask(NodeIndex node, const NodeConfig& config);

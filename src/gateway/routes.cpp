@@ -14,6 +14,7 @@
 #include "base/json.h"
 #include "gateway/access_line.h"
 #include "gateway/answers.h"
+#include "gateway/metrics_page.h"
 #include "gateway/relay.h"
 #include "gateway/replay.h"
 
@@ -257,8 +258,7 @@ void handle_request(Shard& shard, HttpRequest request, std::shared_ptr<net::Resp
   if (get) {
     if (path == "/health" || path == "/live") return send_json(writer, 200, R"({"status":"ok"})");
     if (path == "/ready") return answer_ready(core, writer);
-    if (path == "/metrics")
-      return writer->send({.headers = {}, .body = core.registry.render(), .content_type = "text/plain; version=0.0.4"});
+    if (path == "/metrics") return answer_metrics(shard, std::move(writer));
     if (path == "/v1/models" && core.admission.identify(request.header("authorization")).status != 200)
       return writer->send(error_answer(401, "The API key is missing or not known here."));
     if (path == "/v1/models") return send_json(writer, 200, api::models_list(core.nodes.models(), unix_seconds()));

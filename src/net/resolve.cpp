@@ -7,6 +7,13 @@
 
 namespace hp::net {
 
+Status check_own_address(const std::string& address) {
+  if (address.starts_with("unix:") || address.starts_with("127.") || address == "::1" || address == "localhost")
+    return {};
+  return fail(ErrorCode::invalid_argument,
+              "the admin address must be this machine's own (127.0.0.1, ::1 or unix:/path), found '{}'", address);
+}
+
 Result<std::vector<std::string>> resolve_all(const std::string& host) {
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;

@@ -12,9 +12,6 @@
 
 namespace hp {
 
-/// Refuses addresses that other machines could reach.
-Status check_admin_address(const std::string& address);
-
 /// GET /admin/stats, POST /admin/drain, POST /admin/log?level=debug.
 void admin_route(NodeState& node, const std::function<void()>& drain, const net::HttpRequest& request,
                  net::ResponseWriter& writer);

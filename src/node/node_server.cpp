@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "net/http_server.h"
+#include "net/resolve.h"
 #include "node/admin_routes.h"
 #include "node/limits.h"
 #include "node/node_state.h"
@@ -104,7 +105,7 @@ Status LocalNode::listen() {
 
 Status LocalNode::listen_admin() {
   const NodeOptions& o = node_.options;
-  HP_TRY_VOID(check_admin_address(o.admin_address));
+  HP_TRY_VOID(net::check_own_address(o.admin_address));
   HP_TRY(admin_, net::HttpServer::start(
                      {.address = o.admin_address,
                       .port = o.admin_port,
