@@ -3,6 +3,8 @@ import http.client
 import http.server
 import json
 import re
+import signal
+import socket
 import subprocess
 import threading
 import time
@@ -125,3 +127,96 @@ class Upstream:
     def __exit__(self, *_):
         self.server.shutdown()
         self.server.server_close()
+
+
+class Redis:
+    """A redis-server of the test's own, on a free port, without files."""
+
+    def __init__(self):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
+        self.start()
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    def start(self):
+        self.process = subprocess.Popen(["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                return self.command("PING")
+            except OSError:
+                assert time.monotonic() < deadline, "redis-server does not start"
+                time.sleep(0.02)
+
+    def command(self, *words):
+        """The raw reply, as far as one read gives it."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as s:
+            s.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w.encode()) for w in words))
+            return s.recv(1 << 20)
+
+    def freeze(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+class Stream:
+    """One streamed request, read event by event: (id, data) pairs."""
+
+    def __init__(self, port, body, path="/v1/chat/completions", last_id=None, key=None, headers=None, timeout=60):
+        headers = {"Content-Type": "application/json", **(headers or {})}
+        if last_id:
+            headers["Last-Event-ID"] = last_id
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+        self.connection.request("GET" if body is None else "POST", path, None if body is None else json.dumps(body), headers)
+        self.answer = self.connection.getresponse()
+        self.status = self.answer.status
+        self.stream = self.answer.getheader("Homeport-Stream")
+        self.events, self.last_id = [], last_id
+
+    def header(self, name):
+        return self.answer.getheader(name)
+
+    def read(self, count=None):
+        """Up to `count` more events; all of them without it. A cut connection ends the reading."""
+        got, name = 0, None
+        try:
+            while count is None or got < count:
+                line = self.answer.readline()
+                if not line:
+                    break
+                if line.startswith(b"id: "):
+                    name = line[4:].decode().strip()
+                elif line.startswith(b"data: "):
+                    self.events.append((name, line[6:].decode().strip()))
+                    self.last_id, name, got = name or self.last_id, None, got + 1
+        except (OSError, http.client.HTTPException):
+            pass
+        return self
+
+    def close(self):
+        self.connection.close()
+
+
+def text_of(events, choice=0):
+    chunks = [json.loads(data) for _, data in events if data != "[DONE]"]
+    assert not any("error" in c for c in chunks), events
+    return "".join(c["delta"].get("content") or "" for k in chunks for c in k["choices"] if c["index"] == choice)

@@ -13,9 +13,11 @@
 #include "gateway/options.h"
 #include "gateway/reply_cache.h"
 #include "gateway/retry_budget.h"
+#include "gateway/shared_journal.h"
 #include "gateway/stream_store.h"
 #include "gateway/wait_queue.h"
 #include "net/http_client.h"
+#include "store/redis.h"
 
 namespace hp::gateway {
 
@@ -59,7 +61,8 @@ struct Core {
   std::mutex retry_mutex;
   RetryBudget retry_budget;
   std::atomic<bool> draining{false};
-  std::unique_ptr<AccessLog> access;  ///< null: none is wanted
+  std::unique_ptr<AccessLog> access;      ///< null: none is wanted
+  std::unique_ptr<SharedJournal> shared;  ///< null: no Redis
 };
 
 /// One event loop with its server, its client and the requests it serves.

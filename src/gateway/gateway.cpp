@@ -1,6 +1,7 @@
 #include "gateway/gateway.h"
 
 #include <future>
+#include <random>
 
 #include "base/log.h"
 #include "gateway/admin_routes.h"
@@ -21,9 +22,15 @@ void sweep_later(Shard& shard) {
     const bool paused = shard.was_paused(now);
     shard.swept_at = now;
     const std::vector<std::shared_ptr<Relay>> relays(shard.relays.begin(), shard.relays.end());
+    if (shard.core.shared) shard.core.shared->beat(now);
     for (const auto& relay : relays) relay->sweep(now, paused);
     sweep_later(shard);
   });
+}
+
+std::string random_name() {
+  std::random_device random;
+  return fmt::format("{:08x}{:08x}", random(), random());
 }
 
 // Runs on the loop and returns when done.
@@ -53,6 +60,9 @@ Result<std::unique_ptr<Gateway>> Gateway::start(GatewayOptions options, MetricsR
   if (core.options.access_log) {
     HP_TRY(core.access, AccessLog::open(core.options.access_file));
   }
+  if (core.redis)
+    core.shared = std::make_unique<SharedJournal>(*core.redis, core.streams, core.clock, random_name(),
+                                                  core.options.reattach_ttl, metrics);
   core.nodes.configure(core.options.nodes);
   HP_TRY_VOID(gateway->start_shards(server));
   HP_TRY_VOID(gateway->start_admin());

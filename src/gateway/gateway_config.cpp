@@ -22,8 +22,7 @@ Result<std::string> read_small_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;
   if (!file || !(text << file.rdbuf()))
-    return fail(ErrorCode::not_found, "cannot read the nodes file '{}': does it exist, and hold one node per line?",
-                path);
+    return fail(ErrorCode::not_found, "cannot read the file '{}': does it exist, and may this process read it?", path);
   if (text.view().size() > kMaxNodesFileBytes)
     return fail(ErrorCode::invalid_argument, "the file '{}' is larger than {} bytes", path, kMaxNodesFileBytes);
   return std::move(text).str();

@@ -39,6 +39,14 @@ inline constexpr milliseconds kMaxDeadline{86'400'000};  ///< that a request may
 
 inline constexpr milliseconds kHandBackAfter{10'000};  ///< a better group must be usable so long to get the load back
 
+// The shared journal. A gateway's word that it lives holds for kLease; whoever takes its streams waits that long.
+inline constexpr milliseconds kBeat{150};
+inline constexpr milliseconds kLease{600};
+inline constexpr milliseconds kBeatKept{60'000};
+inline constexpr milliseconds kWriteBehind{400};          ///< a stream's news are written so often
+inline constexpr std::chrono::seconds kSharedTtlMin{60};  ///< a stream is kept at least so long
+inline constexpr std::size_t kMaxSharedBodyBytes = 256 << 10;
+
 inline constexpr std::size_t kPrefixWays = 4;             ///< nodes remembered for one prefix
 inline constexpr std::size_t kPrefixSets = 1 << 14;       ///< 64 Ki entries of 16 bytes
 inline constexpr std::size_t kPrefixMaxBytes = 64 << 10;  ///< of the prompt's text that are looked at

@@ -54,6 +54,7 @@ void Relay::start() {
   core_.earn_retry();
   waiting_since_ = started_;
   last_forward_ = started_;
+  if (core_.shared && peek().stream) core_.shared->note(stream_, started_);
   if (resuming_) {
     begin_answer();
     if (complete()) return finish_stream();
@@ -133,6 +134,9 @@ void Relay::open_attempt(NodeIndex node) {
   status_ = 0;
   cutter_ = {};
   body_.clear();
+  held_.clear();
+  held_end_.reset();
+  holding_ = false;
   struct Link {  // small enough that std::function stores it in place
     Relay* relay;
     std::uint32_t attempt;
@@ -180,6 +184,7 @@ void Relay::on_data(std::string_view bytes) {
     return;
   }
   if (!owns()) return close("taken over");
+  if (hold(bytes)) return;
   const auto status = cutter_.push(bytes, {.on_data = [this](std::string_view data) { return on_event(data); },
                                            .on_comment = [this](std::string_view text) { return on_comment(text); }});
   if (!status && node_) fail_attempt(Fault::node_died, status.error().message);
@@ -187,6 +192,10 @@ void Relay::on_data(std::string_view bytes) {
 
 void Relay::on_done(Status outcome) {
   const auto self = shared_from_this();
+  if (holding_) {
+    held_end_ = std::move(outcome);
+    return;
+  }
   if (!outcome) return fail_attempt(Fault::node_died, outcome.error().message);
   if (streaming_) {
     if (!journalled_ && begun_) return finish_stream();
@@ -279,7 +288,9 @@ void Relay::on_client_gone() {
 }
 
 void Relay::sweep(TimePoint now, bool paused) {
-  if (done_ || !node_) return;
+  if (done_) return;
+  if (core_.shared && peek().stream && owns()) core_.shared->note(stream_, now);
+  if (!node_) return;
   if (!owns()) return close("taken over");
   if (is_late()) return refuse_late();
   if (paused) {

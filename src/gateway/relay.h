@@ -66,6 +66,9 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   bool join_queue();
   void leave_queue(bool served);
   void wait_for_node(bool busy);
+  // relay_lease.cpp: whether the stream is still this gateway's
+  bool hold(std::string_view bytes);
+  void release_held(std::uint32_t attempt);
   // relay_log.cpp: what remains of the request
   void note_first_token();
   void note_whole_usage();
@@ -100,6 +103,8 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   EventCutter cutter_;
   std::string body_;  // of an answer that is no stream
   std::string content_type_, last_error_;
+  std::string held_;  // bytes that wait until we know whether the stream is still ours
+  std::optional<Status> held_end_;
   std::optional<NodeIndex> node_, avoid_;
   net::HttpClient::Handle handle_ = 0;
   net::EventLoop::Timer timer_ = 0;
@@ -121,6 +126,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   bool proven_ = false;      // it has made progress, and its breaker knows
   bool begun_ = false;       // the client has our status line
   bool resuming_ = false;    // the next forwarded event ends a pause
+  bool holding_ = false;     // held_ is in use
   bool done_ = false;
 };
 

@@ -1,4 +1,5 @@
 // What flows through a relay: events, comments, whole answers, and the end.
+#include <algorithm>
 #include <charconv>
 
 #include "base/log.h"
@@ -134,21 +135,27 @@ void Relay::answer_whole() {
   close("answered");
 }
 
-// Tokens that nobody counted before: a stream that was taken up again counts once.
+// Tokens that nobody counted before: a stream that was taken up again counts once. With a shared journal the figures
+// wait for what other gateways have counted of it.
 std::uint64_t Relay::count_usage() {
-  const std::lock_guard lock(stream_->mutex);
-  std::uint64_t fresh = 0;
-  const std::uint64_t tokens = stream_->record.tokens();
-  if (tokens > stream_->counted_tokens) {
-    fresh = tokens - stream_->counted_tokens;
-    core_.metrics.completion_tokens.add(static_cast<double>(fresh));
-    stream_->counted_tokens = tokens;
+  SharedJournal::Usage total, fresh;
+  {
+    const std::lock_guard lock(stream_->mutex);
+    total = {.tokens = stream_->record.tokens(), .prompt_tokens = stream_->record.prompt_tokens()};
+    if (total.tokens > stream_->counted_tokens) fresh.tokens = total.tokens - stream_->counted_tokens;
+    stream_->counted_tokens = std::max(stream_->counted_tokens, total.tokens);
+    if (!std::exchange(stream_->prompt_counted, true)) fresh.prompt_tokens = total.prompt_tokens;
   }
-  if (!std::exchange(stream_->prompt_counted, true)) {
-    core_.metrics.prompt_tokens.add(static_cast<double>(stream_->record.prompt_tokens()));
-    fresh += stream_->record.prompt_tokens();
+  const auto count = [&metrics = core_.metrics](SharedJournal::Usage usage) {
+    metrics.completion_tokens.add(static_cast<double>(usage.tokens));
+    metrics.prompt_tokens.add(static_cast<double>(usage.prompt_tokens));
+  };
+  if (core_.shared && core_.shared->available()) {
+    core_.shared->settle(stream_, total, fresh, count);
+  } else {
+    count(fresh);
   }
-  return fresh;
+  return fresh.tokens + fresh.prompt_tokens;
 }
 
 void Relay::close(std::string_view outcome) {

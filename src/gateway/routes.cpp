@@ -15,6 +15,7 @@
 #include "gateway/access_line.h"
 #include "gateway/answers.h"
 #include "gateway/metrics_page.h"
+#include "gateway/reattach.h"
 #include "gateway/relay.h"
 #include "gateway/replay.h"
 
@@ -43,9 +44,10 @@ net::TraceContext trace(const HttpRequest& request) {
   return net::trace_of(request, random_word(), random_word());
 }
 
-// What is refused before it has a relay leaves its line here.
+}  // namespace
+
 void refuse(Core& core, const HttpRequest& request, const Writer& writer, net::HttpResponse answer,
-            std::string_view tenant = {}) {
+            std::string_view tenant) {
   if (core.access) {
     const net::TraceContext context = trace(request);
     core.access->write(access_json({.trace = context.trace_id,
@@ -60,6 +62,16 @@ void refuse(Core& core, const HttpRequest& request, const Writer& writer, net::H
   }
   writer->send(std::move(answer));
 }
+
+void continue_relay(Shard& shard, const HttpRequest& request, std::shared_ptr<StoredStream> stream, Writer writer) {
+  shard.core.metrics.reattached.add();
+  std::make_shared<Relay>(
+      shard,
+      RelayStart{.stream = std::move(stream), .writer = std::move(writer), .trace = trace(request), .reattached = true})
+      ->start();
+}
+
+namespace {
 
 void send_json(const Writer& writer, int status, std::string body) {
   writer->send({.status = status, .headers = {}, .body = std::move(body)});
@@ -101,39 +113,6 @@ void start_relay(Shard& shard, const HttpRequest& request, std::shared_ptr<Store
                      key);
 }
 
-// The client has a part of the stream already.
-void continue_relay(Shard& shard, const HttpRequest& request, std::shared_ptr<StoredStream> stream, Writer writer) {
-  shard.core.metrics.reattached.add();
-  std::make_shared<Relay>(
-      shard,
-      RelayStart{.stream = std::move(stream), .writer = std::move(writer), .trace = trace(request), .reattached = true})
-      ->start();
-}
-
-// A client that was cut off: from our record if we have it, else generated again from the request and dropped up to
-// where the client is.
-void reattach(Shard& shard, HttpRequest request, const EventPosition& position, RequestPeek peek, Writer writer,
-              const std::string& tenant) {
-  Core& core = shard.core;
-  if (auto stream = core.streams.find(tenant, position.stream, core.clock.now());
-      stream && *stream->body == request.body) {
-    ++stream->lease;  // whoever still serves it falls silent before we touch the record
-    bool known = false;
-    {
-      const std::lock_guard lock(stream->mutex);
-      known = stream->record.rewind(position);
-    }
-    if (known) return continue_relay(shard, request, std::move(stream), std::move(writer));
-  }
-  auto stream = std::make_shared<StoredStream>(position.stream, std::move(peek));
-  stream->tenant = tenant;
-  stream->target = request.target;
-  stream->body = std::make_shared<const std::string>(std::move(request.body));
-  stream->record.skip_to(position);
-  core.streams.add(stream);
-  continue_relay(shard, request, std::move(stream), std::move(writer));
-}
-
 // Which earlier answer may stand for this request, if any.
 Result<std::optional<ReuseKey>> reusable(Core& core, const HttpRequest& request, const StoredStream& stream) {
   const std::string_view idempotency = request.header("idempotency-key");
@@ -164,9 +143,10 @@ void handle_generation(Shard& shard, HttpRequest request, Writer writer) {
   if (peek->stream && !last_event.empty()) {
     const auto position = parse_event_id(last_event);
     if (!position) return refuse(core, request, writer, error_answer(400, position.error().message));
-    const auto admitted = admit(core, request, writer, 0);
+    auto admitted = admit(core, request, writer, 0);
     if (!admitted) return;
-    return reattach(shard, std::move(request), *position, *std::move(peek), std::move(writer), admitted->tenant);
+    return reattach_post(shard, std::move(request), *position, *std::move(peek), std::move(writer),
+                         std::move(admitted->tenant));
   }
   const auto terms = read_terms(request, *peek);
   if (!terms) return refuse(core, request, writer, error_answer(400, terms.error().message));
@@ -186,34 +166,9 @@ void handle_generation(Shard& shard, HttpRequest request, Writer writer) {
   start_relay(shard, request, std::move(stream), std::move(writer), *terms, *admitted, cost, *key);
 }
 
-// GET /v1/streams/<id>: for clients that cannot send the body again, such as a browser's EventSource.
-void handle_stream_get(Shard& shard, const HttpRequest& request, const Writer& writer) {
-  Core& core = shard.core;
-  const std::string id = request.path.substr(std::string_view("/v1/streams/").size());
-  const auto admitted = admit(core, request, writer, 0);
-  if (!admitted) return;
-  const std::string& tenant = admitted->tenant;
-  auto stream = valid_stream_id(id) ? core.streams.find(tenant, id, core.clock.now()) : nullptr;
-  if (!stream) core.admission.leave(tenant, 0, 0);
-  if (!stream)
-    return refuse(core, request, writer,
-                  error_answer(404, "No such stream here; it may have been closed too long ago."), tenant);
-  ++stream->lease;
-  bool known = false;
-  {
-    const std::lock_guard lock(stream->mutex);
-    if (const std::string_view header = request.header("last-event-id"); !header.empty()) {
-      const auto position = parse_event_id(header);
-      known = position && position->stream == id && stream->record.rewind(*position);
-    } else {
-      stream->record.restart();
-      known = true;
-    }
-  }
-  if (!known) core.admission.leave(tenant, 0, 0);
-  if (!known)
-    return refuse(core, request, writer, error_answer(400, "Last-Event-ID names no event of this stream."), tenant);
-  continue_relay(shard, request, std::move(stream), writer);
+void handle_stream_get(Shard& shard, HttpRequest request, Writer writer) {
+  auto admitted = admit(shard.core, request, writer, 0);
+  if (admitted) reattach_get(shard, std::move(request), std::move(writer), std::move(admitted->tenant));
 }
 
 // Anything else under /v1/ with a body: forwarded whole, repeated on failure.
@@ -262,7 +217,7 @@ void handle_request(Shard& shard, HttpRequest request, std::shared_ptr<net::Resp
     if (path == "/v1/models" && core.admission.identify(request.header("authorization")).status != 200)
       return writer->send(error_answer(401, "The API key is missing or not known here."));
     if (path == "/v1/models") return send_json(writer, 200, api::models_list(core.nodes.models(), unix_seconds()));
-    if (path.starts_with("/v1/streams/")) return handle_stream_get(shard, request, writer);
+    if (path.starts_with("/v1/streams/")) return handle_stream_get(shard, std::move(request), std::move(writer));
   }
   writer->send(error_answer(404, fmt::format("There is no {} {} here.", request.method, path)));
 }

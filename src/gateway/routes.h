@@ -8,6 +8,13 @@
 
 namespace hp::gateway {
 
+/// Answers, and leaves the line that what has no relay leaves in the access log.
+void refuse(Core& core, const net::HttpRequest& request, const std::shared_ptr<net::ResponseWriter>& writer,
+            net::HttpResponse answer, std::string_view tenant = {});
+/// Starts the relay of a client that has a part of the stream already.
+void continue_relay(Shard& shard, const net::HttpRequest& request, std::shared_ptr<StoredStream> stream,
+                    std::shared_ptr<net::ResponseWriter> writer);
+
 void handle_request(Shard& shard, net::HttpRequest request, std::shared_ptr<net::ResponseWriter> writer);
 
 }  // namespace hp::gateway

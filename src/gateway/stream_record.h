@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/ids.h"
+#include "base/json.h"
 #include "base/result.h"
 #include "gateway/event_cutter.h"
 #include "gateway/limits.h"
@@ -61,6 +62,20 @@ class StreamRecord {
   /// For a record without tokens: events up to the position are generated again and dropped.
   void skip_to(const EventPosition& position);
 
+  // stream_record_journal.cpp: the record in a store that gateways share.
+  struct JournalMark {
+    std::vector<std::pair<std::size_t, std::size_t>> choices;  ///< tokens and events of each that are written
+    std::uint64_t prompt_tokens = 0;
+    bool usage = false;
+  };
+  /// One line with what came since the mark, which moves on; empty: nothing came.
+  [[nodiscard]] std::string journal_since(JournalMark& mark) const;
+  /// Takes lines in, as far as they are whole and join up: what is missing at the end will be generated again.
+  void replay_journal(std::string_view lines);
+  /// After replay_journal(): what the client has not read is forgotten, what it has read beyond us is dropped when it
+  /// comes again. False: the position is not in this stream.
+  bool catch_up(const EventPosition& position);
+
   [[nodiscard]] const std::string& id() const { return id_; }
   [[nodiscard]] std::uint64_t tokens() const;
   [[nodiscard]] std::uint64_t next_seq() const { return next_seq_; }
@@ -74,6 +89,7 @@ class StreamRecord {
   Verdict take_usage();
   Verdict pass(std::uint64_t& to_skip);
   Choice& choice(std::size_t index);
+  bool replay_choice(const JsonValue& entry);
 
   std::string id_;
   std::size_t wanted_;

@@ -15,6 +15,14 @@
 
 namespace hp::gateway {
 
+/// What of a stream is in the shared journal (shared_journal.h).
+struct SharedState {
+  std::uint64_t generation = 0;  ///< of the store that has it; 0: it must be written whole
+  std::uint64_t epoch = 1;       ///< our lease's fencing number; each gateway that takes the stream gets a higher one
+  StreamRecord::JournalMark written;
+  TimePoint written_at{}, extended_at{};
+};
+
 /// One stream with all that continuing it needs.
 struct StoredStream {
   StoredStream(std::string id, RequestPeek p)
@@ -25,10 +33,11 @@ struct StoredStream {
   std::shared_ptr<const std::string> body;
   std::atomic<std::uint64_t> lease{0};  ///< who took the stream last owns it; others fall silent
 
-  std::mutex mutex;  // record and counted
+  std::mutex mutex;  // of all that follows
   StreamRecord record;
   std::uint64_t counted_tokens = 0;  ///< already in the usage: a stream that is taken up again counts once
   bool prompt_counted = false;
+  SharedState shared;
 };
 
 class StreamStore {

@@ -1,0 +1,124 @@
+"""Two gateways that share a Redis: streams outlive their gateway, leases are fenced, Redis may go at any moment."""
+import shutil
+import signal
+import time
+
+import pytest
+
+from cluster import FakeNode, Gateway, Redis, Stream, text_of
+
+pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
+
+
+def request(tokens=80, **members):
+    return {"model": "fake", "messages": [{"role": "user", "content": "a story"}], "max_tokens": tokens, "stream": True, "seed": 7, **members}
+
+
+@pytest.fixture(scope="module")
+def world():
+    with Redis() as redis, FakeNode("--pace-us", 15000) as node:
+        yield redis, node
+
+
+def gateway(world, *flags):
+    redis, node = world
+    running = Gateway("--node", f"n=127.0.0.1:{node.port}", "--redis", redis.address, *flags)
+    running.wait_for(lambda: running.metric("homeport_redis_up") == 1)
+    return running
+
+
+def ids(events):
+    return [int(name.split(":")[1]) for name, _ in events if name]
+
+
+def test_a_killed_gateways_stream_goes_on_at_the_other_from_the_journal(world):
+    with gateway(world) as a, gateway(world) as b:
+        whole = text_of(Stream(b.port, request()).read().events)
+        for by_get in (False, True):
+            before = world[1].stats()["resumes"]
+            first = Stream(a.port, request()).read(30)
+            a.wait_for(lambda: b"hp:j:" in world[0].command("KEYS", f"hp:j:{first.stream}:*"))
+            time.sleep(0.6)  # a batch of the journal is due
+            a.signal(signal.SIGKILL)
+            a.process.wait()
+            first.read()
+            body, path = (None, f"/v1/streams/{first.stream}") if by_get else (request(), "/v1/chat/completions")
+            second = Stream(b.port, body, path, last_id=first.last_id).read()
+            assert second.status == 200
+            events = first.events + second.events
+            assert text_of(events) == whole
+            assert ids(events) == list(range(len(events) - 1)), "no event twice, none missing"
+            assert events[-1][1] == "[DONE]"
+            assert world[1].stats()["resumes"] == before + 1, "continued, not generated again"
+            if not by_get:
+                a.__init__("--node", f"n=127.0.0.1:{world[1].port}", "--redis", world[0].address)
+                a.wait_for(lambda: a.metric("homeport_redis_up") == 1)
+        assert b.metric("homeport_gateway_streams_taken_total") == 2
+
+
+def test_a_frozen_gateway_that_wakes_up_is_silent_and_usage_counts_once(world):
+    with gateway(world) as a, gateway(world) as b:
+        tokens = lambda g: g.metric("homeport_gateway_completion_tokens_total")
+        reference = Stream(b.port, request(150)).read()
+        expected = tokens(b)
+        first = Stream(a.port, request(150)).read(60)
+        time.sleep(0.5)
+        a.signal(signal.SIGSTOP)
+        second = Stream(b.port, request(150), last_id=first.last_id).read(20)
+        a.signal(signal.SIGCONT)
+        seen = len(first.events)
+        first.read()  # to the end of what the old owner says
+        second.read()
+        # What the kernel had taken before the freeze may still arrive; after the wake-up nothing is added.
+        late = first.events[seen:]
+        assert len(late) <= 60, "it went on"
+        assert not any(data == "[DONE]" for _, data in late)
+        assert text_of(first.events[:60] + second.events) == text_of(reference.events)
+        a.wait_for(lambda: a.metric("homeport_gateway_open_requests") == 0 and b.metric("homeport_gateway_open_requests") == 0)
+        assert a.metric("homeport_gateway_streams_lost_total") == 1
+        a.wait_for(lambda: tokens(a) + tokens(b) == 2 * expected)
+        time.sleep(0.3)
+        assert tokens(a) + tokens(b) == 2 * expected
+
+
+def test_another_tenant_does_not_get_the_stream(world, tmp_path):
+    tenants = tmp_path / "tenants.toml"
+    tenants.write_text('[[tenant]]\nname = "acme"\nkeys = ["ka"]\n[[tenant]]\nname = "evil"\nkeys = ["ke"]\n')
+    with gateway(world, "--tenants-file", tenants) as a, gateway(world, "--tenants-file", tenants) as b:
+        first = Stream(a.port, request(), key="ka").read(20)
+        time.sleep(0.6)
+        path = f"/v1/streams/{first.stream}"
+        for g in (a, b):
+            assert Stream(g.port, None, path, last_id=first.last_id, key="ke").status == 404
+            assert Stream(g.port, None, path, last_id=first.last_id).status == 401
+        a.signal(signal.SIGKILL)
+        assert Stream(b.port, None, path, last_id=first.last_id, key="ke").status == 404
+        first.read()
+        second = Stream(b.port, None, path, last_id=first.last_id, key="ka").read()
+        assert second.status == 200 and second.events[-1][1] == "[DONE]"
+
+
+@pytest.mark.parametrize("fault", ["frozen", "killed", "flushed"])
+def test_redis_costs_no_request(world, fault):
+    redis = world[0]
+    with gateway(world) as a:
+        running = [Stream(a.port, request(120, seed=i)).read(5) for i in range(4)]
+        if fault == "frozen":
+            redis.freeze()
+        elif fault == "killed":
+            redis.stop()
+        else:
+            redis.command("FLUSHALL")
+        try:
+            running += [Stream(a.port, request(40, seed=9)) for _ in range(4)]
+            for stream in running:
+                assert stream.read().events[-1][1] == "[DONE]", stream.events[-1]
+            if fault != "flushed":
+                a.wait_for(lambda: a.metric("homeport_redis_up") == 0)
+        finally:
+            redis.thaw() if fault == "frozen" else redis.start() if fault == "killed" else None
+        a.wait_for(lambda: a.metric("homeport_redis_up") == 1)
+        assert a.log().count("is away") == (0 if fault == "flushed" else 1), "one line per change"
+        assert a.log().count(f"redis: {redis.address} is here") == (1 if fault == "flushed" else 2)
+        stream = Stream(a.port, request(20)).read(4)
+        a.wait_for(lambda: b"hp:s:" in redis.command("KEYS", f"hp:s:{stream.stream}"))
