@@ -2,12 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "arch/executor.h"
 #include "base/json.h"
 #include "base/result.h"
+#include "model/model_config.h"
 
 namespace hp::cli {
 
@@ -30,6 +32,20 @@ struct OfflineRow {
 
 /// An error names the size that does not fit the executor.
 Result<std::vector<OfflineRow>> bench_offline(Executor& executor, const OfflinePlan& plan);
+
+// A shape. ---------------------------------------------------------------------------------------------------------
+struct ShapePlan {
+  std::string name;             ///< id of the planner's catalog, also without its "deepseek-"
+  std::string weights = "fp8";  ///< bf16 or fp8
+  std::int64_t layers = 0;      ///< the first ones only; 0: all
+};
+
+/// The model's configuration, cut to its first layers when asked.
+Result<ModelConfig> shape_config(const ShapePlan& plan);
+/// On the GPU of `device` (auto, cuda or cuda:N), with random weights. kv_bytes 0: what is free; `sequences`: most that
+/// decode together.
+Result<std::unique_ptr<Executor>> random_executor(const ShapePlan& plan, const std::string& device,
+                                                  std::size_t kv_bytes, std::int32_t sequences);
 
 // Online. ----------------------------------------------------------------------------------------------------------
 struct OnlinePlan {

@@ -18,6 +18,7 @@ namespace {
 struct BenchOptions {
   OfflinePlan offline;
   OnlinePlan online;
+  ShapePlan shape;
   bool json = false;
 };
 
@@ -58,15 +59,7 @@ void write_shape(JsonWriter& w, const std::filesystem::path& path, const Executo
   w.end_object().member("format", info.device.starts_with("cpu") ? format_of(*checkpoint) : gpu_weights);
 }
 
-void print_offline_json(const ExecutorInfo& info, const std::filesystem::path& path, const std::string& gpu_weights,
-                        const std::vector<OfflineRow>& rows) {
-  const std::string model = path.filename().string();
-  std::string out;
-  JsonWriter w(out);
-  w.begin_object().member("engine", "homeport").member("device", info.device).member("model", model);
-  w.member("weights", info.weights).key("memory");
-  write_memory(w, info.memory);
-  write_shape(w, path, info, gpu_weights);
+void write_rows(JsonWriter& w, const std::vector<OfflineRow>& rows) {
   w.key("rows").begin_array();
   for (const OfflineRow& r : rows) {
     w.begin_object()
@@ -77,7 +70,30 @@ void print_offline_json(const ExecutorInfo& info, const std::filesystem::path& p
     for (const double v : r.tokens_per_second) w.value(v);
     w.end_array().end_object();
   }
-  w.end_array().end_object();
+  w.end_array();
+}
+
+void print_shape_json(const ExecutorInfo& info, const ShapePlan& shape, const std::vector<OfflineRow>& rows) {
+  std::string out;
+  JsonWriter w(out);
+  w.begin_object().member("engine", "homeport").member("device", info.device).member("model", shape.name);
+  w.member("weights", "random").member("format", shape.weights);
+  write_rows(w, rows);
+  w.end_object();
+  fmt::print("{}\n", out);
+}
+
+void print_offline_json(const ExecutorInfo& info, const std::filesystem::path& path, const std::string& gpu_weights,
+                        const std::vector<OfflineRow>& rows) {
+  const std::string model = path.filename().string();
+  std::string out;
+  JsonWriter w(out);
+  w.begin_object().member("engine", "homeport").member("device", info.device).member("model", model);
+  w.member("weights", info.weights).key("memory");
+  write_memory(w, info.memory);
+  write_shape(w, path, info, gpu_weights);
+  write_rows(w, rows);
+  w.end_object();
   fmt::print("{}\n", out);
 }
 
@@ -139,7 +155,25 @@ Result<int> run_online(const BenchOptions& o) {
   return all ? kExitOk : kExitFailure;
 }
 
+Result<int> run_shape(const BenchOptions& o, const Config& config) {
+  show_progress(fmt::format("making {} with random weights …", o.shape.name));
+  HP_TRY(const std::unique_ptr<Executor> executor,
+         random_executor(o.shape, config.text("engine.device"),
+                         static_cast<std::size_t>(config.integer("engine.kv_mib")) << 20,
+                         static_cast<std::int32_t>(std::ranges::max(o.offline.batches))));
+  show_progress("measuring …");
+  HP_TRY(const std::vector<OfflineRow> rows, bench_offline(*executor, o.offline));
+  show_progress("");
+  if (o.json) {
+    print_shape_json(executor->info(), o.shape, rows);
+  } else {
+    print_offline(executor->info(), rows);
+  }
+  return kExitOk;
+}
+
 Result<int> run_offline(const BenchOptions& o, const Config& config) {
+  if (!o.shape.name.empty()) return run_shape(o, config);
   HP_TRY(LoadOptions load, load_options(config));
   load.max_running = std::max(load.max_running, static_cast<std::int32_t>(std::ranges::max(o.offline.batches)));
   show_progress(fmt::format("loading {} …", load.path.filename().string()));
@@ -168,6 +202,7 @@ Command bench_command() {
           "OpenAI-compatible server that takes prompts of token ids.",
       .examples =
           "  homeport bench --model model.gguf --prefill 512,2048 --batch 1,16\n"
+          "  homeport bench --shape deepseek-67b --random-weights fp8 --batch 1,64,128\n"
           "  homeport bench --url http://127.0.0.1:8000 --streams 1,4,16 --json",
       .sections = {"model", "engine"},
       .declare =
@@ -177,6 +212,12 @@ Command bench_command() {
             a.integer("--depth", options->offline.context, "Tokens of context before decoding.", 1, 1'000'000);
             a.integer("--steps", options->offline.steps, "Decode steps of a repeat.", 1, 100'000);
             a.integer("--repeat", options->offline.repeats, "Repeats.", 1, 1000);
+            a.text(
+                "--shape", options->shape.name,
+                "A model's shape without its files, weights made on the GPU: an id of `plan catalog`, such as v2-lite.",
+                "NAME");
+            a.text("--random-weights", options->shape.weights, "Their type: bf16 or fp8.", "TYPE");
+            a.integer("--layers", options->shape.layers, "Only the first so many layers; 0: all.", 0, 1000);
             a.text("--url", options->online.url, "Measure this server.", "URL");
             a.text("--served-name", options->online.model, "Model name in the requests.", "NAME");
             a.text("--api-key", options->online.api_key, "Bearer key.", "KEY");

@@ -66,17 +66,6 @@ Result<cuda::WeightType> gpu_weights_of(const std::string& name) {
   return fail(ErrorCode::invalid_argument, "expected GPU weights of bf16 or fp8, found '{}'", name);
 }
 
-/// The number in "cuda:N"; 0 for "cuda".
-Result<int> gpu_of(const std::string& device) {
-  if (device == "cuda") return 0;
-  const std::string_view number = std::string_view(device).substr(std::min<std::size_t>(device.size(), 5));
-  int value = -1;
-  const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), value);
-  if (!device.starts_with("cuda:") || error != std::errc() || end != number.data() + number.size() || value < 0)
-    return fail(ErrorCode::invalid_argument, "expected a device of auto, cpu, cuda or cuda:N, found '{}'", device);
-  return value;
-}
-
 Result<std::unique_ptr<Executor>> gpu_executor_of(const Checkpoint& checkpoint, const LoadOptions& o, int gpu) {
   HP_TRY_VOID(cuda_supports(checkpoint.config()));
   HP_TRY(const cuda::PluginApi* api, cuda::load_plugin());
@@ -92,6 +81,16 @@ Result<std::unique_ptr<Executor>> gpu_executor_of(const Checkpoint& checkpoint, 
 }
 
 }  // namespace
+
+Result<int> gpu_index(const std::string& device) {
+  if (device == "cuda" || device == "auto") return 0;
+  const std::string_view number = std::string_view(device).substr(std::min<std::size_t>(device.size(), 5));
+  int value = -1;
+  const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), value);
+  if (!device.starts_with("cuda:") || error != std::errc() || end != number.data() + number.size() || value < 0)
+    return fail(ErrorCode::invalid_argument, "expected a device of auto, cpu, cuda or cuda:N, found '{}'", device);
+  return value;
+}
 
 Result<CpuExecutorOptions> cpu_options(const LoadOptions& o) {
   HP_TRY(const kernels::Isa isa, kernels::choose_isa(o.isa));
@@ -117,7 +116,7 @@ Result<std::unique_ptr<Executor>> cpu_executor_of(Checkpoint& checkpoint, const 
 Result<std::unique_ptr<Executor>> executor_of(Checkpoint& checkpoint, const LoadOptions& o) {
   if (o.device == "cpu") return cpu_executor_of(checkpoint, o);
   if (o.device != "auto") {
-    HP_TRY(const int gpu, gpu_of(o.device));
+    HP_TRY(const int gpu, gpu_index(o.device));
     return gpu_executor_of(checkpoint, o, gpu);
   }
   // Without a GPU, or for a model that it cannot run, the CPU; a GPU that fails while loading is an error.

@@ -50,6 +50,9 @@ struct NodeModel {
 /// An error names the file and what to do.
 Result<NodeModel> load_model(const LoadOptions& options);
 
+/// The number in "cuda:N"; 0 for "cuda" and "auto".
+Result<int> gpu_index(const std::string& device);
+
 /// What the CPU's executor is made with.
 Result<CpuExecutorOptions> cpu_options(const LoadOptions& options);
 

@@ -1,6 +1,7 @@
 #include "arch/cuda/cuda_executor.h"
 
 #include <algorithm>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -200,13 +201,14 @@ class CudaExecutor final : public Executor {
   CudaExecutor(const CudaExecutor&) = delete;
   CudaExecutor& operator=(const CudaExecutor&) = delete;
 
-  void describe(const Checkpoint& checkpoint, const CudaExecutorOptions& options, std::int32_t context) {
+  void describe(const ModelConfig& config, const std::string& fingerprint, const CudaExecutorOptions& options,
+                std::int32_t context) {
     cuda::DeviceInfo device;
     api_.info(model_, &device);
     const bool fp8 = options.weights == cuda::WeightType::fp8;
     info_ = {.device = std::string("cuda ") + device.name + (fp8 ? ", fp8" : ", bf16"),
-             .weights = checkpoint.fingerprint() + (fp8 ? "-cuda-fp8" : "-cuda-bf16"),
-             .vocab = checkpoint.config().vocab,
+             .weights = fingerprint + (fp8 ? "-cuda-fp8" : "-cuda-bf16"),
+             .vocab = config.vocab,
              .context = context,
              .block_tokens = device.block_tokens,
              .blocks = device.blocks,
@@ -312,9 +314,12 @@ Status cuda_supports(const ModelConfig& c) {
   return {};
 }
 
-Result<std::unique_ptr<Executor>> make_cuda_executor(const Checkpoint& checkpoint, const CudaExecutorOptions& options,
-                                                     const PluginApi& api) {
-  const ModelConfig& c = checkpoint.config();
+namespace {
+
+/// `fill` gives the weights, and the model's fingerprint.
+Result<std::unique_ptr<Executor>> make_executor(const ModelConfig& c, const CudaExecutorOptions& options,
+                                                const PluginApi& api,
+                                                const std::function<Result<std::string>(void* model)>& fill) {
   HP_TRY_VOID(cuda_supports(c));
   const std::int32_t context = options.context > 0 ? std::min(options.context, c.context) : c.context;
   const RopeTable rope = build_rope_table(c.rope, context);
@@ -328,9 +333,29 @@ Result<std::unique_ptr<Executor>> make_cuda_executor(const Checkpoint& checkpoin
       api.create(options.device, &shape, &model_options, rope.cos.data(), rope.sin.data(), error, sizeof error);
   if (model == nullptr) return fail(ErrorCode::resource_exhausted, "{}: {}", c.name, error);
   auto executor = std::make_unique<CudaExecutor>(api, model);
-  HP_TRY_VOID(load_all(checkpoint, api, model, options.weights));
-  executor->describe(checkpoint, options, context);
+  HP_TRY(const std::string fingerprint, fill(model));
+  executor->describe(c, fingerprint, options, context);
   return executor;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Executor>> make_cuda_executor(const Checkpoint& checkpoint, const CudaExecutorOptions& options,
+                                                     const PluginApi& api) {
+  return make_executor(checkpoint.config(), options, api, [&](void* model) -> Result<std::string> {
+    HP_TRY_VOID(load_all(checkpoint, api, model, options.weights));
+    return checkpoint.fingerprint();
+  });
+}
+
+Result<std::unique_ptr<Executor>> make_random_cuda_executor(const ModelConfig& config,
+                                                            const CudaExecutorOptions& options, const PluginApi& api) {
+  constexpr std::uint64_t kSeed = 1;
+  return make_executor(config, options, api, [&](void* model) -> Result<std::string> {
+    if (api.load_random(model, kSeed) != 0 || api.finish(model) != 0)
+      return fail(ErrorCode::resource_exhausted, "{} with random weights: {}", config.name, api.error(model));
+    return std::string("random");
+  });
 }
 
 }  // namespace hp

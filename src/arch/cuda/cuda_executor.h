@@ -29,4 +29,9 @@ Status cuda_supports(const ModelConfig& config);
 Result<std::unique_ptr<Executor>> make_cuda_executor(const Checkpoint& checkpoint, const CudaExecutorOptions& options,
                                                      const cuda::PluginApi& api);
 
+/// The same without files, every weight made on the device: for benchmarks of a model's shape.
+Result<std::unique_ptr<Executor>> make_random_cuda_executor(const ModelConfig& config,
+                                                            const CudaExecutorOptions& options,
+                                                            const cuda::PluginApi& api);
+
 }  // namespace hp
