@@ -71,11 +71,18 @@ constexpr std::array kKeys{
               "Node processes behind the gateway of `serve`, watched and started again; 0 serves in one process.", 0,
               64},
     ConfigKey{"gateway.nodes", "node", kText, "", "",
-              "Nodes behind the gateway, separated by commas: [name=][https://]host:port, unix:/path or dns:name:port, "
+              "Nodes behind the gateway, separated by commas: [name=][https://]host:port, unix:/path, dns:name:port or "
+              "k8s:namespace/service:port, "
               "each with "
               ";priority=N;capacity=X;concurrent=N;kind=homeport|openai;key=... after it."},
     ConfigKey{"gateway.nodes_file", "nodes-file", kText, "", "",
               "File with one node per line, read again on SIGHUP and when it changes."},
+    ConfigKey{"gateway.kube_url", "kube-url", kText, "", "",
+              "Address of the Kubernetes API for k8s: nodes; empty takes the cluster that this runs in."},
+    ConfigKey{"gateway.kube_token_file", "kube-token-file", kText,
+              "/var/run/secrets/kubernetes.io/serviceaccount/token", "", "Token for the Kubernetes API."},
+    ConfigKey{"gateway.kube_ca_file", "kube-ca-file", kText, "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt", "",
+              "PEM file with the authorities of the Kubernetes API; empty takes the system's."},
     ConfigKey{"gateway.tls_ca_file", "tls-ca", kText, "", "",
               "PEM file with the authorities that https:// nodes are verified against; empty takes the system's."},
     ConfigKey{"gateway.tenants_file", "tenants-file", kText, "", "",

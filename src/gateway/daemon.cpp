@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "gateway/gateway_config.h"
+#include "gateway/kube_discovery.h"
 
 namespace hp::gateway {
 namespace {
@@ -38,6 +39,56 @@ timespec changed_at(const std::string& path) {
   struct stat info {};
   return !path.empty() && ::stat(path.c_str(), &info) == 0 ? info.st_mtim : timespec{};
 }
+
+// The nodes that change without a word of the operator: those of a file, of DNS and of Kubernetes.
+class NodeFeed {
+ public:
+  NodeFeed(Gateway& gateway, const Config& config) : gateway_(gateway), config_(config) { file_changed(); }
+
+  /// From here on this configuration counts.
+  Status begin(const Config& config) {
+    HP_TRY(auto sources, configured_kube(config));
+    if (sources != sources_) {
+      HP_TRY(kube_, KubeDiscovery::start(sources, kube_options(config)));
+      sources_ = std::move(sources);
+      kube_version_ = 0;
+    }
+    config_ = config;
+    dns_ = has_dns_nodes(config);
+    return {};
+  }
+  bool file_changed() {
+    const timespec now = changed_at(config_.text("gateway.nodes_file"));
+    const bool changed = now.tv_sec != seen_.tv_sec || now.tv_nsec != seen_.tv_nsec;
+    seen_ = now;
+    return changed;
+  }
+  [[nodiscard]] std::vector<NodeConfig> kube_nodes() const {
+    return kube_ ? kube_->nodes() : std::vector<NodeConfig>();
+  }
+  void tick() {
+    const std::uint64_t version = kube_ ? kube_->version() : 0;
+    const bool resolve = dns_ && Clock::now() - resolved_at_ >= kResolveEvery;
+    if (!resolve && version == kube_version_) return;
+    auto nodes = configured_nodes(config_);
+    if (resolve) resolved_at_ = Clock::now();
+    if (!nodes) return;  // when names do not resolve, the nodes we know stay
+    const auto more = kube_nodes();
+    nodes->insert(nodes->end(), more.begin(), more.end());
+    kube_version_ = version;
+    gateway_.set_nodes(*nodes);
+  }
+
+ private:
+  Gateway& gateway_;
+  Config config_;
+  timespec seen_{};
+  bool dns_ = false;
+  Clock::time_point resolved_at_ = Clock::now();
+  std::vector<KubeSource> sources_;
+  std::unique_ptr<KubeDiscovery> kube_;
+  std::uint64_t kube_version_ = 0;
+};
 
 void drain(Gateway& gateway, const Config& config) {
   const auto stop_at = Clock::now() + std::chrono::seconds(config.integer("gateway.prestop_s"));
@@ -111,24 +162,20 @@ int run_gateway(const Config& config, const ConfigReader& reread) {
             options->server.address, gateway.port(), options->nodes.size(), options->policy);
   if (gateway.admin_port() != 0)
     log::info("gateway: admin routes on {}:{}", options->admin_address, gateway.admin_port());
+  NodeFeed feed(gateway, config);
+  if (const Status begun = feed.begin(config); !begun) {
+    log::error("gateway: {}", begun.error().message);
+    return 2;
+  }
   const auto reload_now = [&] {
     const auto fresh = reread ? reread() : Result<Config>(config);
-    const Status status = fresh ? reload(gateway, config, *fresh) : fail(fresh.error());
+    Status status = fresh ? feed.begin(*fresh) : fail(fresh.error());
+    if (status) status = reload(gateway, config, *fresh, feed.kube_nodes());
     if (!status) log::error("gateway: the new configuration is not taken: {}", status.error().message);
   };
-  const std::string& file = config.text("gateway.nodes_file");
-  timespec seen = changed_at(file);
-  const bool dns = has_dns_nodes(config);
-  auto resolved_at = Clock::now();
   wait_for_end(gateway, config, reload_now, [&] {
-    const timespec now = changed_at(file);
-    const bool changed = now.tv_sec != seen.tv_sec || now.tv_nsec != seen.tv_nsec;
-    seen = now;
-    if (changed) return reload_now();
-    if (!dns || Clock::now() - resolved_at < kResolveEvery) return;
-    resolved_at = Clock::now();
-    if (const auto nodes = configured_nodes(config))  // when names do not resolve, the nodes we know stay
-      gateway.set_nodes(*nodes);
+    if (feed.file_changed()) return reload_now();
+    feed.tick();
   });
   return 0;
 }

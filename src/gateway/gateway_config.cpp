@@ -1,5 +1,6 @@
 #include "gateway/gateway_config.h"
 
+#include <algorithm>
 #include <fstream>
 #include <set>
 #include <sstream>
@@ -11,6 +12,7 @@ namespace {
 
 constexpr std::size_t kMaxNodesFileBytes = 1 << 20;
 constexpr std::string_view kDnsPrefix = "dns:";
+constexpr std::string_view kKubePrefix = "k8s:";
 
 std::string_view trim(std::string_view text) {
   while (!text.empty() && (text.front() == ' ' || text.front() == '\t' || text.front() == '\r')) text.remove_prefix(1);
@@ -40,7 +42,7 @@ Result<std::vector<NodeConfig>> parse_nodes(std::string_view text, char separato
     std::string_view line = text.substr(0, text.find(separator));
     text.remove_prefix(std::min(text.size(), line.size() + 1));
     line = trim(line.substr(0, line.find('#')));
-    if (line.empty()) continue;
+    if (line.empty() || line.starts_with(kKubePrefix)) continue;
     const bool by_dns = line.starts_with(kDnsPrefix);
     auto node = parse_node(by_dns ? line.substr(kDnsPrefix.size()) : line);
     if (!node) return fail(std::move(node).error().with_context(source));
@@ -73,6 +75,25 @@ Result<std::vector<NodeConfig>> configured_nodes(const Config& config) {
   return nodes;
 }
 
+Result<std::vector<KubeSource>> configured_kube(const Config& config) {
+  std::string text = config.text("gateway.nodes");
+  std::ranges::replace(text, ',', '\n');
+  if (const std::string& path = config.text("gateway.nodes_file"); !path.empty()) {
+    HP_TRY(const std::string more, read_small_file(path));
+    text.append("\n").append(more);
+  }
+  std::vector<KubeSource> sources;
+  for (std::string_view rest = text; !rest.empty();) {
+    std::string_view line = rest.substr(0, rest.find('\n'));
+    rest.remove_prefix(std::min(rest.size(), line.size() + 1));
+    line = trim(line.substr(0, line.find('#')));
+    if (!line.starts_with(kKubePrefix)) continue;
+    HP_TRY(auto source, parse_kube_source(line.substr(kKubePrefix.size())));
+    sources.push_back(std::move(source));
+  }
+  return sources;
+}
+
 bool has_dns_nodes(const Config& config) {
   if (config.text("gateway.nodes").find(kDnsPrefix) != std::string::npos) return true;
   const std::string& path = config.text("gateway.nodes_file");
@@ -98,6 +119,7 @@ Result<std::vector<TenantConfig>> configured_tenants(const Config& config) {
 Result<GatewayOptions> gateway_options(const Config& config) {
   GatewayOptions options;
   HP_TRY(options.nodes, configured_nodes(config));
+  HP_TRY_VOID(configured_kube(config));
   HP_TRY(options.tenants, configured_tenants(config));
   options.policy = config.text("gateway.policy");
   options.queue_timeout = ms(config, "gateway.queue_timeout_ms");

@@ -6,6 +6,7 @@
 
 #include "base/config.h"
 #include "base/result.h"
+#include "gateway/kube_slices.h"
 #include "gateway/options.h"
 
 namespace hp::gateway {
@@ -18,7 +19,9 @@ Result<std::vector<NodeConfig>> configured_nodes(const Config& config);
 bool has_dns_nodes(const Config& config);
 /// From gateway.tenants_file and server.api_keys_file.
 Result<std::vector<TenantConfig>> configured_tenants(const Config& config);
-/// One node per line; empty lines and lines from '#' on are skipped.
+/// The entries "k8s:namespace/service:port" of both.
+Result<std::vector<KubeSource>> configured_kube(const Config& config);
+/// Entries of Kubernetes are left out. One node per line; empty lines and lines from '#' on are skipped.
 Result<std::vector<NodeConfig>> parse_nodes(std::string_view text, char separator, std::string_view source);
 
 }  // namespace hp::gateway
