@@ -1,5 +1,5 @@
 # The front door. Each target installs what it needs and then calls one script or one CMake preset.
-.PHONY: serve test build build-release bench chaos check fmt tidy layout unit e2e fuzz deps test-deps cuda gpu-test gpu-bench clean
+.PHONY: serve test build build-release bench chaos rolling check fmt tidy layout unit e2e fuzz deps test-deps cuda gpu-test gpu-bench clean
 
 JOBS ?= $(shell nproc)
 
@@ -36,8 +36,13 @@ unit: test-deps
 
 chaos:            ## faults of every kind under load, both tiers (a few minutes)
 	@cmake --preset dev >/dev/null && cmake --build build/dev -j $(JOBS) --target chaos gateway_tool fake_node homeport
-	@build/dev/chaos --streams 10000 --concurrent 120 --every 2
+	@build/dev/chaos --streams 10000 --concurrent 120 --every 2 --redis $$(command -v redis-server)
+	@build/dev/chaos --scenario standby --streams 1000 --concurrent 50 --every 15 --seconds 3
 	@python3 tests/chaos/real_engine.py --streams 320 --every 1.5
+
+rolling:          ## 10-minute streams while every node is restarted and taken away in turn (STREAM_SECONDS)
+	@cmake --preset dev >/dev/null && cmake --build build/dev -j $(JOBS) --target chaos gateway_tool fake_node
+	@build/dev/chaos --scenario rolling --streams 100 --concurrent 100 --every 10 --pace-ms 100 --seconds $${STREAM_SECONDS:-600}
 
 layout:
 	@python3 scripts/check_layout.py

@@ -20,8 +20,8 @@ bool fake_held_back(TokenId token) {
   return token % 7 == 0;
 }
 
-bool fake_stops(TokenId token, std::uint64_t position) {
-  return position >= 8 && token % 101 == 0;
+bool fake_stops(std::string_view prompt, TokenId token, std::uint64_t position) {
+  return position >= 8 && token % 101 == 0 && prompt.find("endless") == std::string_view::npos;
 }
 
 std::string fake_text(TokenId token) {
@@ -32,7 +32,7 @@ FakeReply fake_reply(std::string_view prompt, std::uint64_t seed, std::uint32_t 
   FakeReply reply;
   for (std::uint64_t i = 0;; ++i) {
     const TokenId token = fake_token(prompt, seed, choice, i);
-    if (fake_stops(token, i)) {
+    if (fake_stops(prompt, token, i)) {
       reply.finish_reason = "stop";
       return reply;
     }

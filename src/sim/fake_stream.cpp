@@ -101,7 +101,7 @@ void FakeStream::step_choice(std::uint32_t index, std::string& out) {
   c.started = true;
   const TokenId token = fake_token(prompt, seed, index, c.position);
   const bool at_end = static_cast<std::int64_t>(c.position) >= max_tokens;
-  if (at_end || fake_stops(token, c.position)) {
+  if (at_end || fake_stops(prompt, token, c.position)) {
     c.finish_reason = at_end ? "length" : "stop";
     part.finish_reason = c.finish_reason;
     part.text = std::exchange(c.held, {});

@@ -14,7 +14,8 @@
 namespace hp {
 
 bool fake_held_back(TokenId token);
-bool fake_stops(TokenId token, std::uint64_t position);
+/// A prompt with the word "endless" is answered to the limit.
+bool fake_stops(std::string_view prompt, TokenId token, std::uint64_t position);
 std::string fake_text(TokenId token);
 
 struct FakeStream {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "links.h"
 #include "net/http_client.h"
 #include "processes.h"
 
@@ -14,13 +15,22 @@ namespace hp::chaos {
 struct World {
   std::vector<Process> nodes, gateways;
   Process redis;  ///< no command: the run has none
-  std::string log_folder;
+  Links links;
+  std::string log_folder, nodes_file;
+  std::size_t primaries = 0;  ///< of the standby scenario: so many of the nodes have priority 0
   bool fake_nodes = true;
 };
 
 class Faults {
  public:
   Faults(World& world, std::uint64_t seed) : world_(world), seed_(seed) {}
+  /// Nodes that the gateways' file names: all, or all but the last one.
+  static void write_nodes(const World& world, bool all);
+  /// The whole primary group dies, comes back, and gets its load back.
+  void kill_primaries(double now);
+  /// The next step of taking every node out of service in turn, without a client noticing: drained and restarted, or
+  /// taken from the list and put back.
+  void roll(double now);
   /// Injects the next fault of the schedule.
   void inject(double now);
   /// Starts again, thaws, goes on with a rolling restart.
@@ -39,8 +49,11 @@ class Faults {
   World& world_;
   const std::uint64_t seed_;
   std::uint64_t drawn_ = 0;
-  std::size_t rolling_ = 0;
-  double rolling_at_ = -1;
+  void cut_link(Process& process, double now);
+  void restore(Process& process);
+  std::size_t rolling_ = 0, rolled_ = 0;
+  double rolling_at_ = -1, leave_at_ = 0;
+  int leaving_ = -1;
   std::map<std::string, int> counts_;
   std::unique_ptr<net::HttpClient> http_ = net::HttpClient::create();
 };

@@ -32,6 +32,7 @@ void Client::connect() {
   body_.clear();
   const auto turn = (spec_.number + static_cast<std::uint64_t>(ledger_.connections)) % cluster_.gateways.size();
   ++ledger_.connections;
+  connected_ = std::chrono::steady_clock::now();
   net::ClientRequest request{.method = "POST",
                              .port = cluster_.gateways[turn],
                              .target = spec_.target(),
@@ -40,12 +41,16 @@ void Client::connect() {
                              .connect_timeout = 1s,
                              .read_timeout = 20s};
   if (!last_id_.empty()) request.headers.emplace_back("Last-Event-ID", last_id_);
+  if (spec_.deadline_ms > 0 && last_id_.empty())
+    request.headers.emplace_back("Homeport-Deadline-Ms", std::to_string(spec_.deadline_ms));
   cluster_.http.start(std::move(request),
                       {.on_headers =
                            [self = shared_from_this()](int status, const net::Headers& headers) {
                              self->status_ = status;
-                             for (const auto& [name, value] : headers)
+                             for (const auto& [name, value] : headers) {
                                if (name == "homeport-stream") self->ledger_.stream = value;
+                               if (name == "homeport-cache") self->ledger_.from_cache = value == "hit";
+                             }
                            },
                        .on_data =
                            [self = shared_from_this()](std::string_view bytes) {
@@ -60,9 +65,10 @@ void Client::connect() {
 
 void Client::on_event(const net::SseEvent& event) {
   const TimePoint now = std::chrono::steady_clock::now();
-  if (ledger_.first_token_s < 0)
+  if (ledger_.first_token_s < 0) {
     ledger_.first_token_s = to_seconds(now - started_);
-  else
+    ledger_.past_deadline = spec_.deadline_ms > 0 && now - connected_ > std::chrono::milliseconds(spec_.deadline_ms);
+  } else
     ledger_.longest_gap_s = std::max(ledger_.longest_gap_s, to_seconds(now - last_));
   if (now - last_ > 2s && cluster_.tell_gaps)
     std::printf("  gap of %.1f s in stream %s, connection %d\n", to_seconds(now - last_), ledger_.stream.c_str(),
@@ -106,6 +112,8 @@ void Client::on_chunk(const std::string& data) {
     const auto index = static_cast<std::size_t>(choice.find("index")->as_int().value_or(0));
     const JsonValue* holder = spec_.chat ? choice.find("delta") : &choice;
     const JsonValue* text = holder != nullptr ? holder->find(spec_.chat ? "content" : "text") : nullptr;
+    const JsonValue* reason = choice.find("finish_reason");
+    if (reason != nullptr && reason->as_string() != nullptr) ledger_.truncated |= *reason->as_string() == "length";
     if (text == nullptr || text->as_string() == nullptr || index >= ledger_.text.size()) continue;
     if (!text->as_string()->empty()) ++ledger_.token_events;
     ledger_.text[index] += *text->as_string();
@@ -122,6 +130,8 @@ void Client::on_whole() {
   for (const JsonValue& choice : *choices->as_array()) {
     const auto index = static_cast<std::size_t>(choice.find("index")->as_int().value_or(0));
     const JsonValue* text = spec_.chat ? choice.find("message")->find("content") : choice.find("text");
+    if (const auto* why = choice.find("finish_reason"); why != nullptr && why->as_string() != nullptr)
+      ledger_.truncated |= *why->as_string() == "length";
     if (index < ledger_.text.size() && text->as_string() != nullptr) ledger_.text[index] = *text->as_string();
   }
   ledger_.usage_tokens = json->find("usage")->find("completion_tokens")->as_int().value_or(-1);
@@ -134,6 +144,7 @@ void Client::on_end(const Status& outcome) {
   if (!ledger_.done && ledger_.error.empty()) {
     if (outcome && status_ != 200) {
       ++ledger_.refusals;
+      if (status_ >= 500) ++ledger_.errors_5xx;
       if (status_ != 503 && status_ != 429) ledger_.error = fmt::format("status {}: {}", status_, body_);
     }
     if (ledger_.error.empty() && !late) {

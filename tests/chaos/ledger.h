@@ -20,6 +20,7 @@ struct StreamSpec {
   bool chat = true, usage = false, streamed = true;
   int choices = 1, max_tokens = 50;
   std::int64_t seed = -1;  ///< < 0: none in the request
+  int deadline_ms = 0;     ///< 0: none
   std::string prompt;      ///< the JSON value of messages or prompt
 
   [[nodiscard]] std::string body(const std::string& model) const;
@@ -34,7 +35,10 @@ struct Ledger {
   std::string error;
   std::int64_t usage_tokens = -1;
   std::uint64_t next_seq = 0, token_events = 0, lost = 0, doubled = 0;
-  int usage_chunks = 0, connections = 0, refusals = 0;
+  int usage_chunks = 0, connections = 0, refusals = 0, errors_5xx = 0;
+  bool from_cache = false;  ///< answered from what another request had got
+  bool truncated = false;   ///< ended by its limit
+  bool past_deadline = false;
   double longest_gap_s = 0, first_token_s = -1;
   bool done = false;
 };
@@ -69,7 +73,7 @@ class Client final : public std::enable_shared_from_this<Client> {
   net::SseParser parser_;
   std::string last_id_, body_;
   int status_ = 0;
-  TimePoint started_{}, last_{};
+  TimePoint started_{}, last_{}, connected_{};
 };
 
 }  // namespace hp::chaos

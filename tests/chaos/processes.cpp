@@ -12,6 +12,7 @@
 #include <csignal>
 #include <cstdio>
 #include <fstream>
+#include <random>
 #include <thread>
 
 #include "net/http_client.h"
@@ -50,11 +51,16 @@ void Process::signal(int number) {
   frozen = false;
 }
 
-bool Process::wait_ready(double seconds) const {
+bool Process::wait_ready(double seconds) {
   const auto client = net::HttpClient::create();
   const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
   while (std::chrono::steady_clock::now() < end) {
-    const auto answer = client->fetch({.port = port, .target = "/ready", .read_timeout = std::chrono::seconds(1)});
+    if (::waitpid(pid, nullptr, WNOHANG) == pid) {  // whoever answers on its port is not ours
+      pid = -1;
+      return false;
+    }
+    const auto answer =
+        client->fetch({.host = host, .port = port, .target = "/ready", .read_timeout = std::chrono::seconds(1)});
     if (answer && answer->status == 200) return true;
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
@@ -62,15 +68,34 @@ bool Process::wait_ready(double seconds) const {
 }
 
 std::uint16_t free_port() {
+  std::random_device random;
+  for (;;) {
+    const auto port = static_cast<std::uint16_t>(10'000 + random() % 20'000);
+    const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    const bool free = ::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+    ::close(fd);
+    if (free) return port;
+  }
+}
+
+bool say_to(const std::string& host, std::uint16_t port, const std::string& words) {
   const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in address{};
   address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  ::bind(fd, reinterpret_cast<sockaddr*>(&address), size);
-  ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
+  address.sin_port = htons(port);
+  ::inet_pton(AF_INET, host.c_str(), &address.sin_addr);
+  const timeval patience{.tv_sec = 1, .tv_usec = 0};
+  ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+  char answer = 0;
+  const bool done = ::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 &&
+                    ::send(fd, words.data(), words.size(), MSG_NOSIGNAL) > 0 && ::recv(fd, &answer, 1, 0) == 1;
   ::close(fd);
-  return ntohs(address.sin_port);
+  return done;
 }
 
 long resident_kib(pid_t pid) {

@@ -1,7 +1,10 @@
 """The short version of `make chaos`, in `make test`: both tiers, under a minute together."""
 import json
+import shutil
 import subprocess
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BUILD = ROOT / "build" / "dev"
@@ -13,15 +16,55 @@ def last_line(command, seconds):
     return done, json.loads(done.stdout.strip().splitlines()[-1])
 
 
+REDIS = shutil.which("redis-server")
+CHAOS = [BUILD / "chaos", "--gateway", BUILD / "gateway_tool", "--node", BUILD / "fake_node"] + (["--redis", REDIS] if REDIS else [])
+WRONG = ("lost", "doubled", "unequal", "failed", "usage_wrong", "cache_dirty", "past_deadline")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scenarios(tmp_path_factory):
+    """They mostly wait: both run beside the other tests."""
+    flags = {"standby": ["--streams", 224, "--concurrent", 32, "--every", 60, "--seconds", 3, "--pace-ms", 50],
+             "rolling": ["--streams", 30, "--concurrent", 30, "--every", 2.5, "--seconds", 16, "--pace-ms", 50]}
+    running = {name: subprocess.Popen([str(c) for c in [*CHAOS, "--scenario", name, "--logs", tmp_path_factory.mktemp(name) / "logs", *more]],
+                                      stdout=subprocess.PIPE, text=True, cwd=ROOT) for name, more in flags.items()}
+    yield running
+    for process in running.values():
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
 def test_fake_engine_loses_no_token(tmp_path):
-    done, report = last_line([BUILD / "chaos", "--streams", 500, "--concurrent", 60, "--every", 1, "--seed", 11,
-                              "--gateway", BUILD / "gateway_tool", "--node", BUILD / "fake_node", "--logs", tmp_path / "logs"], 120)
+    done, report = last_line([*CHAOS, "--streams", 500, "--concurrent", 60, "--every", 1, "--seed", 11, "--logs", tmp_path / "logs"], 120)
     assert report["faults_injected"] >= 5, done.stdout
-    for wrong in ("lost", "doubled", "unequal", "failed", "usage_wrong"):
+    for wrong in WRONG:
         assert report[wrong] == 0, done.stdout
+    assert report["usage_told"] == report["usage_due"] > 0
+    assert report["cache_hits"] > 0
+
+
+def result(scenarios, name):
+    text = scenarios[name].communicate(timeout=180)[0]
+    report = json.loads(text.strip().splitlines()[-1])
+    for wrong in (*WRONG, "errors_5xx"):
+        assert report[wrong] == 0, text
+    return report
 
 
 def test_real_engine_is_byte_equal_under_kill(tmp_path):
     done, report = last_line(["python3", "tests/chaos/real_engine.py", "--streams", 20, "--nodes", 2, "--every", 1, "--seed", 5], 180)
     assert report["unequal"] == 0, done.stdout
     assert report["tokens"] > 0
+
+
+def test_a_dead_primary_group_hands_over_and_gets_its_load_back(scenarios):
+    report = result(scenarios, "standby")
+    assert report["faults"]["kill primary group"] >= 1
+    assert report["handovers"] >= 4, "two gateways, there and back"
+
+
+def test_rolling_restart_and_scale_down_are_not_noticed(scenarios):
+    report = result(scenarios, "rolling")
+    assert report["faults"]["restart node"] >= 4 and report["faults"]["scale down"] >= 1
+    assert report["refusals"] == report["reconnects"] == 0
