@@ -273,20 +273,21 @@ void bench_operations(const ModelShape& shape, bool fp8) {
   }
 }
 
-struct Plan {
-  std::vector<int> users{1, 8, 32, 64, 128, 256}, prompts{512, 2048};
-  int context = 256, steps = 32;
-  std::vector<unsigned> fusions{~0U};
+/// What a step of few tokens may fuse, and how much of the weights attention brings ahead.
+struct Variant {
+  unsigned fusions = kDefaultFusions;
+  std::size_t ahead_mib = kAheadBytes >> 20;
 };
 
-/// Decode steps of `users` sequences; false on an error.
-bool bench_decode(DeviceModel& model, const Plan& plan, int users, unsigned fusions,
-                  const std::vector<std::int32_t>& blocks) {
+struct Plan {
+  std::vector<int> users{1, 8, 32, 64, 128, 256}, prompts{512, 2048};
+  int context = 256, steps = 24, repeats = 5;
+  std::vector<Variant> variants{{}};
+};
+
+/// The median second of a decode step of `users` sequences; negative on an error.
+double decode_seconds(DeviceModel& model, const Plan& plan, int users, const std::vector<std::int32_t>& blocks) {
   const int span = (plan.context + plan.steps + 8) / kBlockTokens + 1;
-  if (users * span > static_cast<int>(blocks.size())) {
-    std::printf("  decode %d users: KV too small\n", users);
-    return true;
-  }
   std::vector<PluginSequence> batch;
   std::vector<std::int32_t> next(static_cast<std::size_t>(users), 17);
   for (int u = 0; u < users; ++u)
@@ -296,16 +297,40 @@ bool bench_decode(DeviceModel& model, const Plan& plan, int users, unsigned fusi
     const double begin = now();
     if (!model.step(batch.data(), users, false, true)) {
       std::printf("%s\n", model.error().c_str());
-      return false;
+      return -1;
     }
     if (i > 3) times.push_back(now() - begin);
     for (int u = 0; u < users; ++u)
       next[static_cast<std::size_t>(u)] = model.drawn()[u], ++batch[static_cast<std::size_t>(u)].position;
   }
-  const double t = median(times);
-  std::printf("  decode %4d users: %7.3f ms  %8.0f tok/s", users, t * 1e3, users / t);
-  if (plan.fusions.size() > 1) std::printf("  fusions %u", fusions);
-  std::printf("\n");
+  return median(times);
+}
+
+/// Variants in turn within each repeat, so that a drift of the card shows in none of them alone.
+bool bench_decode(DeviceModel& model, const Plan& plan, int users, const std::vector<std::int32_t>& blocks) {
+  const int span = (plan.context + plan.steps + 8) / kBlockTokens + 1;
+  if (users * span > static_cast<int>(blocks.size())) {
+    std::printf("  decode %d users: KV too small\n", users);
+    return true;
+  }
+  const std::size_t count = plan.variants.size();
+  std::vector<std::vector<double>> seconds(count);
+  for (int repeat = 0; repeat < plan.repeats; ++repeat) {
+    for (std::size_t v = 0; v < count; ++v) {
+      model.use_fusions(plan.variants[v].fusions, plan.variants[v].ahead_mib << 20);
+      const double s = decode_seconds(model, plan, users, blocks);
+      if (s < 0) return false;
+      seconds[v].push_back(s);
+    }
+  }
+  for (std::size_t v = 0; v < count; ++v) {
+    const auto [least, most] = std::minmax_element(seconds[v].begin(), seconds[v].end());
+    const double t = median(seconds[v]);
+    std::printf("  decode %4d users: %7.3f ms (%.3f..%.3f) %8.0f tok/s", users, t * 1e3, *least * 1e3, *most * 1e3,
+                users / t);
+    if (count > 1) std::printf("  fusions %u:%zu", plan.variants[v].fusions, plan.variants[v].ahead_mib);
+    std::printf("\n");
+  }
   std::fflush(stdout);
   return true;
 }
@@ -348,12 +373,8 @@ bool bench_model(const std::string& name, WeightType weights, const Plan& plan, 
     std::printf("  prefill %5d: %8.2f ms  %8.0f tok/s  %.0f TFLOP/s\n", prompt, t * 1e3, prompt / t,
                 2e-12 * active * prompt / t);
   }
-  // Variants in turn within each number of users, so that a drift of the card shows in none of them alone.
   for (int users : plan.users) {
-    for (unsigned fusions : plan.fusions) {
-      if (plan.fusions.size() > 1) model.use_fusions(fusions);
-      if (!bench_decode(model, plan, users, fusions, blocks)) return false;
-    }
+    if (!bench_decode(model, plan, users, blocks)) return false;
   }
   return true;
 }
@@ -387,7 +408,7 @@ int main(int argc, char** argv) {
   if (argc < 3) {
     std::printf(
         "usage: gpu_bench products | gpu_bench operations | gpu_bench SHAPE bf16|fp8 [users,users,... "
-        "[fusions,fusions,... [prompts,...]]]\nshapes:");
+        "[fusions[:MiB ahead],... [prompts,...]]]\nshapes:");
     for (const auto& [name, shape] : shapes()) std::printf(" %s", name.c_str());
     std::printf(" v2-lite v3-stack");
     std::printf("\n");
@@ -406,6 +427,15 @@ int main(int argc, char** argv) {
       if (*p != 0) out.push_back(static_cast<std::decay_t<decltype(out[0])>>(std::atoi(p)));
     }
   };
-  numbers(3, plan.users), numbers(4, plan.fusions), numbers(5, plan.prompts);
+  numbers(3, plan.users), numbers(5, plan.prompts);
+  if (argc > 4) plan.variants.clear();
+  for (const char* p = argc > 4 ? argv[4] : nullptr; p != nullptr; p = std::strchr(p, ',')) {
+    if (*p == ',') ++p;
+    Variant v;
+    char* rest = nullptr;
+    v.fusions = static_cast<unsigned>(std::strtoul(p, &rest, 10));
+    if (*rest == ':') v.ahead_mib = std::strtoul(rest + 1, nullptr, 10);
+    plan.variants.push_back(v);
+  }
   return bench_model(what, std::strcmp(argv[2], "fp8") == 0 ? WeightType::fp8 : WeightType::bf16, plan, limit) ? 0 : 1;
 }

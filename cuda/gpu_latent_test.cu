@@ -232,7 +232,8 @@ void upload(DeviceModel& model, const LatentModel& m) {
   expect(good && model.finish(), "loading: %s", model.error().c_str());
 }
 
-void test_model(const ModelShape& shape, WeightType weights, const char* name) {
+/// requests > 0: only so many random ones, and no reference.
+void test_model(const ModelShape& shape, WeightType weights, const char* name, int requests = 0) {
   const LatentModel reference = make_model(shape, 11);
   ModelOptions options;
   options.weights = weights, options.kv_bytes = std::size_t{256} << 20, options.max_step_tokens = 1024,
@@ -240,6 +241,8 @@ void test_model(const ModelShape& shape, WeightType weights, const char* name) {
   DeviceModel model(0, shape, options);
   expect(model.create(reference.cos.data(), reference.sin.data()), "create: %s", model.error().c_str());
   upload(model, reference);
+  test_random(model, shape.vocab, requests > 0 ? requests : 200, name);
+  if (requests > 0) return;
   test_loaded(
       model, shape, [&](const std::vector<int>& tokens) { return last_logits(reference, tokens); },
       weights == WeightType::fp8 ? 0.25 : 0.05, name);
@@ -247,7 +250,9 @@ void test_model(const ModelShape& shape, WeightType weights, const char* name) {
 
 }  // namespace
 
-void test_latent_models() {
+namespace {
+
+ModelShape small_shape() {
   ModelShape s;
   s.layers = 2, s.hidden = 512, s.ffn = 1024, s.heads = 16, s.kv_heads = 1, s.vocab = 512, s.context = 2048,
   s.eps = 1e-6F;
@@ -255,6 +260,17 @@ void test_latent_models() {
   s.latent = {32, 64};
   s.experts.experts = 16, s.experts.chosen = 4, s.experts.ffn = 448, s.experts.shared_ffn = 512,
   s.experts.first_dense = 1;
+  return s;
+}
+
+}  // namespace
+
+void test_latent_few() {
+  test_model(small_shape(), WeightType::bf16, "latent attention, bf16, few requests", 4);
+}
+
+void test_latent_models() {
+  ModelShape s = small_shape();
   test_model(s, WeightType::bf16, "latent attention, softmax experts, bf16");
   s.experts.sigmoid = s.experts.has_bias = s.experts.normalize = s.experts.best_two = true;
   s.experts.groups = 4, s.experts.chosen_groups = 2, s.experts.weight_scale = 2.5F;

@@ -6,6 +6,7 @@
 using namespace hp::cuda;
 
 void test_latent_models();
+void test_latent_few();
 void test_sampling();
 
 namespace {
@@ -315,7 +316,8 @@ void upload(DeviceModel& model, const HostModel& m) {
   expect(good && model.finish(), "loading: %s", model.error().c_str());
 }
 
-void test_model(ModelShape shape, WeightType weights, const char* name) {
+/// requests > 0: only so many random ones, and no reference.
+void test_model(ModelShape shape, WeightType weights, const char* name, int requests = 0) {
   const HostModel reference = make_model(shape, 3);
   ModelOptions options;
   options.weights = weights, options.kv_bytes = std::size_t{1} << 30, options.max_step_tokens = 1024,
@@ -323,6 +325,8 @@ void test_model(ModelShape shape, WeightType weights, const char* name) {
   DeviceModel model(0, shape, options);
   expect(model.create(reference.cos.data(), reference.sin.data()), "create: %s", model.error().c_str());
   upload(model, reference);
+  test_random(model, shape.vocab, requests > 0 ? requests : 200, name);
+  if (requests > 0) return;
   const auto last = [&](const std::vector<int>& tokens) { return forward(reference, tokens).back(); };
   test_loaded(model, shape, last, weights == WeightType::fp8 ? 0.12 : 0.03, name);
 }
@@ -367,10 +371,24 @@ void test_models() {
   test_model(shape, WeightType::fp8, "fp8, head_dim 128, groups of 8");
 }
 
+/// A little of everything, for compute-sanitizer: it runs hundreds of times slower.
+void test_few() {
+  for (bool fp8 : {false, true}) {
+    test_matmul(fp8, 200, 640, 9);
+    test_own_rows(fp8, true, 200, 640, 2);
+  }
+  test_own_rows(true, false, 200, 640, 3);
+  ModelShape shape;
+  shape.layers = 1, shape.hidden = 512, shape.ffn = 512, shape.heads = 4, shape.kv_heads = 1, shape.vocab = 512;
+  shape.head_dim = shape.rope_dims = 128, shape.context = 512, shape.eps = 1e-5F, shape.attention_scale = 0.0884F;
+  test_model(shape, WeightType::fp8, "fp8, few requests", 4);
+  test_latent_few();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  // gpu_test [products|models|latent|sampling]: everything without an argument.
+  // gpu_test [products|models|latent|sampling|few]: everything but few without an argument.
   const auto wants = [&](const char* name) { return argc < 2 || std::strcmp(argv[1], name) == 0; };
   int devices = 0;
   if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
@@ -381,6 +399,7 @@ int main(int argc, char** argv) {
   if (wants("products")) test_products();
   if (wants("models")) test_models();
   if (wants("latent")) test_latent_models();
+  if (argc > 1 && wants("few")) test_few();
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed == 0 ? 0 : 1;
 }

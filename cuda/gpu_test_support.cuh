@@ -158,4 +158,92 @@ inline void test_loaded(DeviceModel& model, const ModelShape& shape, const Refer
   expect(same(logits[1], last), "%s: mixed with another prefill, other bits", name);
 }
 
+/// A request and what the model gave it alone: the logits behind every position of its output.
+struct Request {
+  std::vector<int> tokens;  // prompt and output
+  int prompt = 0;
+  std::vector<std::vector<float>> logits;
+};
+
+/// Answers `count` random requests alone, greedily.
+inline std::vector<Request> answer_alone(Runner& runner, int count, std::mt19937& random) {
+  std::vector<Request> requests;
+  for (int i = 0; i < count; ++i) {
+    Request r;
+    r.prompt = 1 + static_cast<int>(random() % (i % 8 == 0 ? 180 : 40));
+    const int output = 1 + static_cast<int>(random() % 8);
+    for (int t = 0; t < r.prompt; ++t) r.tokens.push_back(static_cast<int>(random() % runner.vocab));
+    runner.next_block = 0;
+    auto s = runner.start(r.tokens, r.prompt + output);
+    for (int n = 0; n < output; ++n) {
+      r.logits.push_back(runner.step({{&s, n == 0 ? r.prompt : 1}})[0]);
+      const auto& l = r.logits.back();
+      s.tokens.push_back(static_cast<int>(std::max_element(l.begin(), l.end()) - l.begin()));
+    }
+    r.tokens = s.tokens;
+    requests.push_back(std::move(r));
+  }
+  return requests;
+}
+
+/// The requests together: prompts in random chunks, decodes beside them, up to `most` in a step, in random order.
+inline int answer_together(Runner& runner, const std::vector<Request>& requests, std::size_t most,
+                           std::mt19937& random) {
+  runner.next_block = 0;
+  std::vector<Runner::Sequence> open;
+  for (const auto& r : requests) open.push_back(runner.start(r.tokens, static_cast<int>(r.tokens.size())));
+  int wrong = 0;
+  for (;;) {
+    std::vector<std::size_t> order;
+    for (std::size_t i = 0; i < open.size(); ++i) {
+      if (open[i].done + 1 < static_cast<int>(open[i].tokens.size())) order.push_back(i);
+    }
+    if (order.empty()) return wrong;
+    std::shuffle(order.begin(), order.end(), random);
+    order.resize(std::min(order.size(), 1 + static_cast<std::size_t>(random()) % most));
+    std::vector<std::pair<Runner::Sequence*, int>> parts;
+    int tokens = 0;
+    for (std::size_t i : order) {
+      const int left = requests[i].prompt - open[i].done;
+      const int count = left > 1 ? 1 + static_cast<int>(random() % static_cast<unsigned>(left)) : 1;
+      if (tokens + count > 1000) break;
+      tokens += count, parts.push_back({&open[i], count});
+    }
+    order.resize(parts.size());
+    const auto logits = runner.step(parts);
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      const Request& r = requests[order[i]];
+      const int at = open[order[i]].done - r.prompt;
+      if (at >= 0 && !same(logits[i], r.logits[static_cast<std::size_t>(at)])) ++wrong;
+    }
+  }
+}
+
+/// Alone = among others = in any chunks = one prefill of prompt and output, and = with other kernels for few tokens.
+inline void test_random(DeviceModel& model, int vocab, int count, const char* name) {
+  std::mt19937 random(17);
+  Runner runner{model, vocab};
+  const auto requests = answer_alone(runner, count, random);
+  for (unsigned fusions : {kDefaultFusions, kDefaultFusions | fuse_everywhere, 0U}) {
+    model.use_fusions(fusions);
+    for (std::size_t most : {std::size_t{256}, std::size_t{8}, std::size_t{2}}) {
+      const int wrong = answer_together(runner, requests, most, random);
+      expect(wrong == 0, "%s: %d random requests in steps of up to %zu, fusions %u: other bits %d times", name, count,
+             most, fusions, wrong);
+    }
+    int wrong = 0;
+    for (const auto& r : requests) {
+      runner.next_block = 0;
+      const int length = static_cast<int>(r.tokens.size()) - 1;
+      auto s = runner.start(r.tokens, length);
+      if (!same(runner.step({{&s, length}})[0], r.logits.back())) ++wrong;
+      runner.next_block = 0;
+      auto first = runner.start(r.tokens, length);
+      if (!same(runner.step({{&first, r.prompt}})[0], r.logits.front())) ++wrong;
+    }
+    expect(wrong == 0, "%s: prompt with output in one prefill, fusions %u: other bits %d times", name, fusions, wrong);
+  }
+  model.use_fusions(kDefaultFusions);
+}
+
 }  // namespace hp::cuda

@@ -25,34 +25,45 @@ fi
 nvidia-smi --query-gpu=name,driver_version,memory.used,clocks.sm --format=csv,noheader | tee "$logs/card.log"
 
 # Tests side by side: they check bits, not time.
-for group in sampling products models latent; do part "test_$group" 60 "$bin/gpu_test" "$group" & done
+for group in sampling products models latent; do part "test_$group" 45 "$bin/gpu_test" "$group" & done
 wait
-tail -n 3 "$logs"/test_*.log
-grep -h FAILED "$logs"/test_*.log | head -n 20
+for group in sampling products models latent; do echo "$group: $(tail -n 1 "$logs/test_$group.log")"; done
+grep -h FAILED "$logs"/test_*.log | cut -c1-200 | sort | uniq -c | head -n 30
 
-# One user, with and without what few tokens fuse; then the table of docs/gpu.md.
 bench() {
   local name=$1
   shift
-  part "$name" 45 "$bin/gpu_bench" "$@"
-  cat "$logs/$name.log"
+  part "$name" 40 "$bin/gpu_bench" "$@"
+  grep -v "^device memory" "$logs/$name.log"
 }
+# The table of docs/gpu.md; few users with and without what few tokens fuse (fusion.h: 31 kernels, + 32 attention folds,
+# + 64 weights ahead with so many MiB, + 128 whole decodes).
 export GPU_BENCH_QUICK=1
-bench one_8b_fp8 r1-distill-llama-8b fp8 1,2,1 0,1,3,15 512
-bench one_lite_fp8 v2-lite fp8 1,2,1 0,3,7,15,31 512
-bench one_lite_bf16 v2-lite bf16 1,2,1 0,3,7,15,31 512
-bench table_8b_fp8 r1-distill-llama-8b fp8 256 31 2048
-bench table_8b_bf16 r1-distill-llama-8b bf16 1,256 31 2048
-bench table_lite_fp8 v2-lite fp8 8,256 31 2048
-bench table_lite_bf16 v2-lite bf16 256 31 2048
-bench table_67b_fp8 deepseek-67b fp8 1,64,128 31 512,2048
-bench v3_stack_fp8 v3-stack fp8 1,8,64 31 512
+bench table_8b_fp8 r1-distill-llama-8b fp8 1 0,31,63,255:8,255,255:32 8
+bench table_lite_fp8 v2-lite fp8 1 31,63,255:8,255,255:32,511 8
+bench table_8b_bf16 r1-distill-llama-8b bf16 1 0,31,255 8
+bench table_lite_bf16 v2-lite bf16 1,256 127,255 2048
+bench many_8b_bf16 r1-distill-llama-8b bf16 256 255 2048
+bench many_8b_fp8 r1-distill-llama-8b fp8 2,256 255 2048
+bench many_lite_fp8 v2-lite fp8 2,8,256 255 2048
+bench table_67b_fp8 deepseek-67b fp8 1 31,255 512,2048
+bench many_67b_fp8 deepseek-67b fp8 64,128 255 8
+bench v3_stack_fp8 v3-stack fp8 1,8,64 255 512
+
+# Memory and races, on a little of everything.
+if command -v compute-sanitizer >/dev/null; then
+  part memcheck 25 compute-sanitizer --tool memcheck "$bin/gpu_test" few
+  part racecheck 25 compute-sanitizer --tool racecheck "$bin/gpu_test" few
+  tail -n 3 "$logs/memcheck.log" "$logs/racecheck.log" | cut -c1-200
+else
+  echo "no compute-sanitizer here"
+fi
 
 # Where one step's time goes: the length of every kernel of some layers, alone (no overlap).
 if command -v ncu >/dev/null; then
   for shape in v2-lite r1-distill-llama-8b; do
     part "kernels_$shape" 25 ncu --clock-control none --graph-profiling node --metrics gpu__time_duration.sum \
-      --launch-skip 4500 --launch-count 70 --csv "$bin/gpu_bench" "$shape" fp8 1 31 8
+      --launch-skip 4500 --launch-count 24 --csv "$bin/gpu_bench" "$shape" fp8 1 255 8
     python3 - "$logs/kernels_$shape.log" <<'PY'
 import csv, re, sys
 rows = [r for r in csv.reader(l for l in open(sys.argv[1], errors="replace") if l.startswith('"'))]

@@ -24,7 +24,24 @@ const Bf16* bf16(const Activations& activations) {
 
 }  // namespace
 
-void DeviceModel::attend(const Layer& layer, const StepLayout& l, const AttentionBatch& batch) {
+/// What the products after a layer's attention read first. Attention's own product has its weights in shared memory by
+/// then, but for latent attention, which takes three kernels.
+Ahead DeviceModel::weights_ahead(const Layer& layer) const {
+  Ahead ahead;
+  std::size_t left = ahead_bytes_;
+  const Matrix* order[Ahead::kRanges] = {latent() ? &layer.o : nullptr, layer.has_experts ? &layer.router : nullptr,
+                                         &layer.gate_up, latent() ? &layer.down : nullptr};
+  for (const Matrix* matrix : order) {
+    if (matrix == nullptr || matrix->data == nullptr || left == 0) continue;
+    const std::size_t bytes = std::min(matrix->bytes(), left) / 16 * 16;
+    ahead.data[ahead.count] = matrix->data;
+    ahead.bytes[ahead.count++] = static_cast<unsigned>(bytes);
+    left -= bytes;
+  }
+  return ahead;
+}
+
+void DeviceModel::attend(const Layer& layer, const StepLayout& l, AttentionBatch batch) {
   const RopeArgs rope{rope_cos_,  rope_sin_,        layer.q_norm,           layer.k_norm,
                       shape_.eps, shape_.rope_dims, shape_.rope_interleaved};
   const bool rotates = l.tiles == 0 && l.decodes <= kRotatingDecodes && attention_rotates(attention_, rope);
@@ -32,8 +49,18 @@ void DeviceModel::attend(const Layer& layer, const StepLayout& l, const Attentio
     rope_and_store(projected_, attention_, rope, step_memory_ + l.at_position, step_memory_ + l.at_slot, l.tokens,
                    layer.kv, stream_);
   }
+  if (fuses(fuse_fold) && l.decodes <= kFoldingDecodes) batch.arrivals = arrivals_;
+  if (fuses(fuse_ahead) && l.tiles == 0 && l.decodes <= kAheadDecodes) batch.ahead = weights_ahead(layer);
   attention(projected_, attention_, layer.kv, batch, shape_.attention_scale, rotates ? &rope : nullptr, scratch_,
             static_cast<Bf16*>(attended_.data), stream_);
+}
+
+bool DeviceModel::norms_experts(bool fp8, int t) const {
+  return fuses(fuse_norm) && makes_rows(fp8, shape_.hidden, t, true);
+}
+bool DeviceModel::norms_here(bool fp8, int t) const {
+  return norms_experts(fp8, t) &&
+         (fuses(fuse_everywhere) || norm_pays(fp8, shape_.experts.experts > 0, shape_.hidden, t));
 }
 
 /// weight · norm(x): few rows are normalized inside the product.
@@ -47,7 +74,8 @@ void DeviceModel::normed_product(const Matrix& weight, const float* norm, int t,
 void DeviceModel::quantized_product(const Matrix& weight, const Activations& in, const Activations& in8, int t,
                                     const MatmulOut& out) {
   if (!weight.fp8) return matmul(weight, in, t, out, stream_);
-  if (fuses(fuse_quantize) && makes_rows(true, weight.k, t, false))
+  if (fuses(fuse_quantize) && makes_rows(true, weight.k, t, false) &&
+      (fuses(fuse_everywhere) || quantize_pays(weight.k, t)))
     return matmul(weight, RowSource{in.data, nullptr, 0, t}, out, stream_);
   quantize_rows(bf16(in), t, in8, stream_);
   matmul(weight, in8, t, out, stream_);
@@ -70,7 +98,9 @@ void DeviceModel::attend_latent(const Layer& layer, const StepLayout& l, const A
   auto* attended = static_cast<Bf16*>(attended_.data);
   const bool few = fuses(fuse_latent) && l.tiles == 0 && l.decodes <= kLatentFew && latent_queries_fit(latent_);
   if (few) {
-    latent_queries(rows, latent_, prepare, layer.k_b, l.tokens, layer.kv.k, queries_, stream_);
+    const bool ahead = fuses(fuse_ahead) && l.decodes <= kAheadDecodes;
+    latent_queries(rows, latent_, prepare, layer.k_b, l.tokens, ahead ? weights_ahead(layer) : Ahead{}, layer.kv.k,
+                   queries_, stream_);
     latent_attention(queries_, latent_, layer.kv.k, batch, shape_.attention_scale, scratch_, nullptr, stream_);
     return latent_values(latent_, batch, scratch_, layer.v_b, attended, stream_);
   }
@@ -84,10 +114,10 @@ void DeviceModel::attend_latent(const Layer& layer, const StepLayout& l, const A
                l.tokens, stream_);
 }
 
-/// The dense layer or the shared experts; with many tokens their rows are in normed_ already.
-void DeviceModel::feed_dense(const Layer& layer, int t, const Activations& act, const Activations& act8) {
+/// The dense layer or the shared experts; `norms`: from x, else their rows are in normed_ already.
+void DeviceModel::feed_dense(const Layer& layer, int t, bool norms, const Activations& act, const Activations& act8) {
   const MatmulOut gated{Epilogue::swiglu, act.data, act.k, nullptr};
-  if (norms_here(layer.gate_up.fp8, t)) {
+  if (norms) {
     matmul(layer.gate_up, RowSource{x_, layer.ffn_norm, shape_.eps, t}, gated, stream_);
   } else {
     matmul(layer.gate_up, normed_, t, gated, stream_);
@@ -119,20 +149,20 @@ void DeviceModel::feed_few_experts(const Layer& layer, int t) {
     quantize_rows(bf16(expert_act_), slots, expert_act8_, stream_);
     grouped_matmul(layer.expert_down, expert_act8_, down, out, stream_, 0);
   }
-  if (e.shared_ffn > 0) feed_dense(layer, t, shared_act_, shared_act8_);
+  if (e.shared_ffn > 0) feed_dense(layer, t, true, shared_act_, shared_act8_);
   combine(expert_out_, grouping_, e.chosen, t, shape_.hidden, x_, stream_);
 }
 
 void DeviceModel::feed_experts(const Layer& layer, int t) {
   const ExpertDims& e = shape_.experts;
-  if (fuses(fuse_experts) && norms_here(false, t) && norms_here(fp8(), t)) return feed_few_experts(layer, t);
+  if (fuses(fuse_experts) && norms_experts(false, t) && norms_experts(fp8(), t)) return feed_few_experts(layer, t);
   const int slots = t * e.chosen, tile = expert_tile(slots, e.experts), columns = tile_columns(tile);
   rms_norm(x_, nullptr, layer.ffn_norm, shape_.eps, t, normed_, stream_);
   if (fp8()) rms_norm(x_, nullptr, layer.ffn_norm, shape_.eps, t, normed16_, stream_);
   matmul(layer.router, fp8() ? normed16_ : normed_, t, {Epilogue::f32, router_logits_, e.experts, nullptr}, stream_);
   route(router_logits_, layer.router_bias, router_shape(e), t, columns, grouping_, stream_);
   gather_rows(normed_, grouping_.token, slots, expert_in_, stream_);
-  if (e.shared_ffn > 0) feed_dense(layer, t, shared_act_, shared_act8_);
+  if (e.shared_ffn > 0) feed_dense(layer, t, false, shared_act_, shared_act8_);
   const int most = std::min(e.experts, slots) + slots / columns;
   grouped_matmul(layer.expert_gate_up, expert_in_, {2 * e.ffn, grouping_.tiles, grouping_.tile_count, most},
                  {Epilogue::swiglu, expert_act_.data, e.ffn, nullptr}, stream_, tile);
@@ -152,6 +182,7 @@ void DeviceModel::forward(const StepLayout& l) {
   batch.decode_row = m + l.at_decode_row, batch.decode_sequence = m + l.at_decode_sequence;
   batch.decode_length = m + l.at_decode_length, batch.decode_first = m + l.at_decode_first;
   batch.work = reinterpret_cast<const int2*>(m + l.at_work);
+  batch.whole = fuses(fuse_whole);
   batch.tiles = l.tiles, batch.tile = reinterpret_cast<const int4*>(m + l.at_tile);
   embed(embedding_, m + l.at_token, t, shape_.hidden, x_, stream_);
   for (const Layer& layer : layers_) {
@@ -166,8 +197,9 @@ void DeviceModel::forward(const StepLayout& l) {
     if (layer.has_experts) {
       feed_experts(layer, t);
     } else {
-      if (!norms_here(layer.gate_up.fp8, t)) rms_norm(x_, nullptr, layer.ffn_norm, shape_.eps, t, normed_, stream_);
-      feed_dense(layer, t, act_, act8_);
+      const bool norms = norms_here(layer.gate_up.fp8, t);
+      if (!norms) rms_norm(x_, nullptr, layer.ffn_norm, shape_.eps, t, normed_, stream_);
+      feed_dense(layer, t, norms, act_, act8_);
     }
   }
   if (l.rows == 0) return;

@@ -161,9 +161,15 @@ bool DeviceModel::finish() {
   if (!allocate_step()) return false;
   std::size_t free_bytes = 0, total = 0;
   cudaMemGetInfo(&free_bytes, &total);
-  std::size_t kv = options_.kv_bytes;
-  if (kv == 0) kv = free_bytes > kReserveBytes ? free_bytes - kReserveBytes : 0;
-  blocks_ = static_cast<int>(std::min<std::size_t>(kv / block_bytes_, std::size_t{1} << 26));
+  // Attention's scratch grows with the KV that decodes may read; bucket() adds up to a quarter.
+  const int keys = latent() ? latent_.range() : kUnitKeys;
+  const std::size_t work =
+      5 * sizeof(float) / 4 * (latent() ? latent_scratch(latent_, 1) : attention_scratch(attention_, 1));
+  const std::size_t fixed = kReserveBytes + work * static_cast<std::size_t>(options_.max_logit_rows + 1);
+  std::size_t count = options_.kv_bytes / block_bytes_;
+  if (options_.kv_bytes == 0 && free_bytes > fixed)
+    count = (free_bytes - fixed) / (block_bytes_ + work / static_cast<std::size_t>(keys / kBlockTokens));
+  blocks_ = static_cast<int>(std::min<std::size_t>(count, std::size_t{1} << 26));
   if (blocks_ < 1)
     return fail("GPU " + std::to_string(device_) + ": no memory for KV is left: " + std::to_string(free_bytes >> 20) +
                 " MiB are free after the weights");
@@ -175,7 +181,6 @@ bool DeviceModel::finish() {
       cudaMemsetAsync(*pool, 0, bytes, stream_);
     }
   }
-  const int keys = latent() ? latent_.range() : kUnitKeys;
   work_capacity_ = bucket(blocks_ / (keys / kBlockTokens) + options_.max_logit_rows + 1);
   const std::size_t scratch =
       latent() ? latent_scratch(latent_, work_capacity_) : attention_scratch(attention_, work_capacity_);
@@ -218,6 +223,10 @@ bool DeviceModel::allocate_step() {
       !allocate(reinterpret_cast<void**>(&step_memory_), step_ints_ * sizeof(int), "step memory")) {
     return false;
   }
+  const std::size_t arrivals =
+      static_cast<std::size_t>(kFoldingDecodes) * static_cast<std::size_t>(std::max(s.kv_heads, 1)) * sizeof(int);
+  if (!allocate(reinterpret_cast<void**>(&arrivals_), arrivals, "attention counters")) return false;
+  cudaMemsetAsync(arrivals_, 0, arrivals, stream_);
   cudaMemsetAsync(projected_, 0, rows(projection_rows(), 2), stream_);
   if (cudaMallocHost(reinterpret_cast<void**>(&host_step_), step_ints_ * sizeof(int)) != cudaSuccess ||
       cudaMallocHost(reinterpret_cast<void**>(&host_logits_), logits) != cudaSuccess ||
@@ -386,8 +395,9 @@ bool DeviceModel::step(const PluginSequence* batch, int sequences, bool want_log
   return check("a step");
 }
 
-void DeviceModel::use_fusions(unsigned fusions) {
+void DeviceModel::use_fusions(unsigned fusions, std::size_t ahead_bytes) {
   options_.fusions = fusions;
+  ahead_bytes_ = ahead_bytes;
   for (auto& [key, graph] : graphs_) cudaGraphExecDestroy(graph);
   graphs_.clear();
 }

@@ -40,8 +40,8 @@ class DeviceModel {
   bool load_random(std::uint64_t seed);
   bool finish();
   bool step(const PluginSequence* batch, int sequences, bool want_logits, bool want_drawn);
-  bool bring_logits();                 ///< of the last step
-  void use_fusions(unsigned fusions);  ///< from the next step on
+  bool bring_logits();                                                        ///< of the last step
+  void use_fusions(unsigned fusions, std::size_t ahead_bytes = kAheadBytes);  ///< from the next step on
 
   [[nodiscard]] const float* logits() const { return host_logits_; }
   [[nodiscard]] const std::int32_t* drawn() const { return host_drawn_; }
@@ -72,10 +72,9 @@ class DeviceModel {
   [[nodiscard]] int first_projection() const { return shape_.latent.q_rank > 0 ? shape_.latent.q_rank : query_rows(); }
   [[nodiscard]] int projection_rows() const { return latent() ? first_projection() + kLatentKey : attention_.row(); }
   [[nodiscard]] bool fuses(Fusion what) const { return (options_.fusions & what) != 0; }
-  /// Whether products over `hidden` of this form normalize their rows themselves.
-  [[nodiscard]] bool norms_here(bool fp8, int t) const {
-    return fuses(fuse_norm) && makes_rows(fp8, shape_.hidden, t, true);
-  }
+  /// Whether dense products over `hidden` of this form normalize their rows themselves; and those of experts.
+  [[nodiscard]] bool norms_here(bool fp8, int t) const;
+  [[nodiscard]] bool norms_experts(bool fp8, int t) const;
   [[nodiscard]] int attended_columns() const {
     return shape_.heads * (latent() ? shape_.latent.v_dim : shape_.head_dim);
   }
@@ -96,13 +95,14 @@ class DeviceModel {
   float* floats_of(const WeightRows& rows);
   bool plan(const PluginSequence* batch, int sequences, StepLayout& layout, bool& graph);
   void forward(const StepLayout& layout);
-  void attend(const Layer& layer, const StepLayout& layout, const AttentionBatch& batch);
+  [[nodiscard]] Ahead weights_ahead(const Layer& layer) const;
+  void attend(const Layer& layer, const StepLayout& layout, AttentionBatch batch);
   void attend_latent(const Layer& layer, const StepLayout& layout, const AttentionBatch& batch);
   void normed_product(const Matrix& weight, const float* norm, int t, const MatmulOut& out);
   void quantized_product(const Matrix& weight, const Activations& in, const Activations& in8, int t,
                          const MatmulOut& out);
   LatentRows latent_rows(const Layer& layer, int t);
-  void feed_dense(const Layer& layer, int t, const Activations& act, const Activations& act8);
+  void feed_dense(const Layer& layer, int t, bool norms, const Activations& act, const Activations& act8);
   void feed_experts(const Layer& layer, int t);
   void feed_few_experts(const Layer& layer, int t);
   bool launch_graph(const StepLayout& layout);
@@ -135,7 +135,8 @@ class DeviceModel {
   float* host_logits_ = nullptr;
   std::int32_t* host_drawn_ = nullptr;
   int last_rows_ = 0;
-  std::size_t step_ints_ = 0;
+  std::size_t step_ints_ = 0, ahead_bytes_ = kAheadBytes;
+  int* arrivals_ = nullptr;  ///< zeros between attentions
   void* staging_ = nullptr;  ///< host, pinned
   void *device_staging_ = nullptr, *device_scales_ = nullptr;
   std::map<std::pair<int, int>, cudaGraphExec_t> graphs_;  ///< by decodes and works

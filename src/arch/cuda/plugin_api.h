@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "arch/cuda/fusion.h"
+
 namespace hp::cuda {
 
 inline constexpr std::uint32_t kPluginVersion = 3;
@@ -43,10 +45,8 @@ struct ModelOptions {
   WeightType weights = WeightType::bf16;
   std::size_t kv_bytes = 0;  ///< 0: what is free after the weights, less a reserve
   int max_step_tokens = 2048, max_logit_rows = 256;
-  unsigned fusions = ~0U;  ///< of few tokens: bits of Fusion. Without some the same bits come slower, for benchmarks
+  unsigned fusions = kDefaultFusions;  ///< bits of Fusion. Without some the same bits come slower, for benchmarks
 };
-/// Kernels that a step of few tokens saves.
-enum Fusion : unsigned { fuse_norm = 1, fuse_quantize = 2, fuse_experts = 4, fuse_latent = 8, fuse_route = 16 };
 
 /// Matrices are [outputs, inputs]. q_a: [q_rank, hidden]; q: [heads · query, q_rank or hidden]; kv_a: [576, hidden];
 /// k_b: [heads · 512, nope]; v_b: [heads · v_dim, 512].

@@ -8,6 +8,7 @@
 // fold.
 #include "kernels/cuda/attention.h"
 
+#include "kernels/cuda/ahead.cuh"
 #include "kernels/cuda/fold.cuh"
 #include "kernels/cuda/kernel_launch.cuh"
 #include "kernels/cuda/kv_place.cuh"
@@ -199,13 +200,50 @@ __device__ __forceinline__ void chunk_powers(float* s, const float (&peak)[2], f
   }
 }
 
+/// The last of a decode's thread blocks of one KV head folds what all of them left, in the order of the units. Which
+/// one that is does not matter. All threads call it after their stores.
+template <int kDim>
+__device__ __forceinline__ void fold_if_last(const AttentionShape& shape, const AttentionBatch& batch, int entry,
+                                             int kv_head, int length, const float* parts, const float* peaks,
+                                             Bf16* attended) {
+  __shared__ bool last;
+  const int units = (length + kUnitKeys - 1) / kUnitKeys, group = shape.group();
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    int* arrivals = batch.arrivals + entry * shape.kv_heads + kv_head;
+    last = atomicAdd(arrivals, 1) == units - 1;
+    if (last) *arrivals = 0;
+  }
+  __syncthreads();
+  if (!last) return;
+  __threadfence();
+  const std::size_t first = static_cast<std::size_t>(batch.decode_first[entry]) * static_cast<std::size_t>(shape.heads);
+  Bf16* out =
+      attended + static_cast<std::size_t>(batch.decode_row[entry]) * static_cast<std::size_t>(shape.heads * kDim);
+  for (int i = static_cast<int>(threadIdx.x); i < group * kDim / 4; i += kDecodeWarps * 32) {
+    const int head = kv_head * group + i / (kDim / 4), dim = i % (kDim / 4) * 4;
+    Running row;
+    const float4 total =
+        fold_parts(parts, peaks, first + static_cast<std::size_t>(head), units, shape.heads, kDim, dim, row);
+    *reinterpret_cast<uint2*>(out + head * kDim + dim) = folded_bf16(total, row);
+  }
+}
+
 /// A decode's partial result of one unit: {work, kv head}. With `rope` (not null) the rows of qkv are raw, and the unit
 /// that holds the decode's own token rotates and stores it.
 template <int kDim>
 __global__ void __launch_bounds__(kDecodeWarps * 32)
     decode_kernel(const Bf16* qkv, AttentionShape shape, KvLayer kv, AttentionBatch batch, float scale, RopeArgs rope,
-                  float* out, float* peaks) {
+                  float* out, float* peaks, Bf16* attended) {
   launch_dependents();
+  if (static_cast<int>(blockIdx.x) >= batch.works) {
+    wait_for_previous();
+    const int blocks = static_cast<int>(gridDim.x) - batch.works;
+    bring_ahead(batch.ahead, static_cast<int>(blockIdx.y) * blocks + static_cast<int>(blockIdx.x) - batch.works,
+                blocks * static_cast<int>(gridDim.y));
+    return;
+  }
   // Work lists and what earlier steps cached do not depend on the kernel before: their loads start at once.
   const int2 work = batch.work[blockIdx.x];
   const int entry = work.x, unit = work.y, kv_head = static_cast<int>(blockIdx.y);
@@ -321,33 +359,29 @@ __global__ void __launch_bounds__(kDecodeWarps * 32)
       peaks[2 * (part + static_cast<std::size_t>(row)) + 1] = total;
     }
   }
+  if (batch.arrivals != nullptr) fold_if_last<kDim>(shape, batch, entry, kv_head, length, out, peaks, attended);
 }
 
-/// Folds a decode's units in order: {kv head · group + head, decode}.
+/// Folds a decode's units in order: {kv head · group + head, decode}, four elements a thread.
 template <int kDim>
-__global__ void __launch_bounds__(kDim)
+__global__ void __launch_bounds__(kDim / 4)
     fold_kernel(AttentionShape shape, AttentionBatch batch, const float* parts, const float* peaks, Bf16* attended) {
   launch_dependents();
-  const int head = static_cast<int>(blockIdx.x), entry = static_cast<int>(blockIdx.y), group = shape.group();
-  const int length = batch.decode_length[entry];
+  const int head = static_cast<int>(blockIdx.x), entry = static_cast<int>(blockIdx.y);
+  const int length = batch.decode_length[entry], to = batch.decode_row[entry];
   if (length == 0) return;
-  const int units = (length + kUnitKeys - 1) / kUnitKeys;
-  const std::size_t first = static_cast<std::size_t>(batch.decode_first[entry]);
-  const int to = batch.decode_row[entry];
+  const std::size_t first =
+      static_cast<std::size_t>(batch.decode_first[entry]) * static_cast<std::size_t>(shape.heads) +
+      static_cast<std::size_t>(head);
+  const int dim = static_cast<int>(threadIdx.x) * 4;
   wait_for_previous();
-  Running row{-INFINITY, 0.0F};
-  float total = 0.0F;
-#pragma unroll 4
-  for (int u = 0; u < units; ++u) {
-    const std::size_t part =
-        (first + static_cast<std::size_t>(u)) * static_cast<std::size_t>(shape.heads) + static_cast<std::size_t>(head);
-    float keep, add;
-    fold_factors(row, peaks[2 * part], peaks[2 * part + 1], keep, add);
-    total = fold(total, keep, parts[part * kDim + threadIdx.x], add);
-  }
-  attended[(static_cast<std::size_t>(to) * static_cast<std::size_t>(shape.heads) + static_cast<std::size_t>(head)) *
-               kDim +
-           threadIdx.x] = __float2bfloat16_rn(__fdiv_rn(total, row.sum));
+  Running row;
+  const float4 total =
+      fold_parts(parts, peaks, first, (length + kUnitKeys - 1) / kUnitKeys, shape.heads, kDim, dim, row);
+  *reinterpret_cast<uint2*>(
+      attended +
+      (static_cast<std::size_t>(to) * static_cast<std::size_t>(shape.heads) + static_cast<std::size_t>(head)) * kDim +
+      dim) = folded_bf16(total, row);
 }
 
 /// Scores of a warpgroup's 64 rows against a unit's 128 keys.
@@ -553,12 +587,14 @@ void run(const Bf16* qkv, const AttentionShape& shape, const KvLayer& kv, const 
   }
   if (batch.decodes > 0) {
     float* peaks = scratch + static_cast<std::size_t>(batch.works) * static_cast<std::size_t>(shape.heads) * kDim;
-    launch(decode_kernel<kDim>, dim3(static_cast<unsigned>(batch.works), static_cast<unsigned>(shape.kv_heads)),
+    const int ahead = batch.ahead.count > 0 ? (kAheadBlocks + shape.kv_heads - 1) / shape.kv_heads : 0;
+    launch(decode_kernel<kDim>, dim3(static_cast<unsigned>(batch.works + ahead), static_cast<unsigned>(shape.kv_heads)),
            dim3(kDecodeWarps * 32), kDecodeShared, stream, qkv, shape, kv, batch, log2_scale,
-           rope != nullptr ? *rope : RopeArgs{}, scratch, peaks);
+           rope != nullptr ? *rope : RopeArgs{}, scratch, peaks, attended);
+    if (batch.arrivals != nullptr) return;
     launch(fold_kernel<kDim>, dim3(static_cast<unsigned>(shape.heads), static_cast<unsigned>(batch.decodes)),
-           dim3(kDim), 0, stream, shape, batch, static_cast<const float*>(scratch), static_cast<const float*>(peaks),
-           attended);
+           dim3(kDim / 4), 0, stream, shape, batch, static_cast<const float*>(scratch),
+           static_cast<const float*>(peaks), attended);
   }
 }
 

@@ -1,6 +1,7 @@
 // GPU operations of grouped-query attention over paged KV, and what every attention shares: shapes and a step's work.
 #pragma once
 
+#include "kernels/cuda/ahead.h"
 #include "kernels/cuda/launch.h"
 
 namespace hp::cuda {
@@ -41,6 +42,11 @@ struct AttentionBatch {
   const int* decode_first = nullptr;     ///< its first piece of work
   int works = 0;                         ///< units of all decodes together; sizes the grid
   const int2* work = nullptr;            ///< {entry, unit}; entry < 0: unused
+  /// Zeros [decodes, kv heads], left as zeros: a decode's last thread block folds. Null: a kernel folds. For latent
+  /// attention a kernel always folds.
+  int* arrivals = nullptr;
+  bool whole = true;  ///< latent attention may run many decodes range after range
+  Ahead ahead;        ///< brought by decodes, by thread blocks of their own
   int tiles = 0;
   const int4* tile = nullptr;  ///< {row of the first token, sequence, position of the first token, tokens}
 };

@@ -79,8 +79,10 @@ __global__ void combine_kernel(const Bf16* y, const int* slot, const float* weig
   wait_for_previous();
   const std::size_t first = static_cast<std::size_t>(blockIdx.x) * static_cast<std::size_t>(chosen);
   auto* out = reinterpret_cast<float2*>(x + static_cast<std::size_t>(blockIdx.x) * static_cast<std::size_t>(hidden));
-  for (int i = static_cast<int>(threadIdx.x); i < hidden / 2; i += static_cast<int>(blockDim.x)) {
+  for (int i = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x); i < hidden / 2;
+       i += static_cast<int>(gridDim.y * blockDim.x)) {
     float2 sum = out[i];
+#pragma unroll 4
     for (int k = 0; k < chosen; ++k) {
       const float w = weight[first + static_cast<std::size_t>(k)];
       const auto* row = reinterpret_cast<const __nv_bfloat162*>(
@@ -110,7 +112,9 @@ void gather_rows(const Activations& in, const int* token, int slots, const Activ
 }
 
 void combine(const Bf16* y, const Grouping& grouping, int chosen, int t, int hidden, float* x, cudaStream_t stream) {
-  launch(combine_kernel, dim3(static_cast<unsigned>(t)), dim3(256), 0, stream, y,
+  // Few tokens: a pair of elements a thread, since one block a token would take turns over them.
+  const unsigned parts = t <= 16 ? static_cast<unsigned>((hidden / 2 + 255) / 256) : 1U;
+  launch(combine_kernel, dim3(static_cast<unsigned>(t), parts), dim3(256), 0, stream, y,
          static_cast<const int*>(grouping.slot), static_cast<const float*>(grouping.weight), chosen, hidden, x);
 }
 

@@ -52,7 +52,7 @@ inline constexpr int kLatentFew = 16;  ///< most decodes of the two functions be
 
 /// latent_prepare and the head product with k_b in one kernel, for few tokens; nope up to 128.
 void latent_queries(const LatentRows& rows, const LatentShape& shape, const LatentPrepare& args, const Bf16* k_b, int t,
-                    Bf16* cache, Bf16* queries, cudaStream_t stream);
+                    const Ahead& ahead, Bf16* cache, Bf16* queries, cudaStream_t stream);
 bool latent_queries_fit(const LatentShape& shape);
 /// The fold of decodes' ranges and the head product with v_b in one kernel: out [t, heads · v_dim].
 void latent_values(const LatentShape& shape, const AttentionBatch& batch, const float* scratch, const Bf16* v_b,
@@ -62,6 +62,7 @@ void latent_values(const LatentShape& shape, const AttentionBatch& batch, const 
 /// kLatentTile tokens. attended null: decodes' ranges stay in scratch for latent_values.
 void latent_attention(const Bf16* queries, const LatentShape& shape, const Bf16* cache, const AttentionBatch& batch,
                       float scale, float* scratch, Bf16* attended, cudaStream_t stream);
+bool latent_decodes_whole(const AttentionBatch& batch);
 std::size_t latent_scratch(const LatentShape& shape, int works);
 
 }  // namespace hp::cuda
