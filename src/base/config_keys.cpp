@@ -70,6 +70,18 @@ constexpr std::array kKeys{
     ConfigKey{"fleet.nodes", "nodes", kInteger, "1", "processes",
               "Node processes behind the gateway of `serve`, watched and started again; 0 serves in one process.", 0,
               64},
+    ConfigKey{"fleet.nodes_max", "nodes-max", kInteger, "0", "processes",
+              "Let the scaling law start up to so many nodes; 0 keeps fleet.nodes of them.", 0, 64},
+    ConfigKey{"fleet.ttft_target_ms", "scale-ttft-ms", kInteger, "2000", "ms",
+              "Scaling: first token in time, at the 99th percentile.", 1, 3600000},
+    ConfigKey{"fleet.node_requests_per_minute", "node-rpm", kInteger, "0", "requests",
+              "Scaling: what one node carries (homeport plan size); 0 scales on queue, slots and latency alone.", 0,
+              1000000},
+    ConfigKey{"fleet.quiet_s", "scale-quiet-s", kInteger, "300", "s",
+              "Scaling: a node is stopped when it was not needed for so long; one node per minute at most, or per this "
+              "time if "
+              "that is shorter.",
+              1, 86400},
     ConfigKey{"gateway.nodes", "node", kText, "", "",
               "Nodes behind the gateway, separated by commas: [name=][https://]host:port, unix:/path, dns:name:port or "
               "k8s:namespace/service:port, "

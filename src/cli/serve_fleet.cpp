@@ -2,12 +2,14 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <string>
 
 #include "base/log.h"
+#include "cli/fleet_scaler.h"
 #include "cli/node_flags.h"
 #include "cli/program.h"
 #include "fleet/fleet.h"
@@ -19,6 +21,8 @@ namespace hp::cli {
 namespace {
 
 constexpr int kHopelessDeaths = 5;
+constexpr double kAnyLoad = 1e9;       // requests/s: the law then looks at queue, slots and latency alone
+constexpr double kGuessedWarmup = 30;  // seconds, until the first node has shown how long it takes
 constexpr std::chrono::seconds kNodePatience{35};
 
 // Sockets and the nodes' configuration, for this run only.
@@ -63,10 +67,65 @@ Result<std::vector<std::string>> node_command(const Config& config) {
   return command;
 }
 
+Result<planner::ScalingPolicy> scaling_policy(const Config& config) {
+  const auto least = config.integer("fleet.nodes"), most = config.integer("fleet.nodes_max");
+  if (most > 0 && most < least)
+    return fail(ErrorCode::invalid_argument,
+                "fleet.nodes_max: expected 0 or at least fleet.nodes = {}, found {}; the nearest that works is {}",
+                least, most, least);
+  const double per_minute = static_cast<double>(config.integer("fleet.node_requests_per_minute"));
+  const double quiet = static_cast<double>(config.integer("fleet.quiet_s"));
+  return planner::ScalingPolicy{.min_replicas = static_cast<int>(least),
+                                .max_replicas = static_cast<int>(std::max(least, most)),
+                                .replica_rps = per_minute > 0 ? per_minute / 60 : kAnyLoad,
+                                .ttft_target_s = static_cast<double>(config.integer("fleet.ttft_target_ms")) / 1000,
+                                .warmup_s = kGuessedWarmup,
+                                .down_window_s = quiet,
+                                .down_step_s = std::min(60.0, quiet)};
+}
+
+/// Asks the law and tells the fleet.
+class Scaling {
+ public:
+  Scaling(const planner::ScalingPolicy& policy, double sequences_per_node, const Clock& clock)
+      : on_(policy.max_replicas > policy.min_replicas),
+        clock_(clock),
+        started_(clock.now()),
+        scaler_(policy, sequences_per_node) {}
+
+  void tick(const gateway::Gateway& front, const std::vector<gateway::NodeConfig>& own, fleet::Fleet& nodes) {
+    if (!on_) return;
+    FleetScaler::Nodes view{.wanted = static_cast<int>(nodes.wanted())};
+    for (const gateway::NodeStatus& status : front.nodes()) {
+      const bool ours = std::ranges::any_of(own, [&](const auto& node) { return node.name == status.config.name; });
+      if (!ours || !status.ready || status.draining) continue;
+      ++view.ready;
+      view.requests += static_cast<double>(status.requests);
+    }
+    if (view.ready == 0) return;  // the first one still loads
+    if (!std::exchange(warm_, true)) scaler_.warmed_up_in(clock_.now() - started_);
+    const std::optional<int> want = scaler_.decide(clock_.now(), front.load(), view);
+    if (!want) return;
+    const planner::ScalingSignals& s = scaler_.signals();
+    log::info(
+        "fleet: {} nodes instead of {}: {:.1f} requests/s, {:.0f} waiting, slots {:.0f} % full, first token p99 {:.2f} "
+        "s",
+        *want, view.wanted, s.arrivals_per_s, s.queued, 100 * s.kv_usage, s.ttft_p99_s);
+    nodes.want(static_cast<std::size_t>(*want));
+  }
+
+ private:
+  bool on_, warm_ = false;
+  const Clock& clock_;
+  TimePoint started_;
+  FleetScaler scaler_;
+};
+
 }  // namespace
 
 Result<int> serve_fleet(const Invocation& in) {
-  const auto count = in.config.integer("fleet.nodes");
+  HP_TRY(const planner::ScalingPolicy policy, scaling_policy(in.config));
+  const int count = policy.max_replicas;
   RunFolder folder;
   HP_TRY_VOID(folder.make());
   HP_TRY(const auto base_command, node_command(in.config));
@@ -76,7 +135,7 @@ Result<int> serve_fleet(const Invocation& in) {
   options.merge_node_metrics = true;
   std::vector<fleet::ChildSpec> children;
   std::vector<gateway::NodeConfig> own;
-  for (std::int64_t i = 0; i < count; ++i) {
+  for (int i = 0; i < count; ++i) {
     const std::string name = fmt::format("node{}", i);
     const std::string address = fmt::format("unix:{}", (folder.path / (name + ".sock")).string());
     auto command = base_command;
@@ -90,9 +149,11 @@ Result<int> serve_fleet(const Invocation& in) {
   SteadyClock clock;
   HP_TRY(const auto front, gateway::Gateway::start(options, metrics));
   fleet::Fleet nodes(std::move(children), clock, metrics);
+  nodes.want(static_cast<std::size_t>(policy.min_replicas));
+  Scaling scaling(policy, static_cast<double>(in.config.integer("engine.max_running")), clock);
   nodes.tick();
   const std::string address = shown_address(options.server, front->port());
-  log::info("serve: {} over {} nodes", address, count);
+  log::info("serve: {} over {} nodes", address, policy.min_replicas);
   bool said_ready = false, hopeless = false;
   const auto reload = [&] {
     const auto fresh = in.reread();
@@ -102,6 +163,7 @@ Result<int> serve_fleet(const Invocation& in) {
   };
   gateway::wait_for_end(*front, in.config, reload, [&] {
     nodes.tick();
+    scaling.tick(*front, own, nodes);
     if (!std::exchange(said_ready, said_ready || front->usable_nodes() > 0) && front->usable_nodes() > 0)
       log::info("ready: {} serves {}", address, model.stem().string());
     if (!said_ready && !hopeless && (nodes.hopeless(kHopelessDeaths) || nodes.gave_up())) {

@@ -40,8 +40,10 @@ Fleet::Fleet(std::vector<ChildSpec> children, const Clock& clock, MetricsRegistr
     : clock_(clock),
       starts_(metrics.counter("homeport_fleet_starts_total", "Node processes started")),
       deaths_(metrics.counter("homeport_fleet_deaths_total", "Node processes that ended unasked")),
-      running_(metrics.gauge("homeport_fleet_running", "Node processes that run")) {
+      running_(metrics.gauge("homeport_fleet_running", "Node processes that run")),
+      wanted_gauge_(metrics.gauge("homeport_fleet_wanted", "Node processes that are to run")) {
   for (ChildSpec& spec : children) children_.push_back({.spec = std::move(spec), .policy = RestartPolicy(options)});
+  want(children_.size());
 }
 
 Fleet::~Fleet() {
@@ -77,10 +79,16 @@ void Fleet::collect(Child& child) {
   int status = 0;
   if (::waitpid(child.pid, &status, WNOHANG) != child.pid) return;
   const TimePoint now = clock_.now();
-  log::warn("fleet: {} (process {}) ended: {}", child.spec.name, child.pid, describe_exit(status));
+  const bool asked = std::exchange(child.leaving, false);
+  log::write(asked ? log::Level::info : log::Level::warn,
+             fmt::format("fleet: {} (process {}) ended: {}", child.spec.name, child.pid, describe_exit(status)));
   child.pid = -1;
   running_.add(-1);
   if (stopping_) return;
+  if (asked) {
+    child.start_at = now;
+    return;
+  }
   deaths_.add();
   child.start_at = child.policy.on_exit(now);
   child.refused = WIFEXITED(status) && WEXITSTATUS(status) != 0 && child.policy.young_deaths() > 0;
@@ -90,10 +98,22 @@ void Fleet::collect(Child& child) {
         child.spec.name, child.policy.young_deaths(), describe_exit(status), to_seconds(child.start_at - now));
 }
 
+void Fleet::want(std::size_t count) {
+  wanted_ = std::min(count, children_.size());
+  wanted_gauge_.set(static_cast<double>(wanted_));
+}
+
 void Fleet::tick() {
-  for (Child& child : children_) {
+  for (std::size_t i = 0; i < children_.size(); ++i) {
+    Child& child = children_[i];
+    const bool wanted = i < wanted_;
     if (child.pid > 0) collect(child);
-    if (child.pid < 0 && !stopping_ && clock_.now() >= child.start_at) start(child);
+    if (child.pid > 0 && !wanted && !child.leaving && !stopping_) {
+      child.leaving = true;
+      ::kill(child.pid, SIGTERM);
+      log::info("fleet: {} (process {}) is not needed and ends when its streams have", child.spec.name, child.pid);
+    }
+    if (child.pid < 0 && wanted && !stopping_ && clock_.now() >= child.start_at) start(child);
   }
 }
 
@@ -125,11 +145,13 @@ std::vector<pid_t> Fleet::pids() const {
 }
 
 bool Fleet::gave_up() const {
-  return std::ranges::all_of(children_, [](const Child& c) { return c.pid < 0 && c.refused; });
+  return std::all_of(children_.begin(), children_.begin() + static_cast<std::ptrdiff_t>(wanted_),
+                     [](const Child& c) { return c.pid < 0 && c.refused; });
 }
 
 bool Fleet::hopeless(int deaths) const {
-  return std::ranges::all_of(children_, [&](const Child& c) { return c.policy.young_deaths() >= deaths; });
+  return std::all_of(children_.begin(), children_.begin() + static_cast<std::ptrdiff_t>(wanted_),
+                     [&](const Child& c) { return c.policy.young_deaths() >= deaths; });
 }
 
 }  // namespace hp::fleet

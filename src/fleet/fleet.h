@@ -1,6 +1,6 @@
-// Local nodes as child processes: starts them, watches them, starts them again when they die, ends them. Knows commands
-// and processes; what a node is and who talks to it is others' business. One thread calls everything; a child dies with
-// that thread's process.
+// Local nodes as child processes: starts them, watches them, starts them again when they die, ends them, and keeps as
+// many of them as are wanted. Knows commands and processes; what a node is and who talks to it is others' business. One
+// thread calls everything; a child dies with that thread's process.
 #pragma once
 
 #include <sys/types.h>
@@ -29,12 +29,17 @@ class Fleet {
 
   /// Starts what is due, collects what died. A few times a second.
   void tick();
+  /// The first `count` children are to run; the others get SIGTERM, finish in their own time and stay away. All at
+  /// first.
+  void want(std::size_t count);
+  [[nodiscard]] std::size_t wanted() const { return wanted_; }
   /// SIGTERM to all; those that still run after the time are killed.
   void stop(Duration patience);
   [[nodiscard]] std::vector<pid_t> pids() const;  ///< -1: not running
-  /// Every child has died young this often: nothing here will ever serve.
+  /// Every wanted child has died young this often: nothing here will ever serve.
   [[nodiscard]] bool hopeless(int deaths) const;
-  /// Every child ended young and by itself, with an exit code that is an error: starting it again changes nothing.
+  /// Every wanted child ended young and by itself, with an exit code that is an error: starting it again changes
+  /// nothing.
   [[nodiscard]] bool gave_up() const;
 
  private:
@@ -44,15 +49,18 @@ class Fleet {
     pid_t pid = -1;
     TimePoint start_at{};
     bool refused = false;  ///< its last end was an error exit of its own
+    bool leaving = false;  ///< has been told to end because it is not wanted
   };
   void start(Child& child);
   void collect(Child& child);
 
   std::vector<Child> children_;
+  std::size_t wanted_ = 0;
   const Clock& clock_;
   Counter& starts_;
   Counter& deaths_;
   Gauge& running_;
+  Gauge& wanted_gauge_;
   bool stopping_ = false;
 };
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <csignal>
 #include <thread>
 
@@ -66,6 +67,27 @@ TEST_F(FleetTest, AKilledChildIsBackAndAllEndWhenAsked) {
   EXPECT_NE(::kill(first[1], 0), 0);
   fleet.tick();
   EXPECT_EQ(fleet.pids()[0], -1) << "nothing starts after stop()";
+}
+
+TEST_F(FleetTest, AsManyRunAsAreWanted) {
+  Fleet fleet(shells("exec sleep 60", 3), clock_, metrics_);
+  const auto running = [&] { return std::ranges::count_if(fleet.pids(), [](pid_t p) { return p > 0; }); };
+  fleet.want(1);
+  fleet.tick();
+  EXPECT_EQ(running(), 1);
+  const pid_t first = fleet.pids()[0];
+  fleet.want(3);
+  fleet.tick();
+  EXPECT_EQ(running(), 3) << "up at once";
+  fleet.want(2);
+  EXPECT_TRUE(eventually(fleet, [&] { return running() == 2; }));
+  EXPECT_EQ(fleet.pids()[2], -1) << "the last one leaves and is not started again";
+  EXPECT_EQ(metrics_.counter("homeport_fleet_deaths_total", "").value(), 0) << "asked for, not a death";
+  fleet.want(9);
+  fleet.tick();
+  EXPECT_EQ(running(), 3) << "no more than there are";
+  EXPECT_EQ(fleet.pids()[0], first) << "who was wanted all the time never stopped";
+  fleet.stop(5s);
 }
 
 TEST_F(FleetTest, ACrashLoopBacksOffAndIsSeen) {

@@ -152,6 +152,15 @@ std::size_t Gateway::usable_nodes() const {
   return core_->nodes.usable();
 }
 
+GatewayLoad Gateway::load() const {
+  const GatewayMetrics& m = core_->metrics;
+  const std::span<const double> bounds = m.first_token.bounds();
+  return {.requests = m.requests.value(),
+          .waiting = m.waiting.value(),
+          .first_token_bounds = {bounds.begin(), bounds.end()},
+          .first_tokens = m.first_token.cumulative()};
+}
+
 void Gateway::set_nodes(const std::vector<NodeConfig>& nodes) {
   core_->nodes.configure(nodes);
 }

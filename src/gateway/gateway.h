@@ -14,6 +14,14 @@ struct Core;
 struct Shard;
 class Prober;
 
+/// What scaling looks at. Counts are since the start.
+struct GatewayLoad {
+  double requests = 0;  ///< taken in
+  double waiting = 0;   ///< now, for a place at a node
+  std::vector<double> first_token_bounds;
+  std::vector<std::uint64_t> first_tokens;  ///< cumulative; one more than bounds
+};
+
 class Gateway {
  public:
   static Result<std::unique_ptr<Gateway>> start(GatewayOptions options, MetricsRegistry& metrics);
@@ -26,6 +34,7 @@ class Gateway {
   [[nodiscard]] std::size_t open_requests() const;
   [[nodiscard]] std::vector<NodeStatus> nodes() const;
   [[nodiscard]] std::size_t usable_nodes() const;
+  [[nodiscard]] GatewayLoad load() const;
 
   /// Nodes and policy, changed without touching streams.
   void set_nodes(const std::vector<NodeConfig>& nodes);

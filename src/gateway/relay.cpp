@@ -68,7 +68,7 @@ bool Relay::complete() {
 }
 
 void Relay::dispatch() {
-  if (done_) return;
+  if (done_ || node_) return;  // woken twice: the first time found a place
   if (!owns()) return close("taken over");
   if (is_late()) return refuse_late();
   if (!take_turn()) return wait_for_node(true);
