@@ -5,7 +5,8 @@
 namespace hp::cli {
 namespace {
 
-constexpr std::chrono::seconds kPeriod{5}, kWindow{30};
+constexpr std::chrono::seconds kWindow{30};
+constexpr double kLongestPeriod = 5, kShortestPeriod = 0.5;  // seconds between decisions
 
 }  // namespace
 
@@ -22,8 +23,15 @@ double quantile99(std::span<const double> bounds, std::span<const std::uint64_t>
   return bounds.back();
 }
 
+// Ten decisions in a quiet time, so that the law sees it whole.
+FleetScaler::FleetScaler(const planner::ScalingPolicy& policy, double sequences_per_node)
+    : policy_(policy),
+      sequences_per_node_(sequences_per_node),
+      period_(std::chrono::duration_cast<Duration>(
+          std::chrono::duration<double>(std::clamp(policy.down_window_s / 10, kShortestPeriod, kLongestPeriod)))) {}
+
 std::optional<int> FleetScaler::decide(TimePoint now, const gateway::GatewayLoad& load, const Nodes& nodes) {
-  if (last_ && now - *last_ < kPeriod) return std::nullopt;
+  if (last_ && now - *last_ < period_) return std::nullopt;
   if (!first_) first_ = now;
   last_ = now;
   samples_.push_back({now, load.requests, load.first_tokens});

@@ -13,8 +13,7 @@ namespace hp::cli {
 
 class FleetScaler {
  public:
-  FleetScaler(const planner::ScalingPolicy& policy, double sequences_per_node)
-      : policy_(policy), sequences_per_node_(sequences_per_node) {}
+  FleetScaler(const planner::ScalingPolicy& policy, double sequences_per_node);
 
   /// How long a node takes from its start to readiness; until then the policy's own figure is used.
   void warmed_up_in(Duration time) { policy_.warmup_s = std::max(0.1, to_seconds(time)); }
@@ -36,6 +35,7 @@ class FleetScaler {
   };
   planner::ScalingPolicy policy_;
   double sequences_per_node_;
+  Duration period_;
   planner::ScalingState state_;
   planner::ScalingSignals signals_;
   std::deque<Sample> samples_;

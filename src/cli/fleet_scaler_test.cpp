@@ -10,7 +10,7 @@ using std::chrono::seconds;
 planner::ScalingPolicy policy() {
   return {.min_replicas = 1,
           .max_replicas = 4,
-          .replica_rps = 1e9,
+          .replica_rps = 1e3,
           .ttft_target_s = 2,
           .down_window_s = 60,
           .down_step_s = 30};

@@ -21,7 +21,7 @@ namespace hp::cli {
 namespace {
 
 constexpr int kHopelessDeaths = 5;
-constexpr double kAnyLoad = 1e9;       // requests/s: the law then looks at queue, slots and latency alone
+constexpr double kAnyLoad = 1e3;       // requests/s: the law then looks at queue, slots and latency alone
 constexpr double kGuessedWarmup = 30;  // seconds, until the first node has shown how long it takes
 constexpr std::chrono::seconds kNodePatience{35};
 

@@ -9,7 +9,7 @@
 namespace hp::planner {
 namespace {
 
-constexpr double kWidth = 760, kHeight = 300, kLeft = 84, kRight = 16, kTop = 34, kBottom = 46;
+constexpr double kWidth = 760, kHeight = 316, kLeft = 84, kRight = 16, kTop = 50, kBottom = 46;
 constexpr std::array<std::string_view, 6> kColours = {"#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#475569"};
 
 constexpr std::string_view kStyle = R"(:root{color-scheme:light dark}
@@ -162,7 +162,7 @@ std::string render_svg(const Chart& chart) {
   out += "<g font-weight=\"600\">" + text_at(kLeft, 16, "start", chart.title) + "</g>";
   if (std::isfinite(low) && (chart.kind == Chart::Kind::bars || !chart.x.empty())) {
     const Scale y{.axis = axis_of(low, high), .from = kHeight - kBottom, .to = kTop};
-    out += y_grid(y) + text_at(kLeft, kTop - 6, "start", chart.y_label);
+    out += y_grid(y) + text_at(kLeft, 33, "start", chart.y_label);
     out += chart.kind == Chart::Kind::lines ? line_marks(chart, y) : bar_marks(chart, y);
     out += fmt::format("<line class=\"axis\" x1=\"{}\" x2=\"{}\" y1=\"{:.1f}\" y2=\"{:.1f}\"/>", kLeft, kWidth - kRight,
                        y.at(0), y.at(0));

@@ -72,7 +72,8 @@ std::vector<std::string> changes(const FeasibilityInputs& in, const TcoInputs& c
                        "中断：若外部服务中断与本地同样少（每年 {} 小时），结论将是：{}"},
                       significant(costs.outage_hours_local), verdict_sentence(judge(in, cheaper), language)));
   if (out.empty())
-    out.push_back(say(language, {"No single input within its range changes it.", "任何单一输入都不会改变结论。"}));
+    out.push_back(say(language, {"Neither the load, the data nor the outages alone change it.",
+                                 "仅负载、数据或中断中的任何一项都不会改变结论。"}));
   return out;
 }
 

@@ -47,7 +47,7 @@ Section first_page(const ReportRequest& request, const SizeResult& result, const
       say(language,
           {"For how much? {} over {} years; own machines would cost {}, rented GPUs {}, the API {}.",
            "多少钱？{}（{} 年）；本地 {}，租用 GPU {}，API {}。"},
-          money(total), significant(request.tco.years), money(verdict.costs.local.total()),
+          money(total), fmt::format("{:g}", request.tco.years), money(verdict.costs.local.total()),
           money(verdict.costs.rented.total()), money(verdict.costs.api.total())));
   out.charts.push_back(price_chart(result, language));
   return out;
@@ -90,6 +90,7 @@ Answer answer_report(const ReportRequest& request, const SizeResult& result, con
     const Verdict verdict = judge(feasibility, costs);
     Answer should = answer_feasibility(feasibility, costs, language), tco = answer_tco(costs, request.money, language);
     out.key("feasibility").raw(should.json).key("tco").raw(tco.json);
+    document.verdict = should.document.verdict + (language == Language::zh ? "" : " ") + size.document.verdict;
     document.sections.push_back(first_page(request, result, verdict, language));
     for (Section& section : should.document.sections) document.sections.push_back(std::move(section));
     for (Section& section : tco.document.sections) document.sections.push_back(std::move(section));

@@ -290,7 +290,9 @@ SizeResult size_for(const SizeRequest& request, const std::vector<Accelerator>& 
             "{}: {}", device.id, found.fits ? "misses the latency targets" : "the model does not fit into one server"));
     }
   }
-  const auto cheaper = [](const Configuration& a, const Configuration& b) { return a.total_cost < b.total_cost; };
+  const auto cheaper = [](const Configuration& a, const Configuration& b) {
+    return a.own_nodes != b.own_nodes ? a.own_nodes : a.total_cost < b.total_cost;
+  };
   std::stable_sort(out.basic.begin(), out.basic.end(), cheaper);
   std::stable_sort(out.performance.begin(), out.performance.end(), cheaper);
   return out;

@@ -71,7 +71,7 @@ struct Configuration {
 enum class Tier { basic, performance };  ///< performance: half the latency targets, twice the load
 
 struct SizeResult {
-  std::vector<Configuration> basic, performance;  ///< cheapest over the years first
+  std::vector<Configuration> basic, performance;  ///< what our own nodes run first, then by cost
   std::vector<std::string> rejected;              ///< why devices are not there, one line each
 };
 

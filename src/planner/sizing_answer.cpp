@@ -199,7 +199,9 @@ std::string size_verdict(const SizeRequest& request, const SizeResult& result, L
 Answer answer_size(const SizeRequest& request, const SizeResult& result, const std::vector<Accelerator>& catalog,
                    std::span<const Calibration> calibrations, Language language) {
   Section tiers{
-      .heading = word({"Configurations, cheapest first", "配置（按成本排序）"}, language),
+      .heading = word(
+          {"Configurations: what our own nodes run first, then by cost", "配置（先列本产品节点可运行的，再按成本）"},
+          language),
       .tables = {
           tier_table(result.basic, request.inputs.requests_per_second,
                      word({"basic: the targets as given", "基础档：满足给定目标"}, language), language),

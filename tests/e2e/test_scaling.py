@@ -18,7 +18,7 @@ def ask(url, i, answers):
         answers[i] = json.loads(answer.read())
 
 
-def seen(server, words, seconds=120):
+def seen(server, words, seconds=60):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and words not in server.log():
         time.sleep(0.1)
