@@ -8,7 +8,7 @@ namespace hp::planner {
 namespace {
 
 using F = InputField<FeasibilityInputs>;
-constexpr std::array<F, 3> kFields = {
+constexpr std::array<F, 4> kFields = {
     F{"workload",
       &FeasibilityInputs::workload,
       "x 10,000 requests a day",
@@ -27,6 +27,12 @@ constexpr std::array<F, 3> kFields = {
       0,
       1,
       {"cost sensitivity: 0 money does not matter, 1 it decides", "成本敏感度：0 不在乎，1 完全由成本决定"}},
+    F{"availability",
+      &FeasibilityInputs::availability,
+      "%",
+      0,
+      99.9999,
+      {"share of the time that the service must answer; 0: no such need", "服务可用率要求（百分比）；0 表示无要求"}},
 };
 
 constexpr double kDaysPerMonth = 365.0 / 12;
@@ -38,7 +44,15 @@ TcoInputs with_load(const TcoInputs& costs, double workload) {
   return in;
 }
 
-bool local_wins(const FeasibilityInputs& inputs, const TcoResult& costs) {
+/// What rented and hosted services are down may not be more than is allowed, as long as own machines are down less.
+bool outside_too_rare(const FeasibilityInputs& inputs, const TcoInputs& costs) {
+  const double allowed_hours = (1 - inputs.availability / 100) * 8760;
+  return inputs.availability > 0 && costs.outage_hours_cloud > allowed_hours &&
+         costs.outage_hours_local < costs.outage_hours_cloud;
+}
+
+bool local_wins(const FeasibilityInputs& inputs, const TcoInputs& prices, const TcoResult& costs) {
+  if (outside_too_rare(inputs, prices)) return true;
   const std::optional<double> accepted = accepted_ratio(inputs.sensitivity, inputs.cost);
   return !accepted || costs.local.total() <= *accepted * std::min(costs.api.total(), costs.rented.total());
 }
@@ -47,7 +61,7 @@ bool local_wins(const FeasibilityInputs& inputs, const TcoResult& costs) {
 std::optional<double> first_local_workload(const FeasibilityInputs& inputs, const TcoInputs& costs) {
   const auto wins = [&](double w) {
     const TcoInputs in = with_load(costs, w);
-    return validate(in).has_value() && local_wins(inputs, total_cost(in));
+    return validate(in).has_value() && local_wins(inputs, in, total_cost(in));
   };
   if (wins(0)) return 0.0;
   double below = 0;
@@ -104,7 +118,8 @@ Verdict judge(const FeasibilityInputs& inputs, const TcoInputs& costs) {
   const double api = out.costs.api.total(), rented = out.costs.rented.total();
   out.ratio = out.costs.local.total() / std::max(std::min(api, rented), 1.0);
   out.accepted = accepted_ratio(inputs.sensitivity, inputs.cost);
-  out.choice = local_wins(inputs, out.costs) ? Choice::local : api <= rented ? Choice::api : Choice::rented;
+  out.outside_too_rare = outside_too_rare(inputs, costs);
+  out.choice = local_wins(inputs, costs, out.costs) ? Choice::local : api <= rented ? Choice::api : Choice::rented;
   out.from_workload = first_local_workload(inputs, costs);
   return out;
 }

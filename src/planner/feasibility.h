@@ -12,9 +12,10 @@
 namespace hp::planner {
 
 struct FeasibilityInputs {
-  double workload = 0;     ///< requests a day in units of 10,000
-  double sensitivity = 3;  ///< of the data, 1 (public) to 5 (must not leave the building)
-  double cost = 0.5;       ///< how much money matters, 0 to 1
+  double workload = 0;      ///< requests a day in units of 10,000
+  double sensitivity = 3;   ///< of the data, 1 (public) to 5 (must not leave the building)
+  double cost = 0.5;        ///< how much money matters, 0 to 1
+  double availability = 0;  ///< percent of the time that the service must answer; 0: outages cost what they cost
 };
 
 std::span<const InputField<FeasibilityInputs>> feasibility_fields();
@@ -39,6 +40,7 @@ struct Verdict {
   TcoResult costs;
   double ratio = 0;                     ///< own machines over the cheapest outside offer
   std::optional<double> accepted;       ///< accepted_ratio
+  bool outside_too_rare = false;        ///< what is offered outside is down more often than the availability allows
   std::optional<double> from_workload;  ///< the smallest workload (same unit) at which the verdict is local
 };
 

@@ -18,7 +18,8 @@ std::string verdict_sentence(const Verdict& v, Language language) {
   return std::string(kSentences[static_cast<std::size_t>(v.choice)].in(language));
 }
 
-std::vector<std::string> reasons(const FeasibilityInputs& in, const Verdict& v, Language language) {
+std::vector<std::string> reasons(const FeasibilityInputs& in, const TcoInputs& costs, const Verdict& v,
+                                 Language language) {
   std::vector<std::string> out;
   out.push_back(
       say(language,
@@ -26,6 +27,14 @@ std::vector<std::string> reasons(const FeasibilityInputs& in, const Verdict& v, 
            "每日 {} 次请求，三年成本：本地 {} 万元，租用 GPU {} 万元，API {} 万元。"},
           grouped(in.workload * kTenThousand), grouped(v.costs.local.total() / kTenThousand, 1),
           grouped(v.costs.rented.total() / kTenThousand, 1), grouped(v.costs.api.total() / kTenThousand, 1)));
+  if (v.outside_too_rare)
+    out.push_back(
+        say(language,
+            {"{} % of the time allows {} hours of outage a year; rented and hosted services are down {} hours, "
+             "own machines {}.",
+             "可用率 {} % 允许每年中断 {} 小时；租用与托管服务为 {} 小时，本地为 {} 小时。"},
+            fmt::format("{:g}", in.availability), significant((1 - in.availability / 100) * 8760),
+            significant(costs.outage_hours_cloud), significant(costs.outage_hours_local)));
   if (!v.accepted) {
     out.push_back(say(language,
                       {"Data of sensitivity 5 must not leave the building, so only own machines are possible, at {} "
@@ -61,6 +70,11 @@ std::vector<std::string> changes(const FeasibilityInputs& in, const TcoInputs& c
         say(language, {"Data: at sensitivity 5 only own machines are possible.", "数据：敏感度为 5 时只能本地部署。"}));
   FeasibilityInputs other = in;
   other.sensitivity = 1;
+  FeasibilityInputs patient = in;
+  patient.availability = 0;
+  if (v.outside_too_rare && judge(patient, costs).choice != Choice::local)
+    out.push_back(say(language, {"Availability: without this need an outside offer would be right.",
+                                 "可用率：若无此要求，应选择外部服务。"}));
   if (v.choice == Choice::local && judge(other, costs).choice != Choice::local)
     out.push_back(say(language, {"Data: if it were public (sensitivity 1), an outside offer would be right.",
                                  "数据：若为公开数据（敏感度 1），应选择外部服务。"}));
@@ -105,7 +119,7 @@ std::string feasibility_json(const FeasibilityInputs& in, double index, const Ve
 Answer answer_feasibility(const FeasibilityInputs& inputs, const TcoInputs& costs, Language language) {
   const double index = published_index(inputs);
   const Verdict verdict = judge(inputs, costs);
-  const std::vector<std::string> why = reasons(inputs, verdict, language),
+  const std::vector<std::string> why = reasons(inputs, costs, verdict, language),
                                  what = changes(inputs, costs, verdict, language);
   Section published{.heading = say(language, {"The published index", "公开的可行性指数"})};
   published.paragraphs.push_back(

@@ -48,6 +48,20 @@ TEST(Feasibility, OurVerdictGrowsWithLoadAndSensitivity) {
   EXPECT_NE(judge({*small.from_workload * 0.98, 2, 0.5}, costs).choice, Choice::local);
 }
 
+TEST(Feasibility, AvailabilityThatOutsideOffersMissDecides) {
+  TcoInputs costs;
+  costs.outage_loss_per_hour = 0;
+  const FeasibilityInputs patient{0.01, 1, 1};
+  ASSERT_EQ(judge(patient, costs).choice, Choice::api);
+  EXPECT_EQ(judge({0.01, 1, 1, 98}, costs).choice, Choice::api) << "120 hours of 175";
+  EXPECT_EQ(judge({0.01, 1, 1, 99.5}, costs).choice, Choice::local) << "120 hours of 44; own machines 15";
+  const Answer answer = answer_feasibility({0.01, 1, 1, 99.5}, costs, Language::en);
+  EXPECT_NE(answer.json.find("99.5 % of the time allows 43.8 hours"), std::string::npos);
+  EXPECT_NE(answer.json.find("without this need an outside offer would be right"), std::string::npos);
+  costs.outage_hours_local = 200;
+  EXPECT_EQ(judge({0.01, 1, 1, 99.5}, costs).choice, Choice::api) << "own machines would be worse still";
+}
+
 TEST(Feasibility, MoneyWeighsAgainstThePremiumForKeepingData) {
   EXPECT_EQ(accepted_ratio(5, 0.3), std::nullopt);
   EXPECT_DOUBLE_EQ(*accepted_ratio(1, 0), 1);

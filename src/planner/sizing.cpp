@@ -257,7 +257,7 @@ Chosen choose_calibration(std::span<const Calibration> calibrations, const Accel
 bool runs_on_homeport(const ModelConfig& model, const Accelerator& device, std::string_view format, double parallel) {
   if (!device.homeport || parallel > 1) return false;
   if (device.kind == Accelerator::Kind::cpu) return true;
-  const bool attention = model.mla ? model.mla->q_lora_rank == 0 : model.head_dim == 64 || model.head_dim == 128;
+  const bool attention = model.mla || model.head_dim == 64 || model.head_dim == 128;
   return attention && (format == "bf16" || format == "fp8");
 }
 
