@@ -26,6 +26,9 @@ GatewayMetrics::GatewayMetrics(MetricsRegistry& r)
                                  "Requests refused at once: they would not have started before their deadline")),
       deadline_expired(r.counter("homeport_gateway_deadline_expired_total", "Requests ended at their deadline")),
       queue_full(r.counter("homeport_gateway_queue_full_total", "Requests refused because too many were waiting")),
+      hedges(r.counter("homeport_gateway_hedges_total", "Late first tokens that a second node was asked for")),
+      hedges_won(r.counter("homeport_gateway_hedges_won_total", "Hedges whose second node was first")),
+      hedges_refused(r.counter("homeport_gateway_hedges_refused_total", "Hedges that the budget did not allow")),
       prompt_tokens(r.counter("homeport_gateway_prompt_tokens_total", "Prompt tokens, each request once")),
       completion_tokens(r.counter("homeport_gateway_completion_tokens_total", "Reply tokens, each token once")),
       open(r.gauge("homeport_gateway_open_requests", "Requests being served")),
@@ -47,7 +50,8 @@ Core::Core(GatewayOptions o, std::unique_ptr<RoutePolicy> policy, std::unique_pt
       streams(options.reattach_ttl, options.reattach_bytes),
       replies(options.replies, redis.get(), clock, r),
       admission(clock, r),
-      retry_budget(options.retry_ratio) {
+      retry_budget(options.retry_ratio),
+      hedging(options.hedge_share) {
   admission.configure(options.tenants);
 }
 

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/metrics.h"
 #include "gateway/admission.h"
+#include "gateway/hedging.h"
 #include "gateway/node_table.h"
 #include "gateway/options.h"
 #include "gateway/reply_cache.h"
@@ -27,7 +28,7 @@ class Replay;
 struct GatewayMetrics {
   explicit GatewayMetrics(MetricsRegistry& registry);
   Counter &requests, &streams, &resumes, &stalls, &retries, &retries_refused, &given_up, &client_gone, &reattached,
-      &timeouts, &refusals, &deadline_refused, &deadline_expired, &queue_full;
+      &timeouts, &refusals, &deadline_refused, &deadline_expired, &queue_full, &hedges, &hedges_won, &hedges_refused;
   Counter &prompt_tokens, &completion_tokens;
   Gauge &open, &waiting;
   Histogram &first_token, &gap, &resume_gap, &queued;
@@ -46,6 +47,7 @@ struct Core {
   void earn_retry() {
     const std::lock_guard lock(retry_mutex);
     retry_budget.on_request();
+    hedging.on_request();
   }
 
   const GatewayOptions options;
@@ -60,6 +62,7 @@ struct Core {
   WaitQueue queue;
   std::mutex retry_mutex;
   RetryBudget retry_budget;
+  Hedging hedging;
   std::atomic<bool> draining{false};
   std::unique_ptr<AccessLog> access;      ///< null: none is wanted
   std::unique_ptr<SharedJournal> shared;  ///< null: no Redis

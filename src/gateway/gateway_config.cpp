@@ -127,6 +127,8 @@ Result<GatewayOptions> gateway_options(const Config& config) {
   options.resume_timeout = ms(config, "gateway.resume_timeout_ms");
   options.first_token_timeout = ms(config, "gateway.first_token_timeout_ms");
   options.probe_interval = ms(config, "gateway.probe_interval_ms");
+  options.hedge_share = config.number("gateway.hedge_percent") / 100;
+  options.cors_origin = config.text("gateway.cors_origin");
   options.reattach_ttl = std::chrono::seconds(config.integer("gateway.reattach_s"));
   options.redis = config.text("gateway.redis");
   if (const std::string& file = config.text("gateway.redis_password_file"); !file.empty()) {

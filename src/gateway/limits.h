@@ -37,6 +37,10 @@ inline constexpr milliseconds kStallUnknown{3'000};  ///< until the node's pace 
 
 inline constexpr milliseconds kMaxDeadline{86'400'000};  ///< that a request may ask for
 
+inline constexpr std::size_t kHedgeMinSamples = 64;           ///< first tokens, before any is called late
+inline constexpr std::size_t kHedgeMaxPromptBytes = 8 << 10;  ///< of the messages; longer prompts are never sent twice
+inline constexpr std::size_t kMaxHedgeBytes = 64 << 10;       ///< of a second answer without a first token
+
 inline constexpr milliseconds kHandBackAfter{10'000};  ///< a better group must be usable so long to get the load back
 
 // The shared journal. A gateway's word that it lives holds for kLease; whoever takes its streams waits that long.

@@ -30,6 +30,8 @@ struct GatewayOptions {
   std::string redis;  ///< address; empty: none
   std::string redis_password = {};
   double retry_ratio = 0.1;
+  double hedge_share = 0;           ///< of the streams that may ask a second node for a late first token; 0: off
+  std::string cors_origin;          ///< of pages whose EventSource may read streams; empty: none but our own
   std::string admin_address;        ///< loopback or "unix:/path"; empty: no admin routes
   std::uint16_t admin_port = 0;     ///< 0: any free port
   bool merge_node_metrics = false;  ///< /metrics tells the nodes' figures too, each with its name

@@ -90,7 +90,7 @@ void Relay::dispatch() {
   open_attempt(*node);
 }
 
-net::ClientRequest Relay::encode(const NodeConfig& node) {
+net::ClientRequest Relay::encode(const NodeConfig& node, std::uint32_t attempt) {
   net::ClientRequest request;
   request.method = method_;
   request.host = node.host;
@@ -101,7 +101,7 @@ net::ClientRequest Relay::encode(const NodeConfig& node) {
   request.read_timeout = kNoTimeout;
   request.shared_body = stream_->body;
   request.headers = {{"Content-Type", "application/json"},
-                     {"traceparent", trace_.parent(hash_text(stream_->record.id(), attempt_ + 1))}};
+                     {"traceparent", trace_.parent(hash_text(stream_->record.id(), attempt + 1))}};
   if (!trace_.state.empty()) request.headers.emplace_back("tracestate", trace_.state);
   if (!node.api_key.empty()) request.headers.emplace_back("Authorization", "Bearer " + node.api_key);
   const std::lock_guard lock(stream_->mutex);
@@ -122,39 +122,54 @@ net::ClientRequest Relay::encode(const NodeConfig& node) {
 }
 
 void Relay::open_attempt(NodeIndex node) {
+  begin_attempt(node, ++last_attempt_);
+  handle_ = start_request(core_.nodes.config(node), attempt_);
+  plan_hedge();
+}
+
+void Relay::begin_attempt(NodeIndex node, std::uint32_t attempt) {
   node_ = node;
-  const NodeConfig config = core_.nodes.config(node);
-  ++attempt_;
+  attempt_ = attempt;
   if (served_by_.empty() || served_by_.back() != node) served_by_.push_back(node);
   node_epoch_ = core_.nodes.epoch(node);
   attempt_since_ = progress_at_ = core_.clock.now();
   heard_ = proven_ = streaming_ = false;
   heartbeat_ = kNoHeartbeat;
-  journalled_ = config.homeport && peek().stream;
+  journalled_ = core_.nodes.config(node).homeport && peek().stream;
   status_ = 0;
   cutter_ = {};
   body_.clear();
   held_.clear();
   held_end_.reset();
   holding_ = false;
+}
+
+net::HttpClient::Handle Relay::start_request(const NodeConfig& node, std::uint32_t attempt) {
   struct Link {  // small enough that std::function stores it in place
     Relay* relay;
     std::uint32_t attempt;
     [[nodiscard]] bool current() const { return !relay->done_ && relay->attempt_ == attempt && relay->node_; }
+    [[nodiscard]] bool hedge() const { return !relay->done_ && relay->hedge_ && relay->hedge_->attempt == attempt; }
   };
-  const Link link{this, attempt_};
-  handle_ = shard_.client->start(encode(config), {.on_headers =
-                                                      [link](int status, const net::Headers& headers) {
-                                                        if (link.current()) link.relay->on_headers(status, headers);
-                                                      },
-                                                  .on_data =
-                                                      [link](std::string_view bytes) {
-                                                        if (link.current()) link.relay->on_data(bytes);
-                                                      },
-                                                  .on_done =
-                                                      [link, self = shared_from_this()](Status outcome) {
-                                                        if (link.current()) self->on_done(std::move(outcome));
-                                                      }});
+  const Link link{this, attempt};
+  return shard_.client->start(encode(node, attempt), {.on_headers =
+                                                          [link](int status, const net::Headers& headers) {
+                                                            if (link.current())
+                                                              return link.relay->on_headers(status, headers);
+                                                            if (link.hedge())
+                                                              link.relay->on_hedge_headers(status, headers);
+                                                          },
+                                                      .on_data =
+                                                          [link](std::string_view bytes) {
+                                                            if (link.current()) return link.relay->on_data(bytes);
+                                                            if (link.hedge()) link.relay->on_hedge_data(bytes);
+                                                          },
+                                                      .on_done =
+                                                          [link, self = shared_from_this()](Status outcome) {
+                                                            if (link.current())
+                                                              return self->on_done(std::move(outcome));
+                                                            if (link.hedge()) self->on_hedge_done(outcome);
+                                                          }});
 }
 
 void Relay::close_attempt() {
@@ -243,6 +258,7 @@ void Relay::fail_attempt(Fault fault, std::string_view why) {
 }
 
 void Relay::try_again() {
+  if (hedge_) return adopt_hedge();
   if (begun_) {
     core_.metrics.resumes.add();
     ++resumes_;

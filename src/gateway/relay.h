@@ -46,7 +46,9 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   // relay.cpp: nodes and attempts
   void dispatch();
   void open_attempt(NodeIndex node);
-  net::ClientRequest encode(const NodeConfig& node);
+  void begin_attempt(NodeIndex node, std::uint32_t attempt);
+  net::HttpClient::Handle start_request(const NodeConfig& node, std::uint32_t attempt);
+  net::ClientRequest encode(const NodeConfig& node, std::uint32_t attempt);
   void close_attempt();
   void on_headers(int status, const net::Headers& headers);
   void on_data(std::string_view bytes);
@@ -58,6 +60,22 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   void give_up(int status, std::string_view message);
   void leave_node(std::string_view why);
   void on_client_gone();
+  // relay_hedge.cpp: the second node of a late first token
+  struct Hedge {
+    NodeIndex node = 0;
+    std::uint32_t attempt = 0;
+    net::HttpClient::Handle handle = 0;
+    int status = 0;
+    net::Headers headers;
+    std::string bytes;
+  };
+  void plan_hedge();
+  void begin_hedge();
+  void on_hedge_headers(int status, const net::Headers& headers);
+  void on_hedge_data(std::string_view bytes);
+  void on_hedge_done(const Status& outcome);
+  void drop_hedge();
+  void adopt_hedge();
   // relay_queue.cpp: waiting
   WaitEntry wait_entry();
   [[nodiscard]] bool is_late() const;
@@ -107,7 +125,8 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   std::optional<Status> held_end_;
   std::optional<NodeIndex> node_, avoid_;
   net::HttpClient::Handle handle_ = 0;
-  net::EventLoop::Timer timer_ = 0;
+  net::EventLoop::Timer timer_ = 0, hedge_timer_ = 0;
+  std::optional<Hedge> hedge_;
   std::vector<NodeIndex> served_by_;
   std::optional<double> first_token_ms_;
   std::uint64_t whole_tokens_ = 0, whole_prompt_tokens_ = 0;  // what an answer that is no stream says of its usage
@@ -116,7 +135,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   std::int64_t cost_ = 0;
   static constexpr std::uint64_t kNoHeartbeat = ~std::uint64_t{0};
   std::uint64_t heartbeat_ = kNoHeartbeat;
-  std::uint32_t attempt_ = 0, node_epoch_ = 0;
+  std::uint32_t attempt_ = 0, last_attempt_ = 0, node_epoch_ = 0;
   int status_ = 0, fruitless_ = 0, refusals_ = 0, resumes_ = 0;
   std::int64_t retry_after_s_ = 0;
   const bool reattached_;

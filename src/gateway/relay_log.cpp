@@ -28,6 +28,7 @@ std::string_view without_query(std::string_view target) {
 void Relay::note_first_token() {
   const double seconds = to_seconds(core_.clock.now() - started_);
   first_token_ms_ = seconds * 1000;
+  if (peek().prompt_bytes <= kHedgeMaxPromptBytes) core_.hedging.note_first_token(core_.clock.now() - started_);
   core_.metrics.first_token.observe(seconds);
 }
 
@@ -61,7 +62,7 @@ void Relay::log_access(std::string_view outcome) const {
                   .completion_tokens = whole_tokens_ - whole_prompt_tokens_,
                   .first_token_ms = first_token_ms_,
                   .ms = ms,
-                  .attempts = static_cast<int>(attempt_),
+                  .attempts = static_cast<int>(last_attempt_),
                   .resumes = resumes_};
   if (peek().stream) {
     const std::lock_guard lock(stream_->mutex);

@@ -11,12 +11,17 @@ namespace hp::gateway {
 
 void Relay::begin_answer() {
   if (begun_ || !writer_) return;
+  drop_hedge();
   begun_ = true;
   answered_ = 200;
   core_.metrics.streams.add();
-  writer_->begin_stream(
-      200, {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}, {"Homeport-Stream", stream_->record.id()}},
-      "text/event-stream");
+  net::Headers headers{{"Cache-Control", "no-cache"},
+                       {"X-Accel-Buffering", "no"},
+                       {"X-Request-Id", stream_->record.id()},
+                       {"Homeport-Stream", stream_->record.id()}};
+  if (const std::string& origin = core_.options.cors_origin; reattached_ && !origin.empty())
+    headers.insert(headers.end(), {{"Access-Control-Allow-Origin", origin}, {"Vary", "Origin"}});
+  writer_->begin_stream(200, std::move(headers), "text/event-stream");
 }
 
 void Relay::forward(std::string_view bytes) {
@@ -129,6 +134,7 @@ void Relay::answer_whole() {
     net::HttpResponse answer{.status = status_, .headers = {}, .body = std::move(body_)};
     if (!content_type_.empty()) answer.content_type = content_type_;
     if (retry_after_s_ > 0) answer.headers.emplace_back("Retry-After", std::to_string(retry_after_s_));
+    answer.headers.emplace_back("X-Request-Id", stream_->record.id());
     answer.headers.emplace_back("Homeport-Stream", stream_->record.id());
     writer_->send(std::move(answer));
   }
@@ -163,9 +169,11 @@ void Relay::close(std::string_view outcome) {
   const auto self = shared_from_this();
   done_ = true;
   leave_queue(false);
+  drop_hedge();
   close_attempt();
   capture_.reset();
   shard_.loop->cancel(timer_);
+  if (hedge_timer_ != 0) shard_.loop->cancel(hedge_timer_);
   shard_.relays.erase(self);
   // What was reckoned at admission stands for an answer whose tokens we did not see.
   std::int64_t used = charged_tokens_;
