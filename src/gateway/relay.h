@@ -67,15 +67,13 @@ class Relay final : public std::enable_shared_from_this<Relay> {
     net::HttpClient::Handle handle = 0;
     int status = 0;
     net::Headers headers;
-    std::string bytes;
+    std::string bytes;  // before its first token
   };
-  void plan_hedge();
-  void begin_hedge();
+  void plan_hedge(), begin_hedge();
   void on_hedge_headers(int status, const net::Headers& headers);
   void on_hedge_data(std::string_view bytes);
   void on_hedge_done(const Status& outcome);
-  void drop_hedge();
-  void adopt_hedge();
+  void drop_hedge(), adopt_hedge();
   // relay_queue.cpp: waiting
   WaitEntry wait_entry();
   [[nodiscard]] bool is_late() const;
