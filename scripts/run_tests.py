@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Builds and runs every test, then closes with one line: N passed, N failed[, N skipped].
 
-usage: run_tests.py [--check | --tidy] [--only layout|unit|golden|deploy|ops|conformance|e2e|chaos]
+usage: run_tests.py [--check | --tidy] [--only layout|unit|cuda|golden|deploy|ops|conformance|e2e|chaos]
   --check   what runs before a commit: format, tidy (changed files only), layout, unit
   --tidy    clang-tidy over the whole tree, nothing else
 """
@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -85,6 +86,23 @@ def pytest(tally, folder):
         tally.one(False, f"pytest {folder} failed outside a test")
 
 
+def cuda(tally):
+    """Compiles the GPU plug-in where nvcc is; its own tests need a GPU as well. What cannot be done here counts as skipped."""
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        print("skip GPU plug-in: no nvcc here")
+        return tally.add(0, 0, 2)
+    folder = ROOT / "build" / "cuda"
+    ok = run(["cmake", "-S", "cuda", "-B", folder], stdout=subprocess.DEVNULL)
+    ok = ok and run(["cmake", "--build", folder, "-j", str(os.cpu_count() or 2)], stdout=subprocess.DEVNULL)
+    tally.one(ok, "GPU plug-in compiles")
+    if ok and Path("/dev/nvidiactl").exists():
+        tally.one(run([folder / "gpu_test"]), "GPU plug-in on this GPU")
+    else:
+        print("skip GPU plug-in's own tests: no GPU here")
+        tally.add(0, 0, 1)
+
+
 def check_format(tally):
     files = sources("src/*.h", "src/*.cpp", "tests/*.cpp")
     tally.one(run(["clang-format", "--dry-run", "--Werror", *files]), "format (make fmt mends it)")
@@ -131,7 +149,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--tidy", action="store_true")
-    parser.add_argument("--only", choices=["layout", "unit", "golden", "deploy", "ops", "conformance", "e2e", "chaos"])
+    parser.add_argument("--only", choices=["layout", "unit", "cuda", "golden", "deploy", "ops", "conformance", "e2e", "chaos"])
     args = parser.parse_args()
     wanted = lambda part: args.only in (None, part)
     tally = Tally()
@@ -151,6 +169,8 @@ def main():
             unit(tally)
             tally.one(run([sys.executable, "scripts/check_isa.py", BUILD]), "no AVX outside its kernels")
         if not args.check:
+            if wanted("cuda"):
+                cuda(tally)
             for part in ("golden", "deploy", "ops", "conformance", "e2e", "chaos"):
                 if wanted(part) and any((ROOT / "tests" / part).rglob("test_*.py")):
                     tally.one(run(["scripts/model.sh"], stdout=subprocess.DEVNULL), f"default model for {part}")

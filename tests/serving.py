@@ -32,7 +32,8 @@ def clean_environment(**extra):
 class Server:
     """`homeport COMMAND --port 0 ...`, waited for until it is ready; a context manager."""
 
-    def __init__(self, *flags, command="node", model=MODEL, host="127.0.0.1", timeout=60.0, trust=None):
+    def __init__(self, *flags, command="node", model=MODEL, host="127.0.0.1", timeout=60.0, trust=None,
+                 environment=None, program=PROGRAM):
         """`trust`: the server speaks TLS, and this PEM file vouches for it."""
         raise_file_limit()
         self.trust = trust
@@ -41,8 +42,8 @@ class Server:
         self.log_file = tempfile.NamedTemporaryFile(prefix="homeport-", suffix=".log", delete=False)
         where = ["--host", host] if host.startswith("unix:") else ["--port", "0"]
         self.model = ["--model", model] if model else []
-        self.process = subprocess.Popen([PROGRAM, command, *self.model, *where, *map(str, flags)],
-                                        stdout=self.log_file, stderr=subprocess.STDOUT, env=clean_environment())
+        self.process = subprocess.Popen([program, command, *self.model, *where, *map(str, flags)],
+                                        stdout=self.log_file, stderr=subprocess.STDOUT, env=clean_environment(**(environment or {})))
         self._wait_ready(timeout)
 
     def _wait_ready(self, timeout):

@@ -114,6 +114,7 @@ Result<NodeOptions> node_options(const Config& config) {
   }
   o.admin_address = config.text("server.admin_host");
   o.admin_port = static_cast<std::uint16_t>(config.integer("server.admin_port"));
+  o.step_timeout = std::chrono::milliseconds(config.integer("engine.step_timeout_ms"));
   o.max_waiting = static_cast<std::int32_t>(config.integer("engine.max_waiting"));
   o.draft_tokens = static_cast<std::int32_t>(config.integer("engine.draft_tokens"));
   o.prefix_cache = config.boolean("engine.prefix_cache");

@@ -262,4 +262,9 @@ EngineStats Engine::stats() const {
   return state_->published;
 }
 
+Duration Engine::in_step() const {
+  const std::int64_t since = state_->step_since.load(std::memory_order_acquire);
+  return since == 0 ? Duration{} : state_->clock.now().time_since_epoch() - Duration(since);
+}
+
 }  // namespace hp

@@ -48,6 +48,8 @@ class Engine {
 
   [[nodiscard]] const ExecutorInfo& info() const;
   [[nodiscard]] EngineStats stats() const;
+  /// How long the executor has been at the step that it runs now; zero between steps. Never waits for it.
+  [[nodiscard]] Duration in_step() const;
 
  private:
   struct State;

@@ -77,7 +77,8 @@ struct Engine::State {
   std::int32_t inbox_sequences = 0;
   std::vector<std::pair<RequestId, std::int32_t>> cancels;
   bool stopping = false;
-  bool lost = false;  ///< the executor failed: nothing can run any more
+  bool lost = false;                        ///< the executor failed: nothing can run any more
+  std::atomic<std::int64_t> step_since{0};  ///< the clock when the executor was called, in ns; 0: it is not
   EngineStats published;
 
   KvPool pool;

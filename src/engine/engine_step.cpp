@@ -179,7 +179,9 @@ Status Engine::State::run(StepPlan plan) {
     members.emplace_back(&s, drafts);
   }
   if (batch.empty()) return {};
+  step_since.store(clock.now().time_since_epoch().count(), std::memory_order_release);
   const Result<StepLogits> logits = executor->step(batch);
+  step_since.store(0, std::memory_order_release);
   std::int32_t row = 0;
   for (std::size_t i = 0; i < batch.size(); ++i) {
     Sequence& s = *members[i].first;

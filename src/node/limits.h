@@ -24,6 +24,8 @@ inline constexpr int kTaskThreads = 1;               ///< that parse and tokeniz
 inline constexpr std::size_t kMaxQueuedTasks = 256;  ///< large requests waiting for that; more are answered 503
 inline constexpr std::chrono::milliseconds kSupervisePeriod{250};
 inline constexpr std::chrono::milliseconds kDrainPoll{20};
+inline constexpr std::chrono::milliseconds kGpuStepTimeout{4'000};  ///< a step of a GPU takes less than one second
+inline constexpr int kExitDeviceHung = 3;  ///< of the process: its device answers no more, and nothing can be tidied
 inline constexpr std::chrono::milliseconds kCutTime{1'000};  ///< for telling clients that the node stops
 
 }  // namespace hp

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <cstdlib>
 #include <ctime>
 #include <mutex>
 #include <thread>
@@ -51,6 +52,7 @@ class LocalNode final : public NodeServer {
  private:
   void supervise();
   void drain_to_end();
+  void end_if_hung() const;
   void end(Status status);
 
   NodeState node_;
@@ -159,6 +161,7 @@ void LocalNode::supervise() {
   std::unique_lock lock(mutex_);
   while (!draining_ && !ended_) {
     changed_.wait_for(lock, kSupervisePeriod, [this] { return draining_ || ended_; });
+    end_if_hung();
     if (node_.engine->stats().failed_steps == 0) continue;
     node_.phase = NodePhase::failed;
     lock.unlock();
@@ -168,14 +171,28 @@ void LocalNode::supervise() {
   if (!ended_) drain_to_end();
 }
 
+/// A thread inside a hung driver call can neither be ended nor waited for: the process goes, its supervisor starts
+/// another one, and the gateway moves its streams.
+void LocalNode::end_if_hung() const {
+  auto limit = node_.options.step_timeout;
+  if (limit.count() == 0 && node_.engine->info().device.starts_with("cuda")) limit = kGpuStepTimeout;
+  const Duration at_it = node_.engine->in_step();
+  if (limit.count() == 0 || at_it < limit) return;
+  log::error("the device hangs: a step has taken {:.1f} s, the limit is {:.1f} s; the node ends", to_seconds(at_it),
+             to_seconds(limit));
+  std::_Exit(kExitDeviceHung);
+}
+
 void LocalNode::drain_to_end() {
   const NodeOptions& o = node_.options;
   std::unique_lock lock(mutex_);
   changed_.wait_for(lock, o.drain_grace, [this] { return ended_; });
   node_.refuse_new = true;
   const TimePoint last = node_.clock.now() + o.drain_time;
-  while (!ended_ && node_.active > 0 && node_.clock.now() < last)
+  while (!ended_ && node_.active > 0 && node_.clock.now() < last) {
     changed_.wait_for(lock, kDrainPoll, [this] { return ended_; });
+    end_if_hung();
+  }
   const std::int32_t left = node_.active;
   lock.unlock();
   if (left > 0) log::warn("drain: {} requests did not finish in {} ms and are cut", left, o.drain_time.count());

@@ -34,7 +34,8 @@ struct NodeOptions {
   std::string admin_address;     ///< loopback or "unix:/path"; empty: no admin routes
   std::uint16_t admin_port = 0;  ///< 0: any free port
 
-  std::int32_t max_waiting = 1024;  ///< sequences in the queue; more are answered 429
+  std::chrono::milliseconds step_timeout{0};  ///< a step that takes longer is a hung device; 0: 4 s on a GPU, else none
+  std::int32_t max_waiting = 1024;            ///< sequences in the queue; more are answered 429
   bool prefix_cache = true;
   std::int32_t draft_tokens = 0;  ///< most tokens guessed ahead per sequence; the answers do not depend on it
   std::chrono::milliseconds request_timeout{0};  ///< a request that takes longer ends; 0: none
