@@ -281,19 +281,22 @@ struct Variant {
 
 struct Plan {
   std::vector<int> users{1, 8, 32, 64, 128, 256}, prompts{512, 2048};
-  int context = 256, steps = 24, repeats = 5;
+  int context = 256, repeats = 5;
   std::vector<Variant> variants{{}};
+  /// Steps of one repeat; the first four do not count.
+  [[nodiscard]] static int steps(int users) { return users < 64 ? 24 : 14; }
+  [[nodiscard]] int blocks(int users) const { return (context + steps(users) + 8) / kBlockTokens + 1; }
 };
 
 /// The median second of a decode step of `users` sequences; negative on an error.
 double decode_seconds(DeviceModel& model, const Plan& plan, int users, const std::vector<std::int32_t>& blocks) {
-  const int span = (plan.context + plan.steps + 8) / kBlockTokens + 1;
+  const int span = plan.blocks(users);
   std::vector<PluginSequence> batch;
   std::vector<std::int32_t> next(static_cast<std::size_t>(users), 17);
   for (int u = 0; u < users; ++u)
     batch.push_back({&next[static_cast<std::size_t>(u)], 1, plan.context, 1, blocks.data() + u * span});
   std::vector<double> times;
-  for (int i = 0; i < plan.steps; ++i) {
+  for (int i = 0; i < Plan::steps(users); ++i) {
     const double begin = now();
     if (!model.step(batch.data(), users, false, true)) {
       std::printf("%s\n", model.error().c_str());
@@ -308,8 +311,7 @@ double decode_seconds(DeviceModel& model, const Plan& plan, int users, const std
 
 /// Variants in turn within each repeat, so that a drift of the card shows in none of them alone.
 bool bench_decode(DeviceModel& model, const Plan& plan, int users, const std::vector<std::int32_t>& blocks) {
-  const int span = (plan.context + plan.steps + 8) / kBlockTokens + 1;
-  if (users * span > static_cast<int>(blocks.size())) {
+  if (users * plan.blocks(users) > static_cast<int>(blocks.size())) {
     std::printf("  decode %d users: KV too small\n", users);
     return true;
   }

@@ -24,9 +24,16 @@ if ! [ -x "$bin/gpu_test" ]; then
 fi
 nvidia-smi --query-gpu=name,driver_version,memory.used,clocks.sm --format=csv,noheader | tee "$logs/card.log"
 
-# Tests side by side: they check bits, not time.
+# Tests side by side: they check bits, not time. Beside them the sanitizer looks for faults and races on a little of
+# everything.
 for group in sampling products models latent; do part "test_$group" 45 "$bin/gpu_test" "$group" & done
+sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
+[ -n "$sanitizer" ] || echo "no compute-sanitizer here"
+for tool in memcheck racecheck; do
+  [ -n "$sanitizer" ] && part "$tool" 40 "$sanitizer" --tool "$tool" "$bin/gpu_test" few &
+done
 wait
+[ -n "$sanitizer" ] && tail -n 2 "$logs/memcheck.log" "$logs/racecheck.log" | cut -c1-160
 for group in sampling products models latent; do echo "$group: $(tail -n 1 "$logs/test_$group.log")"; done
 grep -h FAILED "$logs"/test_*.log | cut -c1-200 | sort | uniq -c | head -n 30
 
@@ -42,22 +49,14 @@ export GPU_BENCH_QUICK=1
 bench table_8b_fp8 r1-distill-llama-8b fp8 1 0,31,63,255:8,255,255:32 8
 bench table_lite_fp8 v2-lite fp8 1 31,63,255:8,255,255:32,511 8
 bench table_8b_bf16 r1-distill-llama-8b bf16 1 0,31,255 8
-bench table_lite_bf16 v2-lite bf16 1,256 127,255 2048
+bench table_lite_bf16 v2-lite bf16 1 31,255,255:32 8
+bench many_lite_bf16 v2-lite bf16 256 127,255 2048
 bench many_8b_bf16 r1-distill-llama-8b bf16 256 255 2048
 bench many_8b_fp8 r1-distill-llama-8b fp8 2,256 255 2048
 bench many_lite_fp8 v2-lite fp8 2,8,256 255 2048
 bench table_67b_fp8 deepseek-67b fp8 1 31,255 512,2048
 bench many_67b_fp8 deepseek-67b fp8 64,128 255 8
 bench v3_stack_fp8 v3-stack fp8 1,8,64 255 512
-
-# Memory and races, on a little of everything.
-if command -v compute-sanitizer >/dev/null; then
-  part memcheck 25 compute-sanitizer --tool memcheck "$bin/gpu_test" few
-  part racecheck 25 compute-sanitizer --tool racecheck "$bin/gpu_test" few
-  tail -n 3 "$logs/memcheck.log" "$logs/racecheck.log" | cut -c1-200
-else
-  echo "no compute-sanitizer here"
-fi
 
 # Where one step's time goes: the length of every kernel of some layers, alone (no overlap).
 if command -v ncu >/dev/null; then

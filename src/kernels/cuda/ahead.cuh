@@ -15,7 +15,9 @@ inline constexpr unsigned kAheadPiece = 4096;
 __device__ __forceinline__ void bring_ahead(const Ahead& ahead, int index, int blocks) {
   if (threadIdx.x >= 32) return;
   const auto lane = static_cast<unsigned>(index) * 32U + threadIdx.x, lanes = static_cast<unsigned>(blocks) * 32U;
-  for (int r = 0; r < ahead.count; ++r) {
+#pragma unroll
+  for (int r = 0; r < Ahead::kRanges; ++r) {
+    if (r >= ahead.count) break;
     const auto data = static_cast<const std::uint8_t*>(ahead.data[r]);
     for (unsigned at = lane * kAheadPiece; at < ahead.bytes[r]; at += lanes * kAheadPiece) {
       asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(data + at)),
