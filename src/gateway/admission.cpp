@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "base/toml.h"
 #include "net/sha256.h"
@@ -110,8 +111,7 @@ void Admission::configure(const std::vector<TenantConfig>& tenants) {
     const bool fresh = !tenant;
     if (fresh) tenant = std::make_unique<Tenant>();
     tenant->config = config;
-    tenant->requests.per_minute = config.requests_per_minute;
-    tenant->tokens.per_minute = config.tokens_per_minute;
+    set_rates_locked(*tenant);
     if (fresh) {
       tenant->requests.level = config.requests_per_minute;
       tenant->tokens.level = config.tokens_per_minute;
@@ -156,15 +156,20 @@ Admission::Verdict Admission::enter(std::string_view authorization, std::int64_t
   const TimePoint now = clock_.now();
   tenant->requests.refill(now);
   tenant->tokens.refill(now);
-  if (config.concurrent > 0 && tenant->open >= config.concurrent) return refuse(*tenant, "requests at once", 1);
+  const auto share = static_cast<std::int64_t>(split_);
+  if (config.concurrent > 0 && (tenant->open + tenant->others_open >= config.concurrent ||
+                                tenant->open >= std::max<std::int64_t>(1, config.concurrent / share)))
+    return refuse(*tenant, "requests at once", 1);
   if (config.requests_per_minute > 0 && tenant->requests.level < 1)
     return refuse(*tenant, "requests per minute", tenant->requests.seconds_until(1));
   // A request larger than a minute's allowance passes on a full bucket: it could never pass otherwise.
-  const double need = std::min(static_cast<double>(cost_tokens), config.tokens_per_minute);
+  const double need = std::min(static_cast<double>(cost_tokens), tenant->tokens.per_minute);
   if (config.tokens_per_minute > 0 && tenant->tokens.level < need)
     return refuse(*tenant, "tokens per minute", tenant->tokens.seconds_until(need));
   tenant->requests.level -= 1;
   tenant->tokens.level -= static_cast<double>(cost_tokens);
+  tenant->taken_requests += 1;
+  tenant->taken_tokens += static_cast<double>(cost_tokens);
   ++tenant->open;
   return {.tenant = config.name, .message = {}, .priority = config.priority};
 }
@@ -176,8 +181,66 @@ void Admission::leave(std::string_view name, std::int64_t cost_tokens, std::int6
   Tenant& tenant = *found->second;
   if (tenant.open > 0) --tenant.open;
   tenant.tokens.refill(clock_.now());
+  tenant.taken_tokens += static_cast<double>(used_tokens - cost_tokens);
   tenant.tokens.level =
       std::min(tenant.tokens.per_minute, tenant.tokens.level + static_cast<double>(cost_tokens - used_tokens));
+}
+
+void Admission::set_rates_locked(Tenant& tenant) const {
+  const auto share = static_cast<double>(split_);
+  tenant.requests.per_minute = tenant.config.requests_per_minute / share;
+  tenant.tokens.per_minute = tenant.config.tokens_per_minute / share;
+}
+
+std::vector<TenantShare> Admission::collect() {
+  const std::lock_guard lock(mutex_);
+  std::vector<TenantShare> shares;
+  for (const auto& [name, tenant] : tenants_)
+    if (tenant->limited())
+      shares.push_back({.tenant = name,
+                        .requests = std::exchange(tenant->taken_requests, 0),
+                        .tokens = std::exchange(tenant->taken_tokens, 0),
+                        .open = tenant->open});
+  return shares;
+}
+
+void Admission::give_back(const std::vector<TenantShare>& shares) {
+  const std::lock_guard lock(mutex_);
+  for (const TenantShare& share : shares) {
+    const auto found = tenants_.find(share.tenant);
+    if (found == tenants_.end()) continue;
+    found->second->taken_requests += share.requests;
+    found->second->taken_tokens += share.tokens;
+  }
+}
+
+void Admission::apply_others(const TenantShare& others) {
+  const std::lock_guard lock(mutex_);
+  const auto found = tenants_.find(others.tenant);
+  if (found == tenants_.end()) return;
+  Tenant& tenant = *found->second;
+  const TimePoint now = clock_.now();
+  tenant.requests.refill(now);
+  tenant.tokens.refill(now);
+  tenant.requests.level -= others.requests;
+  tenant.tokens.level = std::min(tenant.tokens.per_minute, tenant.tokens.level - others.tokens);
+  tenant.others_open = others.open;
+}
+
+void Admission::split(std::size_t gateways) {
+  const std::lock_guard lock(mutex_);
+  if (split_ == gateways) return;
+  split_ = gateways;
+  const TimePoint now = clock_.now();
+  for (const auto& [name, tenant] : tenants_) {
+    for (Bucket* bucket : {&tenant->requests, &tenant->tokens}) {
+      bucket->refill(now);
+      bucket->level -= bucket->per_minute;  // what was taken stays taken, whatever the share
+    }
+    set_rates_locked(*tenant);
+    for (Bucket* bucket : {&tenant->requests, &tenant->tokens}) bucket->level += bucket->per_minute;
+    tenant->others_open = 0;
+  }
 }
 
 }  // namespace hp::gateway

@@ -31,6 +31,13 @@ Result<std::vector<TenantConfig>> parse_tenants(std::string_view toml, std::stri
 /// One key per line, all of one tenant without limits; the same file that a node takes.
 TenantConfig tenant_of_keys(std::string_view lines);
 
+/// What a tenant took since the last look, and has open; of this gateway or of the others together.
+struct TenantShare {
+  std::string tenant;
+  double requests = 0, tokens = 0;
+  std::int64_t open = 0;
+};
+
 class Admission {
  public:
   struct Verdict {
@@ -49,6 +56,13 @@ class Admission {
   Verdict enter(std::string_view authorization, std::int64_t cost_tokens);
   void leave(std::string_view tenant, std::int64_t cost_tokens, std::int64_t used_tokens);
 
+  // Counting with other gateways (shared_quota.h): tenants with limits only.
+  [[nodiscard]] std::vector<TenantShare> collect();
+  void give_back(const std::vector<TenantShare>& shares);  ///< collected, but nobody heard of it
+  void apply_others(const TenantShare& others);
+  /// So many gateways share each limit without knowing of one another; 1: no share, others are counted.
+  void split(std::size_t gateways);
+
  private:
   // Refilled steadily up to one minute's worth; may go below zero when a request used more than was reckoned.
   struct Bucket {
@@ -60,14 +74,20 @@ class Admission {
   struct Tenant {
     TenantConfig config;
     Bucket requests, tokens;
-    std::int64_t open = 0;
+    std::int64_t open = 0, others_open = 0;
+    double taken_requests = 0, taken_tokens = 0;  // since the last collect()
+    [[nodiscard]] bool limited() const {
+      return config.requests_per_minute > 0 || config.tokens_per_minute > 0 || config.concurrent > 0;
+    }
   };
+  void set_rates_locked(Tenant& tenant) const;
   Tenant* find_locked(std::string_view authorization);
   Verdict refuse(const Tenant& tenant, std::string_view what, std::int64_t retry_after_s);
 
   const Clock& clock_;
   MetricsRegistry& metrics_;
   std::mutex mutex_;
+  std::size_t split_ = 1;
   std::map<std::string, std::unique_ptr<Tenant>, std::less<>> tenants_;  // by name
   std::map<std::string, Tenant*, std::less<>> by_key_;                   // by SHA-256
 };

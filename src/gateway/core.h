@@ -15,6 +15,7 @@
 #include "gateway/reply_cache.h"
 #include "gateway/retry_budget.h"
 #include "gateway/shared_journal.h"
+#include "gateway/shared_quota.h"
 #include "gateway/stream_store.h"
 #include "gateway/wait_queue.h"
 #include "net/http_client.h"
@@ -66,6 +67,7 @@ struct Core {
   std::atomic<bool> draining{false};
   std::unique_ptr<AccessLog> access;      ///< null: none is wanted
   std::unique_ptr<SharedJournal> shared;  ///< null: no Redis
+  std::unique_ptr<SharedQuota> quota;     ///< null: no Redis
 };
 
 /// One event loop with its server, its client and the requests it serves.

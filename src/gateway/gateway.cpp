@@ -23,6 +23,7 @@ void sweep_later(Shard& shard) {
     shard.swept_at = now;
     const std::vector<std::shared_ptr<Relay>> relays(shard.relays.begin(), shard.relays.end());
     if (shard.core.shared) shard.core.shared->beat(now);
+    if (shard.core.quota) shard.core.quota->sync(now);
     for (const auto& relay : relays) relay->sweep(now, paused);
     sweep_later(shard);
   });
@@ -60,9 +61,12 @@ Result<std::unique_ptr<Gateway>> Gateway::start(GatewayOptions options, MetricsR
   if (core.options.access_log) {
     HP_TRY(core.access, AccessLog::open(core.options.access_file));
   }
-  if (core.redis)
-    core.shared = std::make_unique<SharedJournal>(*core.redis, core.streams, core.clock, random_name(),
+  if (core.redis) {
+    const std::string name = random_name();
+    core.shared = std::make_unique<SharedJournal>(*core.redis, core.streams, core.clock, name,
                                                   core.options.reattach_ttl, metrics);
+    core.quota = std::make_unique<SharedQuota>(*core.redis, core.admission, core.clock, name, metrics);
+  }
   core.nodes.configure(core.options.nodes);
   HP_TRY_VOID(gateway->start_shards(server));
   HP_TRY_VOID(gateway->start_admin());

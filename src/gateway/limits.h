@@ -51,6 +51,9 @@ inline constexpr milliseconds kWriteBehind{400};          ///< a stream's news a
 inline constexpr std::chrono::seconds kSharedTtlMin{60};  ///< a stream is kept at least so long
 inline constexpr std::size_t kMaxSharedBodyBytes = 256 << 10;
 
+inline constexpr milliseconds kQuotaSync{100};             ///< gateways tell one another so often what tenants took
+inline constexpr std::size_t kQuotaTenantsPerRound = 100;  ///< more tenants: fewer rounds
+
 inline constexpr std::size_t kPrefixWays = 4;             ///< nodes remembered for one prefix
 inline constexpr std::size_t kPrefixSets = 1 << 14;       ///< 64 Ki entries of 16 bytes
 inline constexpr std::size_t kPrefixMaxBytes = 64 << 10;  ///< of the prompt's text that are looked at
