@@ -38,6 +38,16 @@ TEST(ReuseKey, IsTheRequestsMeaningAndNothingElse) {
   EXPECT_EQ(key_of(body).key.find("user"), std::string::npos);
 }
 
+TEST(ReuseKey, KeepsTheOrderThatThePromptHas) {
+  const auto with = [](std::string_view members) {
+    return key_of(fmt::format(R"({{"temperature":0,{}}})", members)).key;
+  };
+  EXPECT_NE(with(R"("tools":[{"a":1,"b":2}])"), with(R"("tools":[{"b":2,"a":1}])"));
+  EXPECT_NE(with(R"("response_format":{"properties":{"a":{},"b":{}}})"),
+            with(R"("response_format":{"properties":{"b":{},"a":{}}})"));
+  EXPECT_EQ(with(R"("tools":[{"a":1}],"n":1)"), with(R"("n": 1.0, "tools" : [ {"a" :1} ])"));
+}
+
 TEST(ReuseKey, NeedsADeterministicRequestAndOneIdentity) {
   ReuseQuery query{.tenant = "t", .target = "/", .body = "{}", .identity = "fp", .deterministic = true, .cache = true};
   EXPECT_TRUE((*reuse_key(query)).has_value());

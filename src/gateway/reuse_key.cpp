@@ -13,23 +13,30 @@ bool changes_nothing(std::string_view key) {
   return key == "user" || key == "session_id";
 }
 
-void write(JsonWriter& json, const JsonValue& value, bool top) {
+// Tools are written into the prompt and a schema's members are generated in the order in which the client gave them: to
+// change it is to ask for another answer.
+bool order_matters(std::string_view key) {
+  return key == "tools" || key == "functions" || key == "response_format";
+}
+
+void write(JsonWriter& json, const JsonValue& value, bool top, bool keep_order = false) {
   if (const auto* array = value.as_array()) {
     json.begin_array();
-    for (const JsonValue& item : *array) write(json, item, false);
+    for (const JsonValue& item : *array) write(json, item, false, keep_order);
     json.end_array();
   } else if (const auto* object = value.as_object()) {
     std::vector<const JsonValue::Member*> members;
     for (const auto& member : *object)
       if (!top || !changes_nothing(member.first)) members.push_back(&member);
-    std::ranges::stable_sort(members, {}, [](const JsonValue::Member* m) { return std::string_view(m->first); });
+    if (!keep_order)
+      std::ranges::stable_sort(members, {}, [](const JsonValue::Member* m) { return std::string_view(m->first); });
     json.begin_object();
     for (const JsonValue::Member* member : members) {
       json.key(member->first);
-      write(json, member->second, false);
+      write(json, member->second, false, keep_order || (top && order_matters(member->first)));
     }
     json.end_object();
-  } else if (const auto whole = value.as_int()) {
+  } else if (const auto whole = value.as_int(); whole && !keep_order) {
     json.value(*whole);  // 1 and 1.0 alike
   } else {
     json.json(value);

@@ -17,7 +17,8 @@ struct ReuseKey {
   bool idempotent = false;
 };
 
-/// The request with members sorted at every depth and without white space; members that cannot change the answer
+/// The request with members sorted at every depth but in tools and schemas, and without white space; members that
+/// cannot change the answer
 /// ("user", "session_id") left out. Numbers of equal value are written alike.
 Result<std::string> canonical_request(std::string_view body);
 
