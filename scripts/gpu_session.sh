@@ -30,7 +30,7 @@ for group in sampling products models latent; do part "test_$group" 45 "$bin/gpu
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
 [ -n "$sanitizer" ] || echo "no compute-sanitizer here"
 for tool in memcheck racecheck; do
-  [ -n "$sanitizer" ] && part "$tool" 40 "$sanitizer" --tool "$tool" "$bin/gpu_test" few &
+  [ -n "$sanitizer" ] && part "$tool" 25 "$sanitizer" --tool "$tool" "$bin/gpu_test" few &
 done
 wait
 [ -n "$sanitizer" ] && tail -n 2 "$logs/memcheck.log" "$logs/racecheck.log" | cut -c1-160
@@ -55,8 +55,8 @@ bench many_8b_bf16 r1-distill-llama-8b bf16 256 255 2048
 bench many_8b_fp8 r1-distill-llama-8b fp8 2,256 255 2048
 bench many_lite_fp8 v2-lite fp8 2,8,256 255 2048
 bench table_67b_fp8 deepseek-67b fp8 1 31,255 512,2048
-bench many_67b_fp8 deepseek-67b fp8 64,128 255 8
 bench v3_stack_fp8 v3-stack fp8 1,8,64 255 512
+bench many_67b_fp8 deepseek-67b fp8 64,128 255 8
 
 # Where one step's time goes: the length of every kernel of some layers, alone (no overlap).
 if command -v ncu >/dev/null; then
