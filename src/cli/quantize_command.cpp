@@ -8,6 +8,7 @@
 #include <optional>
 #include <sstream>
 
+#include "arch/cpu/calibration.h"
 #include "base/json.h"
 #include "cli/command.h"
 #include "cli/machine.h"
@@ -21,7 +22,7 @@ namespace {
 constexpr int kBarWidth = 30;
 
 struct Flags {
-  std::string input, output, recipe = "fp8", embeddings = "auto", text, tokens;
+  std::string input, output, recipe = "fp8", embeddings = "auto", text, tokens, calibrate, calibrate_tokens;
   std::int64_t group = 0, threads = 0, shard_mb = 1024, max_tokens = 8192;
   bool json = false;
 };
@@ -57,12 +58,13 @@ struct Quality {
   double perplexity_before = 0.0, perplexity_after = 0.0, top1_agreement = 0.0;
 };
 
-Result<Windows> windows_of(const Flags& f) {
+/// Windows of a text file, or of a file of token ids where no text is named.
+Result<Windows> windows_of(const Flags& f, const std::string& text_path, const std::string& tokens_path) {
   std::vector<TokenId> tokens;
-  const std::string& path = f.text.empty() ? f.tokens : f.text;
+  const std::string& path = text_path.empty() ? tokens_path : text_path;
   std::ifstream in(path, std::ios::binary);
   if (!in) return fail(ErrorCode::not_found, "cannot read '{}'", path);
-  if (f.text.empty()) {
+  if (text_path.empty()) {
     for (TokenId id = 0; in >> id;) tokens.push_back(id);
   } else {
     std::ostringstream text;
@@ -90,6 +92,14 @@ Result<Quality> measure(const Flags& f, const Windows& windows, int threads) {
                  .top1_agreement = agreement(before, after)};
 }
 
+/// What int4's rounding should spare, measured on the original.
+Result<Importance> calibrate(const Flags& f, const Windows& windows, int threads) {
+  HP_TRY(const Checkpoint checkpoint, Checkpoint::open(f.input));
+  HP_TRY(const kernels::Isa isa, kernels::choose_isa("auto"));
+  ProgressBar bar("calibrate");
+  return measure_importance(checkpoint, windows, {.isa = isa, .threads = threads, .progress = std::ref(bar)});
+}
+
 double relative_error(const QuantError& e) {
   return e.size > 0.0 ? std::sqrt(e.error / e.size) : 0.0;
 }
@@ -110,7 +120,9 @@ std::string as_text(const Flags& f, const QuantizeReport& r, const std::optional
                        c.storage == WeightStorage::copy ? "-" : fmt::format("{:.2f} %", 100 * relative_error(c.error)));
   }
   out += "  (error: root of the mean squared error over that of the weights)\n";
-  if (r.group > 0) out += fmt::format("  int4 in groups of {}\n", r.group);
+  if (r.group > 0)
+    out += fmt::format("  int4 in groups of {}, {} of its tensors rounded by importance{}\n", r.group, r.weighted,
+                       r.weighted == 0 ? " (--calibrate FILE measures it)" : "");
   if (r.resumed_shards > 0) out += fmt::format("  {} of {} files were there already\n", r.resumed_shards, r.shards);
   for (const std::string& note : r.notes) out += "  note: " + note + "\n";
   if (!quality) return out + "\nNo --text was given: perplexity and agreement are not measured.\n";
@@ -126,6 +138,7 @@ std::string as_json(const Flags& f, const QuantizeReport& r, const std::optional
   JsonWriter w(out);
   w.begin_object().member("output", f.output).member("recipe", f.recipe).member("group", r.group);
   w.member("bytes_before", std::uint64_t{r.bytes_before}).member("bytes_after", std::uint64_t{r.bytes_after});
+  w.member("tensors_by_importance", std::uint64_t{r.weighted});
   w.member("files", std::uint64_t{r.shards}).member("files_resumed", std::uint64_t{r.resumed_shards});
   w.key("classes").begin_array();
   for (const QuantizedClass& c : r.classes) {
@@ -154,7 +167,7 @@ Result<int> run(const Flags& f) {
   const int threads = f.threads > 0 ? static_cast<int>(f.threads) : std::max(1, look_at_machine().cpus);
   std::optional<Windows> windows;  // before hours of work: a wrong text file should fail now
   if (!f.text.empty() || !f.tokens.empty()) {
-    HP_TRY(windows, windows_of(f));
+    HP_TRY(windows, windows_of(f, f.text, f.tokens));
   }
   QuantizeOptions options{.input = f.input,
                           .output = f.output,
@@ -163,6 +176,12 @@ Result<int> run(const Flags& f) {
                                       .embeddings = {},
                                       .shard_bytes = static_cast<std::size_t>(f.shard_mb) << 20U},
                           .progress = {}};
+  if (!f.calibrate.empty() || !f.calibrate_tokens.empty()) {
+    if (*recipe != QuantRecipe::int4 && *recipe != QuantRecipe::mixed)
+      return fail(ErrorCode::invalid_argument, "--calibrate is for int4 and mixed; {} rounds without it", f.recipe);
+    HP_TRY(const Windows texts, windows_of(f, f.calibrate, f.calibrate_tokens));
+    HP_TRY(options.importance, calibrate(f, texts, threads));
+  }
   if (f.embeddings != "auto") options.choices.embeddings = f.embeddings == "fp8";
   QuantizeReport report;
   {
@@ -193,7 +212,7 @@ Command quantize_command() {
           "attention fp8).",
       .examples =
           "  homeport quantize DeepSeek-V2-Lite V2-Lite-fp8\n"
-          "  homeport quantize DeepSeek-V2-Lite V2-Lite-mixed --to mixed --text sample.txt\n"
+          "  homeport quantize DeepSeek-V2-Lite V2-Lite-mixed --to mixed --calibrate book.txt --text sample.txt\n"
           "  homeport quantize model model-int4 --to int4 --group 64 --json",
       .declare =
           [flags](Arguments& a) {
@@ -208,7 +227,11 @@ Command quantize_command() {
                    "CHOICE");
             a.text("--text", flags->text, "Measure perplexity and agreement with the original on this file.", "FILE");
             a.text("--tokens", flags->tokens, "The same with token ids, for a model without a tokenizer.", "FILE");
-            a.integer("--max-tokens", flags->max_tokens, "Tokens of the text that are used.", 2, 10'000'000);
+            a.text("--calibrate", flags->calibrate,
+                   "int4 and mixed: spare the weights that matter most on this text; use another one than for --text.",
+                   "FILE");
+            a.text("--calibrate-tokens", flags->calibrate_tokens, "The same with token ids.", "FILE");
+            a.integer("--max-tokens", flags->max_tokens, "Tokens of each text that are used.", 2, 10'000'000);
             a.integer("--shard-mb", flags->shard_mb, "Size of the output's files.", 1, 1 << 20);
             a.integer("--threads", flags->threads, "Threads; 0: as many as this process may run.", 0, 1024);
             a.toggle("--json", flags->json, "Print the report as JSON.");

@@ -11,6 +11,7 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/mapped_file.h"
+#include "model/tensor_names.h"
 
 namespace hp {
 namespace {
@@ -44,7 +45,8 @@ struct Stripe {
   QuantError error;
 };
 
-void quantize_stripe(const PlannedTensor& t, std::int64_t group, std::int64_t first, std::int64_t count, Stripe& s) {
+void quantize_stripe(const PlannedTensor& t, std::int64_t group, std::span<const float> importance, std::int64_t first,
+                     std::int64_t count, Stripe& s) {
   const TensorView& view = t.source->view;
   const std::size_t k = z(view.shape[1]), n = z(count);
   s.rows.resize(n * k);
@@ -71,7 +73,7 @@ void quantize_stripe(const PlannedTensor& t, std::int64_t group, std::int64_t fi
     std::byte* const out = s.values.data() + r * row_bytes;
     std::byte* const scale = s.scales.data() + r * scales * scale_bytes;
     if (four) {
-      merge(quantize_int4(row, group, {}, {reinterpret_cast<std::uint32_t*>(out), k / 8},
+      merge(quantize_int4(row, group, importance, {reinterpret_cast<std::uint32_t*>(out), k / 8},
                           {reinterpret_cast<std::uint16_t*>(scale), scales}));
     } else {
       merge(quantize_int8(row, {reinterpret_cast<std::int8_t*>(out), k}, *reinterpret_cast<float*>(scale)));
@@ -115,6 +117,11 @@ class Run {
     done_ += bytes;
     if (options_.progress) options_.progress(done_, plan_.bytes_before);
   }
+  [[nodiscard]] std::span<const float> importance_of(const PlannedTensor& t) const {
+    const auto name = canonical_tensor_name(t.source->name);
+    const auto found = name ? options_.importance.find(*name) : options_.importance.end();
+    return found == options_.importance.end() ? std::span<const float>() : std::span<const float>(found->second);
+  }
   Status write_shard(std::size_t shard);
   /// `entry` is the first of the tensor's outputs in the file.
   Status write_tensor(const PlannedTensor& t, std::size_t entry, SafetensorsWriter& out);
@@ -154,6 +161,7 @@ Status Run::write_tensor(const PlannedTensor& t, std::size_t entry, SafetensorsW
     advance(view.bytes());
     return {};
   }
+  const std::span<const float> importance = importance_of(t);
   QuantError& error = classes[{std::string(t.class_name), t.storage}].error;
   std::size_t values_at = 0, scales_at = 0;
   const std::int64_t n = view.shape[0], step = kFp8Block * team_.size();
@@ -162,7 +170,7 @@ Status Run::write_tensor(const PlannedTensor& t, std::size_t entry, SafetensorsW
       const std::int64_t first = row + kFp8Block * member;
       Stripe& s = stripes_[static_cast<std::size_t>(member)];
       s.values.clear();
-      if (first < n) quantize_stripe(t, plan_.group, first, std::min(kFp8Block, n - first), s);
+      if (first < n) quantize_stripe(t, plan_.group, importance, first, std::min(kFp8Block, n - first), s);
     });
     for (const Stripe& s : stripes_) {
       if (s.values.empty()) continue;
@@ -266,6 +274,10 @@ std::string identity_of(const QuantizeOptions& o, const Checkpoint& checkpoint, 
                                  to_string(o.choices.recipe), plan.group, plan.embeddings);
   for (const PlannedTensor& t : plan.tensors) text += fmt::format(" {} {}", t.source->name, to_string(t.storage));
   for (const std::size_t s : plan.shard_begin) text += fmt::format(" {}", s);
+  for (const auto& [name, values] : o.importance) {
+    const Hash128 h = hash128(std::as_bytes(std::span(values)));
+    text += fmt::format(" {} {:016x}{:016x}", name, h.high, h.low);
+  }
   const Hash128 h = hash128(std::as_bytes(std::span(text)));
   return fmt::format("{:016x}{:016x}", h.high, h.low);
 }
@@ -341,6 +353,20 @@ Status check_space(const QuantizeOptions& o, const QuantizePlan& plan) {
   return {};
 }
 
+/// How many int4 tensors have an importance; one of another length is a bug of whoever measured it.
+std::size_t count_weighted(const QuantizeOptions& o, const QuantizePlan& plan) {
+  std::size_t count = 0;
+  for (const PlannedTensor& t : plan.tensors) {
+    const auto name = canonical_tensor_name(t.source->name);
+    const auto found = name ? o.importance.find(*name) : o.importance.end();
+    if (t.storage != WeightStorage::int4 || found == o.importance.end()) continue;
+    HP_CHECK(found->second.size() == z(t.source->view.shape[1]), "{}: {} importances for {} columns", t.source->name,
+             found->second.size(), t.source->view.shape[1]);
+    ++count;
+  }
+  return count;
+}
+
 }  // namespace
 
 Result<QuantizeReport> quantize_checkpoint(const QuantizeOptions& options, ParallelTeam& team) {
@@ -348,6 +374,7 @@ Result<QuantizeReport> quantize_checkpoint(const QuantizeOptions& options, Paral
   HP_TRY(const Checkpoint checkpoint, Checkpoint::open(options.input));
   HP_TRY(const std::vector<SafetensorsFile> shards, open_safetensors_folder(options.input));
   HP_TRY(const QuantizePlan plan, plan_quantization(checkpoint, shards, options.choices));
+  const std::size_t weighted = count_weighted(options, plan);
   Run run(options, plan, team);
   HP_TRY(const std::size_t resumed, run.load_state(identity_of(options, checkpoint, plan)));
   std::error_code error;
@@ -364,6 +391,7 @@ Result<QuantizeReport> quantize_checkpoint(const QuantizeOptions& options, Paral
                         .shards = plan.shard_begin.size(),
                         .resumed_shards = resumed,
                         .group = plan.group,
+                        .weighted = weighted,
                         .classes = {},
                         .notes = plan.notes};
   for (auto& [key, c] : run.classes) {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,8 @@ namespace hp {
 struct QuantizeOptions {
   std::filesystem::path input, output;  ///< folders; output is new, empty, or a run with the same options that was cut
   QuantizeChoices choices;
+  /// Canonical name of a matrix to one weight per column for int4's rounding; empty or a name less: all count the same.
+  std::map<std::string, std::vector<float>, std::less<>> importance = {};
   /// Called after every stripe with source bytes; may be empty.
   std::function<void(std::size_t done, std::size_t total)> progress;
 };
@@ -33,6 +36,7 @@ struct QuantizeReport {
   std::size_t bytes_before = 0, bytes_after = 0;
   std::size_t shards = 0, resumed_shards = 0;
   std::int64_t group = 0;
+  std::size_t weighted = 0;  ///< int4 tensors rounded by importance
   std::vector<QuantizedClass> classes;
   std::vector<std::string> notes;
 };

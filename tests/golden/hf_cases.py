@@ -118,9 +118,32 @@ CASES = {
         "rope_scaling": YARN | {"mscale": 1.0, "mscale_all_dim": 1.0},
     },
 }
+# The first DeepSeek-MoE (16B): transformers has no class for it, so that hf_forward.py alone is its witness.
+WITNESS_ONLY = {
+    "deepseek_moe": DENSE
+    | {
+        "architectures": ["DeepseekForCausalLM"],
+        "model_type": "deepseek",
+        "num_hidden_layers": 3,
+        "num_key_value_heads": 4,
+        "n_routed_experts": 8,
+        "n_shared_experts": 2,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 96,
+        "first_k_dense_replace": 1,
+        "moe_layer_freq": 1,
+        "topk_method": "greedy",
+        "n_group": 1,
+        "topk_group": 1,
+        "scoring_func": "softmax",
+        "norm_topk_prob": False,
+        "routed_scaling_factor": 1.0,
+    }
+}
 # How the weights are stored; the reference always runs on what they mean in float32.
 VARIANTS = {name: ["f32", "bf16"] for name in CASES}
 VARIANTS["v3"] += ["fp8", "fp8_ue8m0"]
+CASES |= WITNESS_ONLY
 
 
 def noise(name, shape):

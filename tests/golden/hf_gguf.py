@@ -91,7 +91,7 @@ def tensors(c, weights, split_kv_b):
             out[f"blk.{layer}.exp_probs_b.bias"] = x
             continue
         stem, ending = rest.rsplit(".", 1)
-        if c["model_type"] == "llama" and stem[-6:] in ("q_proj", "k_proj"):
+        if c["model_type"] in ("llama", "deepseek") and stem[-6:] in ("q_proj", "k_proj"):
             x = interleave(x, c["num_attention_heads" if stem[-6] == "q" else "num_key_value_heads"])
         if stem == "self_attn.kv_b_proj" and split_kv_b:
             heads, nope = c["num_attention_heads"], c["qk_nope_head_dim"]
@@ -151,6 +151,7 @@ def metadata(c, split_kv_b):
             keys = tuple(k + "_mla" for k in keys)
         put(keys[0], U32, c["qk_nope_head_dim"] + rope)
         put(keys[1], U32, c["v_head_dim"])
+    if "n_routed_experts" in c:
         put("expert_count", U32, c["n_routed_experts"])
         put("expert_used_count", U32, c["num_experts_per_tok"])
         put("expert_shared_count", U32, c["n_shared_experts"])

@@ -14,7 +14,7 @@ import pytest
 HERE = pathlib.Path(__file__).resolve().parent
 TOOL = pathlib.Path(os.environ.get("HOMEPORT_BUILD", HERE.parents[1] / "build" / "dev")) / "logits_tool"
 ALL = [(case, variant) for case, variants in hf_cases.VARIANTS.items() for variant in variants]
-GGUF = [c for c in hf_cases.CASES if c != "v2"]  # v2 has two different mscales, which GGUF cannot say
+GGUF = [c for c in hf_cases.VARIANTS if c != "v2"]  # v2 has two different mscales, which GGUF cannot say
 
 
 def golden(case, variant):
@@ -66,6 +66,16 @@ def test_gguf(case, split, tmp_path):
     compare(run(tmp_path / "m.gguf", case), golden(case, "f32"))
 
 
+@pytest.mark.parametrize("case", hf_cases.WITNESS_ONLY)
+@pytest.mark.parametrize("variant", ["f32", "bf16"])
+def test_folder_and_gguf_against_the_witness(case, variant, tmp_path):
+    meaning = hf_cases.write_checkpoint(tmp_path / "m", case, variant)
+    want = witness(case, meaning)
+    compare(run(tmp_path / "m", case), want)
+    hf_gguf.write(tmp_path / "m.gguf", hf_cases.CASES[case], meaning)
+    compare(run(tmp_path / "m.gguf", case), want)
+
+
 def merge(case, meaning):
     """Quantized GGUF tensors of a DeepSeek case back under Hugging Face's names."""
     c, out = hf_cases.CASES[case], {}
@@ -115,7 +125,7 @@ def test_prediction_layer_against_the_witness(variant, tmp_path):
 
 
 @pytest.mark.parametrize("isa", ["avx2", "avx512", "amx"])
-@pytest.mark.parametrize("case", hf_cases.CASES)
+@pytest.mark.parametrize("case", hf_cases.VARIANTS)
 def test_fast_isas_come_close(isa, case, tmp_path):
     """16-bit KV and operands: not the reference's bits, but its answers."""
     hf_cases.write_checkpoint(tmp_path / "m", case)

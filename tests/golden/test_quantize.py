@@ -62,6 +62,21 @@ def quantize(source, output, *flags, ok=True):
     return json.loads(done.stdout) if ok else done.stderr
 
 
+def agree(folder, case, weights):
+    """The engine's logits of the folder are the numpy model's of what its weights mean."""
+    line = " ".join(str(t) for t in hf_cases.tokens(case)) + "\n"
+    model, tokens = hf_forward.Model(hf_cases.CASES[case], weights), hf_cases.tokens(case)
+    want = [model.forward(tokens[: hf_cases.PROMPT])[-1]]
+    want += [model.forward(tokens[i : i + 1])[-1] for i in range(hf_cases.PROMPT, len(tokens))]
+    command = [BUILD / "logits_tool", folder, "ref", "2", "dump", hf_cases.PROMPT]
+    done = subprocess.run([str(c) for c in command], input=line.encode(), capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    got = np.frombuffer(done.stdout, np.float32).reshape(-1, hf_cases.VOCAB)
+    error = np.linalg.norm(got - want, axis=1) / np.linalg.norm(want, axis=1)
+    assert error.max() <= 1e-4
+    assert (got.argmax(1) == np.argmax(want, 1)).all()
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("quantize") / "bf16"
@@ -83,17 +98,64 @@ def test_output_means_what_the_engine_reads(source, tmp_path, recipe):
         assert entry["relative_error"] <= bound
     for name, w in original.items():
         assert np.linalg.norm(weights[name] - w) <= 0.08 * np.linalg.norm(w), name
-    line = " ".join(str(t) for t in hf_cases.tokens(CASE)) + "\n"
-    model, tokens = hf_forward.Model(hf_cases.CASES[CASE], weights), hf_cases.tokens(CASE)
-    want = [model.forward(tokens[: hf_cases.PROMPT])[-1]]
-    want += [model.forward(tokens[i : i + 1])[-1] for i in range(hf_cases.PROMPT, len(tokens))]
-    command = [BUILD / "logits_tool", tmp_path / "q", "ref", "2", "dump", hf_cases.PROMPT]
-    done = subprocess.run([str(c) for c in command], input=line.encode(), capture_output=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    got = np.frombuffer(done.stdout, np.float32).reshape(-1, hf_cases.VOCAB)
-    error = np.linalg.norm(got - want, axis=1) / np.linalg.norm(want, axis=1)
-    assert error.max() <= 1e-4
-    assert (got.argmax(1) == np.argmax(want, 1)).all()
+    agree(tmp_path / "q", CASE, weights)
+
+
+@pytest.mark.parametrize("recipe", ["fp8", "int4"])
+@pytest.mark.parametrize("case", [c for c in hf_cases.CASES if c != CASE])
+def test_every_architecture(case, recipe, tmp_path):
+    hf_cases.write_checkpoint(tmp_path / "bf16", case, "bf16")
+    quantize(tmp_path / "bf16", tmp_path / "q", "--to", recipe)
+    agree(tmp_path / "q", case, meaning(read_folder(tmp_path / "q")))
+
+
+class Watching(hf_forward.Model):
+    """Notes the mean square of every input of every product."""
+
+    def __init__(self, config, weights):
+        super().__init__(config, weights)
+        self.squares = {}
+
+    def linear(self, x, name):
+        rows = np.atleast_2d(x) ** 2
+        self.squares[name] = self.squares.get(name, 0) + rows.sum(0)
+        return super().linear(x, name)
+
+
+@pytest.mark.parametrize("case", ["qwen2", "v2_lite", "v3"])
+def test_calibration_spares_what_the_text_needs(case, tmp_path):
+    """No other scale of a group costs less on this text: less than without calibration, matrix by matrix."""
+    original = hf_cases.write_checkpoint(tmp_path / "bf16", case, "bf16")
+    rng = np.random.default_rng(1)
+    tokens = rng.integers(0, hf_cases.VOCAB, 700)
+    (tmp_path / "tokens").write_text(" ".join(str(t) for t in tokens))
+    quantize(tmp_path / "bf16", tmp_path / "plain", "--to", "int4")
+    report = quantize(tmp_path / "bf16", tmp_path / "spared", "--to", "int4", "--calibrate-tokens", tmp_path / "tokens")
+    plain, spared = meaning(read_folder(tmp_path / "plain")), meaning(read_folder(tmp_path / "spared"))
+    squares = {}
+    for window in (tokens[:512], tokens[512:]):
+        model = Watching(hf_cases.CASES[case], original)
+        model.squares = squares
+        model.forward(window)
+    costs = {}
+    for name, w in original.items():
+        stem = name.removesuffix(".weight")
+        if ".experts." in stem and not stem.endswith("down_proj"):  # every token's rows, not only the expert's own
+            stem = stem.split("experts.")[0] + "shared_experts.gate_proj"
+        if stem not in squares or "kv_b_proj" in stem:
+            assert np.array_equal(plain[name], spared[name]), name
+            continue
+        costs[name] = [((x[name].astype(np.float64) - w) ** 2 * squares[stem]).sum() for x in (plain, spared)]
+    assert report["tensors_by_importance"] == len(costs) > 10
+    for name, (before, after) in costs.items():
+        assert after <= before * 1.001, name
+    assert sum(after / before for before, after in costs.values()) < 0.995 * len(costs)
+
+
+def test_calibration_is_for_int4(source, tmp_path):
+    (tmp_path / "tokens").write_text("1 2 3 4")
+    message = quantize(source, tmp_path / "q", "--to", "fp8", "--calibrate-tokens", tmp_path / "tokens", ok=False)
+    assert "--calibrate is for int4 and mixed" in message and not (tmp_path / "q").exists()
 
 
 def test_fp8_has_deepseeks_layout(source, tmp_path):

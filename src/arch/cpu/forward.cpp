@@ -35,25 +35,12 @@ void logits(const StepMember& m, const FloatRow& norm) {
   m.multiply(s.prepared, s.normed, m.logit_rows, {{w.head, nullptr, s.logits}});
 }
 
-void layer(const StepMember& m, const LayerWeights& w, std::int32_t index) {
-  if (const auto* latent = std::get_if<MlaWeights>(&w.attention)) {
-    mla_attention(m, w.attn_norm, *latent, index);
-  } else {
-    gqa_attention(m, w.attn_norm, std::get<GqaWeights>(w.attention), index);
-  }
-  if (const auto* experts = std::get_if<MoeWeights>(&w.ffn)) {
-    moe_ffn(m, w.ffn_norm, *experts);
-  } else {
-    dense_ffn(m, w.ffn_norm, std::get<FfnWeights>(w.ffn));
-  }
-}
-
 void run(const StepMember& m) {
   embed(m);
   if (m.alone()) m.barrier();  // every member norms every row
   for (std::int32_t l = 0; l < m.config.layers; ++l) {
     const LayerWeights& w = m.model.weights.layers[m.at(l)];
-    layer(m, w, l);
+    run_layer(m, w, l);
   }
   logits(m, m.model.weights.output_norm);
 }
@@ -82,11 +69,24 @@ void run_prediction(const StepMember& m, const PredictionWeights& w, std::span<c
   m.barrier();
   m.multiply(m.state.prepared, m.state.pairs, m.rows, {{w.join, nullptr, m.state.x}});
   m.barrier();
-  layer(m, w.layer, m.config.layers);
+  run_layer(m, w.layer, m.config.layers);
   logits(m, w.output_norm);
 }
 
 }  // namespace
+
+void run_layer(const StepMember& m, const LayerWeights& w, std::int32_t index) {
+  if (const auto* latent = std::get_if<MlaWeights>(&w.attention)) {
+    mla_attention(m, w.attn_norm, *latent, index);
+  } else {
+    gqa_attention(m, w.attn_norm, std::get<GqaWeights>(w.attention), index);
+  }
+  if (const auto* experts = std::get_if<MoeWeights>(&w.ffn)) {
+    moe_ffn(m, w.ffn_norm, *experts);
+  } else {
+    dense_ffn(m, w.ffn_norm, std::get<FfnWeights>(w.ffn));
+  }
+}
 
 void predict(const CpuModel& model, std::span<const SequenceStep> batch, std::span<const std::int32_t> first_rows) {
   model.team.run(

@@ -11,6 +11,9 @@ namespace hp {
 /// Runs every member of the team through the step; logits lie in state.logits in the order of the sequences.
 void forward(const CpuModel& model, std::span<const SequenceStep> batch);
 
+/// One layer over state.x, by one member; `index` chooses its share of the KV cache.
+void run_layer(const StepMember& m, const LayerWeights& w, std::int32_t index);
+
 /// Runs the prediction layer over tokens that follow rows of the last step: sequence i's tokens belong to the rows from
 /// first_rows[i] on, which are at least as far back as their place in this batch. Logits as in forward().
 void predict(const CpuModel& model, std::span<const SequenceStep> batch, std::span<const std::int32_t> first_rows);

@@ -81,6 +81,14 @@ void StepMember::norm(const float* x, const FloatRow& weight, std::int32_t count
 void StepMember::prepare(const PreparedRows& out, const float* x, Rows range, std::int32_t k,
                          std::initializer_list<const PackedMatrix*> weights) const {
   if (range.count == 0) return;
+  if (model.observer != nullptr && !alone_)
+    model.observer->note(x + cells(range.begin, k), range.count, k, {0, at(k)}, weights);
+  prepare_unobserved(out, x, range, k, weights);
+}
+
+void StepMember::prepare_unobserved(const PreparedRows& out, const float* x, Rows range, std::int32_t k,
+                                    std::initializer_list<const PackedMatrix*> weights) const {
+  if (range.count == 0) return;
   bool bf16 = false, q8 = false;
   for (const PackedMatrix* w : weights) {
     bf16 |= table.operand_kind(w->source) == OperandKind::bf16;
@@ -114,6 +122,7 @@ void StepMember::prepare_columns(const PreparedRows& out, const float* x, std::i
                                  const PackedMatrix& weight) const {
   const OperandKind kind = table.operand_kind(weight.source);
   const auto count = static_cast<std::int32_t>(columns.end - columns.begin);
+  if (model.observer != nullptr && !alone_) model.observer->note(x, rows, k, columns, {&weight});
   if (kind == OperandKind::f32 || count == 0) return;
   for (std::int32_t r = 0; r < rows; ++r) {
     const std::size_t first = cells(r, k) + columns.begin;

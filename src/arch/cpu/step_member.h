@@ -22,6 +22,15 @@ namespace hp {
 
 inline constexpr std::int32_t kQueryTile = 16;
 
+/// Sees the operands of products before they are rounded to what the kernels read; calibration has one (calibration.h).
+class OperandObserver {
+ public:
+  virtual ~OperandObserver() = default;
+  /// `count` rows of k floats that meet these weights. Called by every member for its own rows and columns.
+  virtual void note(const float* x, std::int32_t count, std::int32_t k, Range columns,
+                    std::initializer_list<const kernels::PackedMatrix*> weights) = 0;
+};
+
 /// What a step runs on: everything but the batch.
 struct CpuModel {
   const ModelConfig& config;
@@ -31,6 +40,7 @@ struct CpuModel {
   RunState& state;
   ParallelTeam& team;
   kernels::KvView kv;  ///< of layer 0
+  OperandObserver* observer = nullptr;
 };
 
 /// A product of the step: weights that share one operand are cut over the team as one long row of panels.
@@ -89,6 +99,9 @@ class StepMember {
   /// Prepares these rows of x [*, k] into `out` for every kind of operand that the weights want.
   void prepare(const PreparedRows& out, const float* x, Rows range, std::int32_t k,
                std::initializer_list<const kernels::PackedMatrix*> weights) const;
+  /// The same where one of many weights stands for all, and an observer would take it for itself.
+  void prepare_unobserved(const PreparedRows& out, const float* x, Rows range, std::int32_t k,
+                          std::initializer_list<const kernels::PackedMatrix*> weights) const;
   /// The same for columns [begin, end) of all rows; begin is a multiple of 32.
   void prepare_columns(const PreparedRows& out, const float* x, std::int32_t k, Range columns,
                        const kernels::PackedMatrix& weight) const;
