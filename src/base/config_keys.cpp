@@ -43,7 +43,10 @@ constexpr std::array kKeys{
               0, 65535},
     ConfigKey{"server.journal", "journal", kBoolean, "false", "",
               "Honour the gateway's journal headers; only behind a gateway, on loopback or a Unix socket."},
-    ConfigKey{"model.path", "model", kText, "", "", "Model to serve: a GGUF file or a directory with safetensors."},
+    ConfigKey{
+        "model.path", "model", kText, "", "",
+        "Model to serve: a GGUF file, a directory with safetensors, or a name that is fetched when it is not here."},
+    ConfigKey{"model.hub", "hub", kText, "huggingface", "", "Where names are fetched: huggingface or modelscope."},
     ConfigKey{"model.name", "model-name", kText, "", "",
               "Names of the model in the API, separated by commas; empty takes the file's name."},
     ConfigKey{"model.any_name", "any-model-name", kBoolean, "false", "", "Answer requests for any model name."},

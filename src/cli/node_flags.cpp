@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "cli/model_fetch.h"
+
 namespace hp::cli {
 namespace {
 
@@ -62,17 +64,29 @@ Result<fs::path> model_path(const Config& config) {
   const std::string& given = config.text("model.path");
   std::error_code error;
   if (!given.empty()) {
-    if (!fs::exists(given, error))
-      return fail(ErrorCode::not_found, "there is no model at {}; expected a .gguf file or a folder with config.json",
-                  given);
-    return fs::path(given);
+    if (fs::exists(given, error)) return fs::path(given);
+    if (names_a_model(given)) return find_or_fetch(given, config.text("model.hub"));
+    return fail(ErrorCode::not_found,
+                "there is no model at {}; expected a .gguf file, a folder with config.json, or a name (homeport pull "
+                "--list)",
+                given);
   }
   const fs::path fetched = models_folder() / kDefaultModelFile;
   if (fs::exists(fetched, error)) return fetched;
   return fail(
       ErrorCode::invalid_argument,
-      "no model given: add --model FILE (a .gguf file or a folder with config.json and *.safetensors), or fetch "
-      "the default one with scripts/model.sh");
+      "no model given: name one (homeport pull --list shows some), add --model FILE (a .gguf file or a folder with "
+      "config.json and *.safetensors), or fetch the default one with scripts/model.sh");
+}
+
+Result<Config> with_model(const Config& config, const std::string& model) {
+  if (model.empty()) return config;
+  if (config.source("model.path") == ConfigSource::flag)
+    return fail(ErrorCode::invalid_argument, "two models are named: '{}' and --model {}", model,
+                config.text("model.path"));
+  Config changed = config;
+  HP_TRY_VOID(changed.set_flag("model", model));
+  return changed;
 }
 
 Result<LoadOptions> load_options(const Config& config) {

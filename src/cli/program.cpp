@@ -235,7 +235,7 @@ std::string program_help() {
   for (const Command& command : all_commands()) out += fmt::format("  {:<12}{}\n", command.name, command.summary);
   out +=
       "\nhomeport COMMAND --help explains a command, with examples. homeport --version prints the version.\n\n"
-      "Start here:\n  homeport doctor\n  homeport serve --model model.gguf\n";
+      "Start here:\n  homeport doctor\n  homeport run deepseek-r1:1.5b\n  homeport serve --model model.gguf\n";
   return out;
 }
 

@@ -73,7 +73,7 @@ TEST(Program, WrongFirstWordsGetASuggestion) {
       {{"--model", "x"}, "expected a command before '--model'"},
       {{"serve", "--prot", "1"}, "unknown flag '--prot'; did you mean '--port'?"},
       {{"serve", "--modl=x"}, "unknown flag '--modl'; did you mean '--model'?"},
-      {{"serve", "model.gguf"}, "unexpected argument 'model.gguf'"},
+      {{"serve", "model.gguf", "more"}, "unexpected argument 'more'"},
       {{"serve", "--port", "70000"}, "--port: expected an integer from 0 to 65535, found '70000'"},
       {{"serve", "--port"}, "--port"},
       {{"inspect"}, "model is required"},

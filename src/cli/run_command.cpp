@@ -9,6 +9,7 @@
 #include "cli/chat_screen.h"
 #include "cli/command.h"
 #include "cli/generation.h"
+#include "cli/model_fetch.h"
 #include "cli/node_flags.h"
 #include "cli/signal_thread.h"
 #include "node/random_id.h"
@@ -94,10 +95,19 @@ Result<int> answer_once(LocalEngine& local, const RunOptions& o, const SamplingP
   return result.finish == FinishReason::cancelled ? kExitInterrupted : kExitOk;
 }
 
-Result<int> run(const Invocation& in, const RunOptions& o) {
+/// The first word, where it is a model's name and no flag gave one: it is then no part of the prompt.
+std::string take_model(const Config& config, std::vector<std::string>& words) {
+  if (words.empty() || config.source("model.path") == ConfigSource::flag || !names_a_model(words.front())) return {};
+  std::string model = std::move(words.front());
+  words.erase(words.begin());
+  return model;
+}
+
+Result<int> run(const Invocation& in, RunOptions& o) {
   if (o.think && o.no_think) return fail(ErrorCode::invalid_argument, "--think and --no-think exclude each other");
-  HP_TRY(LoadOptions load, load_options(in.config));
+  HP_TRY(const Config config, with_model(in.config, take_model(in.config, o.words)));
   HP_TRY(const std::string prompt, prompt_of(o));
+  HP_TRY(LoadOptions load, load_options(config));
   const bool chat = prompt.empty() && isatty(STDIN_FILENO) != 0;
   if (prompt.empty() && !chat)
     return fail(ErrorCode::invalid_argument, "standard input is empty; expected a prompt there or on the line");
@@ -130,10 +140,14 @@ Command run_command() {
       .name = "run",
       .summary = "ask a model here: one prompt, piped text, or a chat",
       .details =
-          "With a prompt, or with text piped in, prints one answer. On a terminal without a prompt, opens a chat: "
+          "A first word like deepseek-r1:1.5b or ORG/NAME is the model, fetched first when it is not here (put a "
+          "prompt "
+          "that begins like that in quotes). With a prompt, or with text piped in, prints one answer. On a terminal "
+          "without a prompt, opens a chat: "
           "/help lists its commands, Ctrl-C stops an answer, Ctrl-D leaves.",
       .examples =
           "  homeport run \"What is the capital of France?\"\n"
+          "  homeport run deepseek-r1:1.5b How many primes are there below 100?\n"
           "  cat report.txt | homeport run Summarize this in three lines.\n"
           "  homeport run --model model.gguf --system \"You are a pirate.\"\n"
           "  homeport run --raw --temperature 0 --max-tokens 32 \"Once upon a time\"",
@@ -141,7 +155,7 @@ Command run_command() {
       .declare =
           [options](Arguments& a) {
             RunOptions& o = *options;
-            a.rest("prompt", o.words, "What to ask; several words need no quotes.");
+            a.rest("prompt", o.words, "A model's name, if you like, and what to ask; several words need no quotes.");
             a.text("-s,--system", o.system, "System message.");
             a.integer("-n,--max-tokens", o.max_tokens, "Most tokens of an answer; 0: as many as fit.", 0, 1 << 24);
             a.number("-t,--temperature", o.temperature, "Randomness, 0 to 2; by default the model's own.", -1.0, 2.0);

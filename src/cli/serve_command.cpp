@@ -15,6 +15,7 @@ namespace {
 
 struct ServeOptions {
   bool print_config = false;
+  std::string model;
 };
 
 std::string address_of(const NodeOptions& options, std::uint16_t port) {
@@ -62,13 +63,21 @@ Command serving_command(std::string_view name) {
                       : std::vector<std::string_view>{"server", "model", "engine", "log"},
       .declare =
           [options](Arguments& a) {
+            a.positional("MODEL", options->model,
+                         "The same as --model: a file, a folder, a catalog name or ORG/NAME[:PATTERN].", false);
             a.toggle("--print-config", options->print_config, "Print the annotated configuration file and end.");
           },
       .run = [options, name](const Invocation& in) -> Result<int> {
-        if (!options->print_config)
-          return name == "serve" && in.config.integer("fleet.nodes") > 0 ? serve_fleet(in) : serve(in);
-        std::fputs(annotated_config().c_str(), stdout);
-        return kExitOk;
+        if (options->print_config) {
+          std::fputs(annotated_config().c_str(), stdout);
+          return kExitOk;
+        }
+        HP_TRY(const Config config, with_model(in.config, options->model));
+        const Invocation named{config, [&in, options]() -> Result<Config> {
+                                 HP_TRY(const Config fresh, in.reread());
+                                 return with_model(fresh, options->model);
+                               }};
+        return name == "serve" && config.integer("fleet.nodes") > 0 ? serve_fleet(named) : serve(named);
       },
   };
 }
@@ -84,6 +93,7 @@ Command serve_command() {
       "that dies is started again and its streams go on. SIGTERM or Ctrl-C lets requests in progress finish; a second "
       "one ends at once.";
   command.examples =
+      "  homeport serve deepseek-r1:1.5b    (fetched first, when it is not here)\n"
       "  homeport serve --model model.gguf\n"
       "  homeport serve --model model.gguf --host 0.0.0.0 --port 8080 --api-keys-file keys.txt\n"
       "  homeport serve --model model.gguf --nodes 2    (streams go on at the second node when one dies)\n"

@@ -190,6 +190,53 @@ def test_one_gguf_of_many(serve, tmp_path):
     assert missing.returncode == 1 and "m-Q4_K_M.gguf" in missing.stderr
 
 
+MODEL = pathlib.Path.home() / ".homeport" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def homeport(*line, hub_url, folder, timeout=120):
+    environment = {"HF_ENDPOINT": hub_url, "HOMEPORT_MODELS": str(folder), "HOME": str(folder), "PATH": os.environ["PATH"]}
+    return subprocess.run(
+        [HOMEPORT, *map(str, line)], env=environment, capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL
+    )
+
+
+@pytest.mark.skipif(not MODEL.exists(), reason="the default model is not there: scripts/model.sh fetches it")
+def test_run_and_serve_fetch_a_model_by_its_name(serve, tmp_path):
+    hub = serve({"m-Q4_1.gguf": MODEL.read_bytes(), "m-Q8_0.gguf": b"8" * 1000})
+    ask = ["run", "org/model:q4_1", "--device", "cpu", "--context", "512", "-t", "0", "-n", "4", "What", "is", "2+2?"]
+    first = homeport(*ask, hub_url=hub.url, folder=tmp_path)
+    assert first.returncode == 0 and first.stdout.strip(), first.stderr
+    size = f"{MODEL.stat().st_size / 1e6:.0f} MB"
+    assert f"org/model: 1 files, {size}; {size} to fetch" in first.stderr
+    assert (tmp_path / "org/model/m-Q4_1.gguf").read_bytes() == MODEL.read_bytes()
+    before = len(hub.requests)
+    again = homeport(*ask, hub_url="http://127.0.0.1:9", folder=tmp_path)  # nobody there: it is here already
+    assert again.returncode == 0 and again.stdout == first.stdout and "to fetch" not in again.stderr
+    environment = {"HOMEPORT_MODELS": str(tmp_path), "HOME": str(tmp_path), "PATH": os.environ["PATH"], "HF_ENDPOINT": "http://127.0.0.1:9"}
+    line = [HOMEPORT, "serve", "org/model:Q4_1", "--port", "0", "--device", "cpu", "--context", "512"]
+    server = subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        assert any("ready: " in text and "m-Q4_1" in text for text in server.stderr), "it has ended before it was ready"
+    finally:
+        server.terminate()
+        server.wait(30)
+        server.stderr.close()
+    # A transfer that did not come to its end is taken up again, not served.
+    (tmp_path / "org/model/m-Q4_1.gguf").rename(tmp_path / "org/model/m-Q4_1.gguf.part")
+    assert homeport(*ask, hub_url=hub.url, folder=tmp_path).returncode == 0 and len(hub.requests) > before
+
+
+def test_names_that_cannot_be_fetched_say_why(tmp_path):
+    gone = homeport("serve", "deepseek-r1:1.5b", hub_url="http://127.0.0.1:9", folder=tmp_path)
+    assert gone.returncode == 1 and "'deepseek-r1:1.5b' is no file here" in gone.stderr and "cannot connect" in gone.stderr
+    typo = homeport("run", "deepseek-r1:9b", "hello", hub_url="http://127.0.0.1:9", folder=tmp_path)
+    assert typo.returncode == 1 and "deepseek-r1:8b" in typo.stderr
+    file = homeport("serve", "folder/m.gguf", hub_url="http://127.0.0.1:9", folder=tmp_path)
+    assert file.returncode == 1 and "there is no model at folder/m.gguf" in file.stderr
+    twice = homeport("serve", "org/a", "--model", "org/b", hub_url="http://127.0.0.1:9", folder=tmp_path)
+    assert twice.returncode == 2 and "two models are named" in twice.stderr
+
+
 @pytest.mark.parametrize("path", ["../evil.safetensors", "/etc/evil.safetensors", "a/../../evil.json"])
 def test_a_list_that_leads_out_of_the_folder(serve, tmp_path, path):
     done = pull(serve({path: b"x", "model.safetensors": b"y"}), tmp_path)

@@ -10,6 +10,7 @@
 #include <initializer_list>
 #include <span>
 
+#include "arch/cpu/operand_observer.h"
 #include "arch/cpu/run_state.h"
 #include "arch/cpu/weights.h"
 #include "arch/executor.h"
@@ -21,15 +22,6 @@
 namespace hp {
 
 inline constexpr std::int32_t kQueryTile = 16;
-
-/// Sees the operands of products before they are rounded to what the kernels read; calibration has one (calibration.h).
-class OperandObserver {
- public:
-  virtual ~OperandObserver() = default;
-  /// `count` rows of k floats that meet these weights. Called by every member for its own rows and columns.
-  virtual void note(const float* x, std::int32_t count, std::int32_t k, Range columns,
-                    std::initializer_list<const kernels::PackedMatrix*> weights) = 0;
-};
 
 /// What a step runs on: everything but the batch.
 struct CpuModel {
@@ -87,15 +79,13 @@ class StepMember {
   [[nodiscard]] PreparedRows prepared() const;
   /// Room for the wide activations of a feed-forward block, beside what prepared() gives any member.
   [[nodiscard]] PreparedRows prepared_wide() const;
-  /// Normed rows: this member's own when alone().
-  [[nodiscard]] float* normed() const;
+  [[nodiscard]] float* normed() const;  ///< this member's own when alone()
   /// Lets the others finish what alone() makes unnecessary to wait for.
   void barrier_unless_alone() const {
     if (!alone_) barrier();
   }
 
-  /// Norm of `count` rows of [*, hidden].
-  void norm(const float* x, const FloatRow& weight, std::int32_t count, float* out) const;
+  void norm(const float* x, const FloatRow& weight, std::int32_t count, float* out) const;  ///< rows of [*, hidden]
   /// Prepares these rows of x [*, k] into `out` for every kind of operand that the weights want.
   void prepare(const PreparedRows& out, const float* x, Rows range, std::int32_t k,
                std::initializer_list<const kernels::PackedMatrix*> weights) const;
@@ -113,8 +103,7 @@ class StepMember {
   /// This member's panels of all products of one operand x [count, k].
   void multiply(const PreparedRows& prepared, const float* x, std::int32_t count,
                 std::initializer_list<Product> products) const;
-  /// One layer's share of the KV cache.
-  [[nodiscard]] kernels::KvView layer_kv(std::int32_t layer) const;
+  [[nodiscard]] kernels::KvView layer_kv(std::int32_t layer) const;  ///< one layer's share of the cache
 
   /// Calls f(sequence, first row of the piece in the step, first token of the piece, tokens) for this member's rows.
   template <typename F>
