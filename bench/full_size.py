@@ -21,8 +21,12 @@ ARRAY, I32 = 9, 5
 PROMPT, ANSWER = 512, 64
 
 
+def utf8(s):
+    return struct.pack("<Q", len(s.encode())) + s.encode()
+
+
 def array(key, kind, values):
-    packed = b"".join(text(v) for v in values) if kind == STRING else struct.pack(f"<{len(values)}i", *values)
+    packed = b"".join(utf8(v) for v in values) if kind == STRING else struct.pack(f"<{len(values)}i", *values)
     return text(key) + struct.pack("<IIQ", ARRAY, kind, len(values)) + packed
 
 
@@ -127,6 +131,8 @@ def serve(program, path, threads):
     command = [program, "node", "--model", path, "--port", str(port), "--device", "cpu", "--context", "4096", "--no-access-log"]
     start = time.monotonic()
     server = subprocess.Popen([*map(str, command), "--threads", str(threads)], stdout=subprocess.DEVNULL)
+    inspect = json.loads(subprocess.run([program, "inspect", path, "--json"], stdout=subprocess.PIPE, check=True).stdout)
+    print(f"KV cache: {inspect['kv_bytes_per_token_f16']} bytes per token in 16 bits", flush=True)
     try:
         while True:
             try:
