@@ -4,6 +4,7 @@ numpy forward pass, runs that are cut off, and what it refuses."""
 import json
 import os
 import pathlib
+import resource
 import struct
 import subprocess
 import time
@@ -193,6 +194,20 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, monkeypatch):
     assert sorted(p.name for p in whole.iterdir()) == sorted(p.name for p in cut.iterdir())
     for path in whole.iterdir():
         assert (cut / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_memory_is_a_few_stripes_whatever_the_size(tmp_path, monkeypatch):
+    """A tensor alone is larger than what the process may hold."""
+    big = hf_cases.CASES["llama"] | {"hidden_size": 1024, "intermediate_size": 49152, "num_hidden_layers": 1}
+    monkeypatch.setitem(hf_cases.CASES, "big", big)
+    monkeypatch.setattr(hf_cases, "noise", lambda name, shape: np.resize(np.sin(np.arange(4099.0)), shape))
+    hf_cases.write_checkpoint(tmp_path / "big", "big", "bf16")
+    limit = 90 << 20
+    assert 49152 * 1024 * 2 > limit
+    command = [str(c) for c in (BUILD / "homeport", "quantize", tmp_path / "big", tmp_path / "q", "--to", "int4", "--threads", "2")]
+    bound = lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))  # noqa: E731
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, preexec_fn=bound)
+    assert done.returncode == 0, done.stderr
 
 
 def test_refusals(source, tmp_path):
