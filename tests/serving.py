@@ -26,7 +26,7 @@ def raise_file_limit(wanted=16384):
 def clean_environment(**extra):
     """Without the HOMEPORT_* variables and the home configuration of whoever runs the tests."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("HOMEPORT_")}
-    return {**kept, "HOME": tempfile.gettempdir(), **extra}
+    return {**kept, "HOME": tempfile.gettempdir(), "HOMEPORT_OPS_FOLDER": "none", **extra}
 
 
 class Server:

@@ -88,6 +88,8 @@ constexpr std::array kKeys{
               "time if "
               "that is shorter.",
               1, 86400},
+    ConfigKey{"fleet.standby", "standby", kInteger, "0", "processes",
+              "Of fleet.nodes, so many stand by: they serve when none of the others can.", 0, 63},
     ConfigKey{"gateway.nodes", "node", kText, "", "",
               "Nodes behind the gateway, separated by commas: [name=][https://]host:port, unix:/path, dns:name:port or "
               "k8s:namespace/service:port, "
@@ -106,6 +108,9 @@ constexpr std::array kKeys{
     ConfigKey{"gateway.tenants_file", "tenants-file", kText, "", "",
               "TOML file with [[tenant]] tables: name, keys or key_sha256, requests_per_minute, tokens_per_minute, "
               "concurrent, priority. Read again on SIGHUP."},
+    ConfigKey{"gateway.refusals_file", "refusals-file", kText, "", "",
+              "File with one phrase per line; a reply that begins with one counts as refused. Empty: a list in Chinese "
+              "and English."},
     ConfigKey{"gateway.policy", "policy", kText, "prefix", "", "prefix, least-tokens, session or round-robin."},
     ConfigKey{"gateway.queue_timeout_ms", "queue-timeout-ms", kInteger, "10000", "ms",
               "How long a request waits for a node before it is answered 503.", 0, 3600000},
@@ -156,9 +161,13 @@ constexpr std::array kKeys{
               "Actions that nobody may take, separated by commas: restart_node,scale_out."},
     ConfigKey{"ops.notices_file", "ops-notices", kText, "", "",
               "TOML file with [[channel]] tables: who is told (docs/operations.md)."},
-    ConfigKey{"ops.nvml", "ops-nvml", kText, "libnvidia-ml.so.1", "",
+    ConfigKey{
+        "ops.variant_group", "ops-variant-group", kInteger, "-1", "",
+        "Group (priority) of nodes with a quantized variant, for a slow cluster; -1: the next one that stands by.", -1,
+        1000000},
+    ConfigKey{"machine.nvml", "nvml", kText, "libnvidia-ml.so.1", "",
               "Library that GPU figures are read from; empty: none."},
-    ConfigKey{"ops.disk", "ops-disk", kText, "/", "", "A path on the disk whose fill level is watched."},
+    ConfigKey{"machine.disk", "watch-disk", kText, "/", "", "A path on the disk whose fill level is watched."},
     ConfigKey{"log.access", "access-log", kBoolean, "true", "", "One line per request, a JSON object."},
     ConfigKey{"log.access_file", "access-log-file", kText, "", "",
               "File for the lines of requests, made anew on SIGHUP; empty puts them into the log on stderr."},

@@ -1,5 +1,6 @@
 // `gateway`: the front of several nodes. All of it is the room gateway's.
 #include "cli/command.h"
+#include "cli/operations.h"
 #include "cli/program.h"
 #include "gateway/daemon.h"
 
@@ -15,13 +16,19 @@ Command gateway_command() {
       .examples =
           "  homeport gateway --node 127.0.0.1:8001,127.0.0.1:8002\n"
           "  homeport gateway --node 'unix:/run/homeport/node0.sock,big=10.0.0.7:8000;capacity=4'",
-      .sections = {"server", "gateway", "log"},
+      .sections = {"server", "gateway", "ops", "machine", "log"},
       .run = [](const Invocation& in) -> Result<int> {
-        return gateway::run_gateway(in.config, [&in]() -> Result<Config> {
+        const auto reread = [&in]() -> Result<Config> {
           HP_TRY(Config fresh, in.reread());
           HP_TRY_VOID(configure_log(fresh));
           return fresh;
-        });
+        };
+        return gateway::run_gateway(
+            in.config, reread,
+            [&in](gateway::Gateway& gateway, MetricsRegistry& metrics) -> Result<std::shared_ptr<void>> {
+              HP_TRY(std::shared_ptr<void> operations, Operations::start(in.config, gateway, metrics));
+              return operations;
+            });
       },
   };
 }

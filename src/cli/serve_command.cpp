@@ -9,6 +9,7 @@
 #include "cli/program.h"
 #include "cli/serve_fleet.h"
 #include "cli/shutdown_signals.h"
+#include "ops/collect/machine_metrics.h"
 
 namespace hp::cli {
 namespace {
@@ -44,6 +45,9 @@ Result<int> serve(const Invocation& in) {
   HP_TRY(const NodeOptions options, node_options(in.config));
   ShutdownSignals signals;
   HP_TRY(const std::unique_ptr<NodeServer> server, start_node(options));
+  // Of this machine, on the node's own /metrics; a GPU's driver that hangs delays nobody.
+  const ops::MachineMetrics machine(
+      {.nvml_library = in.config.text("machine.nvml"), .disk = in.config.text("machine.disk")}, server->metrics());
   const std::string address = address_of(options, server->port());
   log::info("{}ready: {} serves {}", options.journal ? "node " : "", address, server->model_name());
   signals.on_drain([&server] { server->begin_drain(); });
@@ -58,9 +62,9 @@ Command serving_command(std::string_view name) {
   auto options = std::make_shared<ServeOptions>();
   return {
       .name = name,
-      .sections = name == "serve"
-                      ? std::vector<std::string_view>{"server", "model", "engine", "fleet", "gateway", "log"}
-                      : std::vector<std::string_view>{"server", "model", "engine", "log"},
+      .sections = name == "serve" ? std::vector<std::string_view>{"server", "model", "engine", "fleet", "gateway",
+                                                                  "ops", "machine", "log"}
+                                  : std::vector<std::string_view>{"server", "model", "engine", "machine", "log"},
       .declare =
           [options](Arguments& a) {
             a.positional("MODEL", options->model,

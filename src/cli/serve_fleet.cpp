@@ -9,8 +9,10 @@
 #include <string>
 
 #include "base/log.h"
+#include "cli/fleet_desk.h"
 #include "cli/fleet_scaler.h"
 #include "cli/node_flags.h"
+#include "cli/operations.h"
 #include "cli/program.h"
 #include "fleet/fleet.h"
 #include "gateway/daemon.h"
@@ -58,9 +60,10 @@ Result<std::vector<std::string>> node_command(const Config& config) {
   HP_TRY(const auto model, model_path(config));
   std::vector<std::string> command{program, "node", "--journal=true", "--model", model.string(), "--access-log=false"};
   for (const ConfigKey& key : config_keys()) {
-    const bool theirs = key.name.starts_with("model.") || key.name.starts_with("engine.") || key.name == "log.level" ||
-                        key.name == "log.format" || key.name == "server.max_body_bytes" ||
-                        key.name == "server.request_timeout_ms" || key.name == "server.drain_ms";
+    const bool theirs = key.name.starts_with("model.") || key.name.starts_with("engine.") ||
+                        key.name.starts_with("machine.") || key.name == "log.level" || key.name == "log.format" ||
+                        key.name == "server.max_body_bytes" || key.name == "server.request_timeout_ms" ||
+                        key.name == "server.drain_ms";
     if (!theirs || key.name == "model.path" || config.source(key.name) == ConfigSource::default_value) continue;
     command.push_back(fmt::format("--{}={}", key.flag, config.shown(key.name)));
   }
@@ -82,6 +85,12 @@ Result<planner::ScalingPolicy> scaling_policy(const Config& config) {
                                 .warmup_s = kGuessedWarmup,
                                 .down_window_s = quiet,
                                 .down_step_s = std::min(60.0, quiet)};
+}
+
+Status check_standby(const Config& config) {
+  if (config.integer("fleet.standby") < config.integer("fleet.nodes")) return {};
+  return fail(ErrorCode::invalid_argument, "fleet.standby: {} of {} nodes would stand by; at least one has to serve",
+              config.integer("fleet.standby"), config.integer("fleet.nodes"));
 }
 
 /// Asks the law and tells the fleet.
@@ -135,13 +144,13 @@ Result<int> serve_fleet(const Invocation& in) {
   options.merge_node_metrics = true;
   std::vector<fleet::ChildSpec> children;
   std::vector<gateway::NodeConfig> own;
+  HP_TRY_VOID(check_standby(in.config));
+  const LocalNodes local(in.config, folder.path, base_command);
   for (int i = 0; i < count; ++i) {
-    const std::string name = fmt::format("node{}", i);
-    const std::string address = fmt::format("unix:{}", (folder.path / (name + ".sock")).string());
-    auto command = base_command;
-    command.insert(command.end(), {"--host", address, "--api-keys-file", ""});
-    children.push_back({.name = name, .command = std::move(command)});
-    own.push_back({.name = name, .host = address, .concurrent = in.config.integer("engine.max_running")});
+    const std::int64_t from_end = policy.min_replicas - i;  // those that the law adds serve
+    const bool standby = from_end > 0 && from_end <= in.config.integer("fleet.standby");
+    children.push_back(local.child(i));
+    own.push_back(local.node(i, standby ? 1 : 0));
   }
   options.nodes.insert(options.nodes.end(), own.begin(), own.end());
   gateway::block_signals();
@@ -152,6 +161,8 @@ Result<int> serve_fleet(const Invocation& in) {
   nodes.want(static_cast<std::size_t>(policy.min_replicas));
   Scaling scaling(policy, static_cast<double>(in.config.integer("engine.max_running")), clock);
   nodes.tick();
+  FleetDesk desk(nodes);
+  HP_TRY(auto operations, Operations::start(in.config, *front, metrics, desk.controls()));
   const std::string address = shown_address(options.server, front->port());
   log::info("serve: {} over {} nodes", address, policy.min_replicas);
   bool said_ready = false, hopeless = false;
@@ -162,8 +173,10 @@ Result<int> serve_fleet(const Invocation& in) {
     if (!status) log::error("reload: {}; nothing was changed", status.error().message);
   };
   gateway::wait_for_end(*front, in.config, reload, [&] {
-    nodes.tick();
-    scaling.tick(*front, own, nodes);
+    desk.with_fleet([&] {
+      nodes.tick();
+      scaling.tick(*front, own, nodes);
+    });
     if (!std::exchange(said_ready, said_ready || front->usable_nodes() > 0) && front->usable_nodes() > 0)
       log::info("ready: {} serves {}", address, model.stem().string());
     if (!said_ready && !hopeless && (nodes.hopeless(kHopelessDeaths) || nodes.gave_up())) {
@@ -172,6 +185,7 @@ Result<int> serve_fleet(const Invocation& in) {
       ::kill(::getpid(), SIGTERM);
     }
   });
+  operations.reset();
   nodes.stop(kNodePatience);
   return hopeless ? kExitFailure : kExitOk;
 }

@@ -131,7 +131,7 @@ void Engine::State::admit_waiting(StepPlan& plan, const StepLimits& limits) {
   std::vector<Sequence*> passed;
   std::size_t i = 0;
   for (std::int32_t n = 0; n < kMaxAdmitsPerStep && i < waiting.size() && plan.preempt.empty() &&
-                           plan.tokens_left > 0 && running.size() < static_cast<std::size_t>(options.max_running);) {
+                           plan.tokens_left > 0 && running.size() < static_cast<std::size_t>(running_now.load());) {
     Sequence& s = *waiting[i];
     if (held_back(s)) {
       ++i;
@@ -251,6 +251,21 @@ void Engine::cancel(RequestId id, std::int32_t choice) {
     state_->cancels.emplace_back(id, choice);
   }
   state_->wake.notify_all();
+}
+
+void Engine::set_limits(Limits limits) {
+  const Limits most = built_for();
+  if (limits.max_step_tokens > 0) state_->step_tokens_now = std::min(limits.max_step_tokens, most.max_step_tokens);
+  if (limits.max_running > 0) state_->running_now = std::min(limits.max_running, most.max_running);
+  state_->wake.notify_all();
+}
+
+Engine::Limits Engine::limits() const {
+  return {.max_step_tokens = state_->step_tokens_now, .max_running = state_->running_now};
+}
+
+Engine::Limits Engine::built_for() const {
+  return {.max_step_tokens = state_->options.max_step_tokens, .max_running = state_->options.max_running};
 }
 
 const ExecutorInfo& Engine::info() const {

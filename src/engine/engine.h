@@ -46,6 +46,15 @@ class Engine {
   /// fine. No further events come for it once the step in flight has ended.
   void cancel(RequestId id, std::int32_t choice = -1);
 
+  /// Smaller steps and fewer sequences at once, from the next step on; both are held between 1 and what the engine was
+  /// built for. Sequences that run already go on. 0: leaves it as it is.
+  struct Limits {
+    std::int32_t max_step_tokens = 0, max_running = 0;
+  };
+  void set_limits(Limits limits);
+  [[nodiscard]] Limits limits() const;
+  [[nodiscard]] Limits built_for() const;
+
   [[nodiscard]] const ExecutorInfo& info() const;
   [[nodiscard]] EngineStats stats() const;
   /// How long the executor has been at the step that it runs now; zero between steps. Never waits for it.

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -36,6 +37,8 @@ struct Engine::State {
     options.max_step_tokens = std::min(o.max_step_tokens, info.max_step_tokens);
     options.max_running = std::min({o.max_running, info.max_logit_rows, options.max_step_tokens});
     HP_CHECK(options.max_running > 0, "max_running, max_step_tokens and the executor's limits must be positive");
+    step_tokens_now = options.max_step_tokens;
+    running_now = options.max_running;
     published.blocks_total = info.blocks;
     stats = published;
   }
@@ -68,7 +71,8 @@ struct Engine::State {
   std::unique_ptr<Executor> executor;
   const ExecutorInfo info;
   EventSink& sink;
-  EngineOptions options;
+  EngineOptions options;  ///< what it was built for; of these, in force now:
+  std::atomic<std::int32_t> step_tokens_now{0}, running_now{0};
   const Clock& clock;
 
   std::mutex mutex;

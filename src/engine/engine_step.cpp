@@ -207,7 +207,7 @@ void Engine::State::step() {
   std::vector<RunningView> views;
   for (const auto& s : running) views.push_back(view(*s));
   const StepLimits limits{
-      .step_tokens = options.max_step_tokens, .block_tokens = info.block_tokens, .free_blocks = pool.available()};
+      .step_tokens = step_tokens_now, .block_tokens = info.block_tokens, .free_blocks = pool.available()};
   StepPlan plan = plan_step(views, limits);
   if (!plan.preempt.empty()) {
     preempt(plan);

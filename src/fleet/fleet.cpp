@@ -90,6 +90,7 @@ void Fleet::collect(Child& child) {
     return;
   }
   deaths_.add();
+  ++child.deaths;
   child.start_at = child.policy.on_exit(now);
   child.refused = WIFEXITED(status) && WEXITSTATUS(status) != 0 && child.policy.young_deaths() > 0;
   if (child.policy.young_deaths() > 2)
@@ -142,6 +143,25 @@ std::vector<pid_t> Fleet::pids() const {
   all.reserve(children_.size());
   for (const Child& child : children_) all.push_back(child.pid);
   return all;
+}
+
+std::vector<Fleet::ChildState> Fleet::children() const {
+  std::vector<ChildState> all;
+  for (const Child& child : children_)
+    all.push_back({.name = child.spec.name, .pid = child.pid, .deaths = child.deaths, .wanted = all.size() < wanted_});
+  return all;
+}
+
+Status Fleet::restart(std::string_view name, bool hard) {
+  const auto child = std::ranges::find_if(children_, [&](const Child& c) { return c.spec.name == name; });
+  if (child == children_.end()) return fail(ErrorCode::not_found, "the fleet has no node '{}'", name);
+  if (child->pid > 0) {
+    child->leaving = true;
+    ::kill(child->pid, hard ? SIGKILL : SIGTERM);
+  } else {
+    child->start_at = clock_.now();
+  }
+  return {};
 }
 
 bool Fleet::gave_up() const {

@@ -5,7 +5,9 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.h"
@@ -36,6 +38,15 @@ class Fleet {
   /// SIGTERM to all; those that still run after the time are killed.
   void stop(Duration patience);
   [[nodiscard]] std::vector<pid_t> pids() const;  ///< -1: not running
+  struct ChildState {
+    std::string name;
+    pid_t pid = -1;            ///< -1: not running
+    std::uint64_t deaths = 0;  ///< ends that nobody asked for
+    bool wanted = true;
+  };
+  [[nodiscard]] std::vector<ChildState> children() const;
+  /// Ends a child so that tick() starts it anew, at once when it is gone: by SIGKILL when `hard`, else by SIGTERM.
+  Status restart(std::string_view name, bool hard);
   /// Every wanted child has died young this often: nothing here will ever serve.
   [[nodiscard]] bool hopeless(int deaths) const;
   /// Every wanted child ended young and by itself, with an exit code that is an error: starting it again changes
@@ -49,7 +60,8 @@ class Fleet {
     pid_t pid = -1;
     TimePoint start_at{};
     bool refused = false;  ///< its last end was an error exit of its own
-    bool leaving = false;  ///< has been told to end because it is not wanted
+    bool leaving = false;  ///< has been told to end: its end is no death
+    std::uint64_t deaths = 0;
   };
   void start(Child& child);
   void collect(Child& child);

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/metrics.h"
 #include "gateway/admission.h"
+#include "gateway/business.h"
 #include "gateway/hedging.h"
 #include "gateway/node_table.h"
 #include "gateway/options.h"
@@ -29,7 +30,7 @@ class Replay;
 struct GatewayMetrics {
   explicit GatewayMetrics(MetricsRegistry& registry);
   Counter &requests, &streams, &resumes, &stalls, &retries, &retries_refused, &given_up, &client_gone, &reattached,
-      &timeouts, &refusals, &deadline_refused, &deadline_expired, &queue_full, &hedges, &hedges_won, &hedges_refused;
+      &deadline_refused, &deadline_expired, &queue_full, &hedges, &hedges_won, &hedges_refused;
   Counter &prompt_tokens, &completion_tokens;
   Gauge &open, &waiting;
   Histogram &first_token, &gap, &resume_gap, &queued;
@@ -55,6 +56,7 @@ struct Core {
   SteadyClock clock;
   MetricsRegistry& registry;
   GatewayMetrics metrics;
+  Business business;
   NodeTable nodes;
   const std::unique_ptr<store::Redis> redis;  ///< null: none
   StreamStore streams;

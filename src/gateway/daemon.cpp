@@ -144,7 +144,7 @@ Status reload(Gateway& gateway, const Config& running, const Config& fresh, cons
   return {};
 }
 
-int run_gateway(const Config& config, const ConfigReader& reread) {
+int run_gateway(const Config& config, const ConfigReader& reread, const Companion& companion) {
   block_signals();
   auto options = gateway_options(config);
   if (!options) {
@@ -173,6 +173,11 @@ int run_gateway(const Config& config, const ConfigReader& reread) {
     if (status) status = reload(gateway, config, *fresh, feed.kube_nodes());
     if (!status) log::error("gateway: the new configuration is not taken: {}", status.error().message);
   };
+  const auto beside = companion ? companion(gateway, metrics) : Result<std::shared_ptr<void>>(nullptr);
+  if (!beside) {
+    log::error("gateway: {}", beside.error().message);
+    return 2;
+  }
   wait_for_end(gateway, config, reload_now, [&] {
     if (feed.file_changed()) return reload_now();
     feed.tick();

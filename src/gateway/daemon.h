@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 
 #include "base/config.h"
 #include "base/metrics.h"
@@ -17,8 +18,11 @@ using ConfigReader = std::function<Result<Config>()>;
 /// that are not in the configuration. Other keys that differ from `running` are named in the log: they need a restart.
 Status reload(Gateway& gateway, const Config& running, const Config& fresh, const std::vector<NodeConfig>& own = {});
 
+/// What runs beside a gateway, made when that has started and destroyed before it ends.
+using Companion = std::function<Result<std::shared_ptr<void>>(Gateway& gateway, MetricsRegistry& metrics)>;
+
 /// Blocks. SIGTERM and SIGINT drain (a second one ends at once), SIGHUP reloads. Returns the exit code.
-int run_gateway(const Config& config, const ConfigReader& reread = {});
+int run_gateway(const Config& config, const ConfigReader& reread = {}, const Companion& companion = {});
 
 /// To be called before any thread is made: the signals that wait_for_end() takes.
 void block_signals();

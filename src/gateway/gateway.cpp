@@ -179,6 +179,18 @@ void Gateway::set_tenants(const std::vector<TenantConfig>& tenants) {
   core_->admission.configure(tenants);
 }
 
+bool Gateway::hold_node(std::string_view node, bool held) {
+  return core_->nodes.hold(node, held);
+}
+
+void Gateway::steer(const NodeTable::Steering& steering) {
+  core_->nodes.steer(steering);
+}
+
+NodeTable::Steering Gateway::steering() const {
+  return core_->nodes.steering();
+}
+
 Status Gateway::reload_certificate() {
   const auto& tls = core_->options.server.tls;
   return tls ? tls->reload() : Status();

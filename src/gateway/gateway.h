@@ -40,6 +40,10 @@ class Gateway {
   void set_nodes(const std::vector<NodeConfig>& nodes);
   Status set_policy(std::string_view name);
   void set_tenants(const std::vector<TenantConfig>& tenants);
+  /// As NodeTable has them.
+  bool hold_node(std::string_view node, bool held);
+  void steer(const NodeTable::Steering& steering);
+  [[nodiscard]] NodeTable::Steering steering() const;
   /// Reads the certificate's files again, for new connections; nothing to do without TLS.
   Status reload_certificate();
   /// A file that was rotated away is made anew.

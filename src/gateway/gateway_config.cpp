@@ -122,6 +122,10 @@ Result<GatewayOptions> gateway_options(const Config& config) {
   HP_TRY_VOID(configured_kube(config));
   HP_TRY(options.tenants, configured_tenants(config));
   options.policy = config.text("gateway.policy");
+  if (const std::string& path = config.text("gateway.refusals_file"); !path.empty()) {
+    HP_TRY(const std::string text, read_small_file(path));
+    options.refusal_phrases = parse_refusal_phrases(text);
+  }
   options.queue_timeout = ms(config, "gateway.queue_timeout_ms");
   options.max_waiting = static_cast<std::size_t>(config.integer("gateway.max_waiting"));
   options.resume_timeout = ms(config, "gateway.resume_timeout_ms");

@@ -61,7 +61,8 @@ std::optional<int> NodeTable::serving_priority(TimePoint now) {
   bool current_usable = false;
   for (const auto& node : owned_) {
     if (!usable(*node, now)) continue;
-    if (!best || node->config.priority < *best) best = node->config.priority;
+    const bool preferred = best != steering_.prefer && node->config.priority == steering_.prefer;
+    if (!best || preferred || (best != steering_.prefer && node->config.priority < *best)) best = node->config.priority;
     current_usable = current_usable || node->config.priority == serving_;
   }
   if (!best || best == serving_) {
@@ -69,7 +70,7 @@ std::optional<int> NodeTable::serving_priority(TimePoint now) {
     if (best) serving_ = best;
     return best;
   }
-  if (serving_ && *best < *serving_ && current_usable) {
+  if (serving_ && *best < *serving_ && current_usable && best != steering_.prefer) {
     if (better_since_ == TimePoint{}) better_since_ = now;
     if (now - better_since_ < kHandBackAfter) return serving_;
   }
@@ -84,7 +85,8 @@ void NodeTable::collect(const DispatchQuery& query, int priority, TimePoint now,
   bool any_lists_it = false;
   for (NodeIndex i = 0; i < owned_.size(); ++i) {
     const Node& node = *owned_[i];
-    if (!usable(node, now) || node.config.priority != priority || now < node.resting_until) continue;
+    const bool serves = node.config.priority == priority || node.config.priority == steering_.beside;
+    if (!usable(node, now) || !serves || now < node.resting_until) continue;
     if (query.need_journal && !node.config.homeport) continue;
     if (!query.need_journal && node.config.concurrent > 0 && node.requests >= node.config.concurrent) {
       if (query.busy != nullptr) *query.busy = true;

@@ -28,7 +28,9 @@ struct NodeConfig {
   bool homeport = true;  ///< false: an OpenAI-compatible server without a journal; no resume once its stream began
   std::string api_key = {};
   bool tls = false;
-  std::int64_t concurrent = 0;  ///< requests at once; further ones wait in line here; 0: no limit
+  std::int64_t concurrent = 0;    ///< requests at once; further ones wait in line here; 0: no limit
+  std::string admin = {};         ///< "host:port" or "unix:/path" of its admin routes; empty: none that we reach
+  std::string gpu_exporter = {};  ///< "host:port" of a dcgm-exporter on its machine
 
   bool operator==(const NodeConfig&) const = default;
 };
@@ -42,7 +44,8 @@ using NodeIndex = std::uint32_t;
 struct NodeStatus {
   NodeConfig config;
   bool ready = false, draining = false, removed = false;
-  bool held = false;  ///< taken out by an operator
+  bool held = false;     ///< taken out by an operator
+  bool serving = false;  ///< its group gets the requests now
   BreakerState breaker = BreakerState::closed;
   std::int64_t load_tokens = 0, requests = 0;
   double stall_bound_ms = 0;
@@ -67,6 +70,14 @@ class NodeTable {
   /// Nodes that are new are added, those that are gone get no more requests; streams on them go on until moved.
   void configure(const std::vector<NodeConfig>& nodes);
   void set_policy(std::unique_ptr<RoutePolicy> policy);
+
+  /// Which groups serve: `prefer` before the one of the lowest priority, as long as it has a usable node; `beside`
+  /// together with the one that serves.
+  struct Steering {
+    std::optional<int> prefer, beside;
+  };
+  void steer(const Steering& steering);
+  [[nodiscard]] Steering steering() const;
 
   /// Counts the cost on the chosen node at once; give it back with release().
   std::optional<NodeIndex> dispatch(const DispatchQuery& query);
@@ -125,6 +136,7 @@ class NodeTable {
   PrefixIndex prefixes_;
   std::uint64_t sequence_ = 0;
   std::optional<int> serving_;
+  Steering steering_;
   TimePoint better_since_{};
 };
 

@@ -28,11 +28,16 @@ Status set_option(NodeConfig& node, std::string_view key, std::string_view value
     } else {
       node.capacity = number;
     }
+  } else if (key == "admin") {
+    node.admin = value;
+  } else if (key == "gpu") {
+    node.gpu_exporter = value;
   } else if (key == "key") {
     node.api_key = value;
   } else {
     return fail(ErrorCode::invalid_argument,
-                "a node's options are priority=, capacity=, concurrent=, kind=homeport|openai and key=; found '{}={}'",
+                "a node's options are priority=, capacity=, concurrent=, kind=homeport|openai, key=, admin= and gpu=; "
+                "found '{}={}'",
                 key, value);
   }
   return {};
@@ -141,6 +146,14 @@ NodeConfig NodeTable::config(NodeIndex node) const {
 std::vector<NodeStatus> NodeTable::status() const {
   const std::lock_guard lock(mutex_);
   const TimePoint now = clock_.now();
+  // What the next request would find; serving_ is what the last one found.
+  std::optional<int> serving;
+  const auto rank = [&](int group) {
+    return group == steering_.prefer ? -2.0 : group == serving_ ? -1.0 : static_cast<double>(group);
+  };
+  for (const auto& node : owned_)
+    if (usable(*node, now) && (!serving || rank(node->config.priority) < rank(*serving)))
+      serving = node->config.priority;
   std::vector<NodeStatus> all;
   for (NodeIndex i = 0; i < owned_.size(); ++i) {
     const Node& node = *owned_[i];
@@ -149,12 +162,24 @@ std::vector<NodeStatus> NodeTable::status() const {
                    .draining = node.draining,
                    .removed = node.removed,
                    .held = node.held,
+                   .serving = node.config.priority == serving || node.config.priority == steering_.beside,
                    .breaker = node.breaker.state(now),
                    .load_tokens = node.load_tokens,
                    .requests = node.requests,
                    .stall_bound_ms = to_seconds(stall_bound(i)) * 1000});
   }
   return all;
+}
+
+void NodeTable::steer(const Steering& steering) {
+  const std::lock_guard lock(mutex_);
+  steering_ = steering;
+  better_since_ = {};
+}
+
+NodeTable::Steering NodeTable::steering() const {
+  const std::lock_guard lock(mutex_);
+  return steering_;
 }
 
 std::size_t NodeTable::usable() const {

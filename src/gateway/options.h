@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "gateway/admission.h"
+#include "gateway/business.h"
 #include "gateway/limits.h"
 #include "gateway/node_table.h"
 #include "gateway/reply_cache.h"
@@ -35,6 +36,7 @@ struct GatewayOptions {
   std::string admin_address;        ///< loopback or "unix:/path"; empty: no admin routes
   std::uint16_t admin_port = 0;     ///< 0: any free port
   bool merge_node_metrics = false;  ///< /metrics tells the nodes' figures too, each with its name
+  std::vector<std::string> refusal_phrases = default_refusal_phrases();
   bool access_log = true;
   std::string access_file;  ///< empty: into the process log
 };

@@ -333,7 +333,7 @@ void Relay::sweep(TimePoint now, bool paused) {
   }
   if (!heard_) {
     if (pause <= core_.options.first_token_timeout) return;
-    core_.metrics.timeouts.add();
+    core_.business.timed_out(stream_->tenant, peek().model);
     fail_attempt(Fault::node_died, "no first token in time");
     return;
   }

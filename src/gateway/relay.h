@@ -117,10 +117,10 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   std::int64_t retry_in_s_ = 1;  // what a refusal of ours says
   std::uint64_t lease_ = 0;
   EventCutter cutter_;
-  std::string body_;  // of an answer that is no stream
-  std::string content_type_, last_error_;
-  std::string held_;  // bytes that wait until we know whether the stream is still ours
+  std::string body_, content_type_, last_error_;  // body: of an answer that is no stream
+  std::string held_;                              // bytes that wait until we know whether the stream is still ours
   std::optional<Status> held_end_;
+  RefusalEar ear_;
   std::optional<NodeIndex> node_, avoid_;
   net::HttpClient::Handle handle_ = 0;
   net::EventLoop::Timer timer_ = 0, hedge_timer_ = 0;

@@ -44,6 +44,8 @@ void Relay::note_whole_usage() {
   whole_tokens_ = whole_prompt_tokens_ + count_in(*usage, "completion_tokens");
   core_.metrics.prompt_tokens.add(static_cast<double>(whole_prompt_tokens_));
   core_.metrics.completion_tokens.add(static_cast<double>(whole_tokens_ - whole_prompt_tokens_));
+  core_.business.tokens(stream_->tenant, static_cast<double>(whole_prompt_tokens_),
+                        static_cast<double>(whole_tokens_ - whole_prompt_tokens_));
 }
 
 void Relay::log_access(std::string_view outcome) const {

@@ -87,7 +87,7 @@ void Relay::wait_for_node(bool busy) {
   if (!join_queue()) return;
   const auto limit = begun_ ? core_.options.resume_timeout : core_.options.queue_timeout;
   if (now - waiting_since_ > limit) {
-    core_.metrics.timeouts.add();
+    core_.business.timed_out(stream_->tenant, peek().model);
     if (status_ == 429 || status_ == 503) return on_refusal();
     return give_up(503, "No node is ready to take this request; try again later.");
   }

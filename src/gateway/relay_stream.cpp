@@ -101,7 +101,7 @@ bool Relay::on_event(std::string_view data) {
   on_progress();
   if (chunk->entry && !chunk->entry->tokens.empty()) fruitless_ = refusals_ = 0;
   if (verdict == StreamRecord::Verdict::drop) return true;
-  if (chunk->finish_reason == "content_filter") core_.metrics.refusals.add();
+  ear_.hear(chunk->body, chunk->finish_reason);
   const double pause = to_seconds(progress_at_ - last_forward_);
   last_forward_ = progress_at_;
   if (!begun_)
@@ -130,6 +130,7 @@ void Relay::answer_whole() {
   if (capture_) capture_->whole(status_, content_type_, body_);
   if (writer_) {
     if (status_ == 200) note_whole_usage();
+    if (status_ == 200) ear_.hear(body_, {});
     answered_ = status_;
     net::HttpResponse answer{.status = status_, .headers = {}, .body = std::move(body_)};
     if (!content_type_.empty()) answer.content_type = content_type_;
@@ -152,9 +153,10 @@ std::uint64_t Relay::count_usage() {
     stream_->counted_tokens = std::max(stream_->counted_tokens, total.tokens);
     if (!std::exchange(stream_->prompt_counted, true)) fresh.prompt_tokens = total.prompt_tokens;
   }
-  const auto count = [&metrics = core_.metrics](SharedJournal::Usage usage) {
-    metrics.completion_tokens.add(static_cast<double>(usage.tokens));
-    metrics.prompt_tokens.add(static_cast<double>(usage.prompt_tokens));
+  const auto count = [&core = core_, tenant = stream_->tenant](SharedJournal::Usage usage) {
+    core.metrics.completion_tokens.add(static_cast<double>(usage.tokens));
+    core.metrics.prompt_tokens.add(static_cast<double>(usage.prompt_tokens));
+    core.business.tokens(tenant, static_cast<double>(usage.prompt_tokens), static_cast<double>(usage.tokens));
   };
   if (core_.shared && core_.shared->available()) {
     core_.shared->settle(stream_, total, fresh, count);
@@ -178,6 +180,9 @@ void Relay::close(std::string_view outcome) {
   // What was reckoned at admission stands for an answer whose tokens we did not see.
   std::int64_t used = charged_tokens_;
   if (owns()) {
+    if (!reattached_) core_.business.request(stream_->tenant);
+    if (ear_.filtered() || core_.business.is_refusal(ear_.beginning()))
+      core_.business.refused(stream_->tenant, peek().model, ear_.filtered() ? "content_filter" : "phrase");
     const bool unseen = begun_ && !journalled_;  // a foreign server's stream
     if (whole_tokens_ > 0) used = static_cast<std::int64_t>(whole_tokens_);
     if (peek().stream) {

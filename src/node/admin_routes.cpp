@@ -1,6 +1,8 @@
 #include "node/admin_routes.h"
 
+#include <algorithm>
 #include <array>
+#include <charconv>
 #include <utility>
 
 #include "api/chunk_writer.h"
@@ -57,6 +59,43 @@ net::HttpResponse set_log_level(const std::string& target) {
   return refusal(ErrorCode::invalid_argument, "expected ?level= with trace, debug, info, warn, error or off");
 }
 
+/// A whole number of the query, 0 when it is not there, -1 when it is none.
+std::int32_t query_number(std::string_view target, std::string_view name) {
+  const auto question = target.find('?');
+  std::string_view query = question == std::string_view::npos ? std::string_view() : target.substr(question + 1);
+  while (!query.empty()) {
+    const std::string_view part = query.substr(0, query.find('&'));
+    query.remove_prefix(std::min(query.size(), part.size() + 1));
+    if (!part.starts_with(name) || part.size() <= name.size() || part[name.size()] != '=') continue;
+    const std::string_view digits = part.substr(name.size() + 1);
+    std::int32_t value = 0;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    return error == std::errc() && end == digits.data() + digits.size() && value > 0 ? value : -1;
+  }
+  return 0;
+}
+
+net::HttpResponse limits_answer(NodeState& node, const std::string& target, bool writes) {
+  if (!node.has_model()) return refusal(ErrorCode::unavailable, "the model is not loaded yet");
+  const Engine::Limits wanted{.max_step_tokens = query_number(target, "max_step_tokens"),
+                              .max_running = query_number(target, "max_running")};
+  if (wanted.max_step_tokens < 0 || wanted.max_running < 0 ||
+      (writes && wanted.max_step_tokens == 0 && wanted.max_running == 0))
+    return refusal(ErrorCode::invalid_argument,
+                   "expected ?max_step_tokens=N&max_running=N with whole numbers from 1 on, or one of them");
+  if (writes) node.engine->set_limits(wanted);
+  const Engine::Limits now = node.engine->limits(), most = node.engine->built_for();
+  std::string body;
+  JsonWriter(body)
+      .begin_object()
+      .member("max_step_tokens", now.max_step_tokens)
+      .member("max_running", now.max_running)
+      .member("most_step_tokens", most.max_step_tokens)
+      .member("most_running", most.max_running)
+      .end_object();
+  return {.status = 200, .headers = {}, .body = std::move(body)};
+}
+
 }  // namespace
 
 void admin_route(NodeState& node, const std::function<void()>& drain, const net::HttpRequest& request,
@@ -72,7 +111,11 @@ void admin_route(NodeState& node, const std::function<void()>& drain, const net:
     drain();
     return writer.send({.status = 202, .headers = {}, .body = R"({"status":"draining"})"});
   }
-  writer.send(refusal(ErrorCode::not_found, "expected GET /admin/stats, POST /admin/drain or POST /admin/log?level="));
+  if (request.path == "/admin/limits" && (reads || writes))
+    return writer.send(limits_answer(node, request.target, writes));
+  writer.send(
+      refusal(ErrorCode::not_found,
+              "expected GET /admin/stats, GET or POST /admin/limits, POST /admin/drain or POST /admin/log?level="));
 }
 
 }  // namespace hp

@@ -12,7 +12,8 @@
 
 namespace hp {
 
-/// GET /admin/stats, POST /admin/drain, POST /admin/log?level=debug.
+/// GET /admin/stats, GET and POST /admin/limits?max_step_tokens=128&max_running=8, POST /admin/drain,
+/// POST /admin/log?level=debug.
 void admin_route(NodeState& node, const std::function<void()>& drain, const net::HttpRequest& request,
                  net::ResponseWriter& writer);
 

@@ -80,6 +80,10 @@ void NodeMetrics::add_gauges(const Engine& engine) {
                    [e] { return static_cast<double>(e->stats().blocks_used); });
   r.gauge_callback("homeport_kv_blocks_cached", "KV blocks kept for their prefix only", {},
                    [e] { return static_cast<double>(e->stats().blocks_cached); });
+  r.gauge_callback("homeport_max_step_tokens", "Tokens of one step, as they are limited now", {},
+                   [e] { return static_cast<double>(e->limits().max_step_tokens); });
+  r.gauge_callback("homeport_max_running", "Sequences at once, as they are limited now", {},
+                   [e] { return static_cast<double>(e->limits().max_running); });
   r.gauge("homeport_kv_blocks", "KV blocks in all").set(static_cast<double>(info.blocks));
   r.gauge("homeport_kv_block_bytes", "Bytes of a KV block").set(static_cast<double>(info.block_bytes));
   r.gauge("homeport_build_info", "The device and weights behind this node",

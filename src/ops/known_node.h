@@ -18,6 +18,7 @@ struct KnownNode {
   NodeCondition condition = NodeCondition::unreachable;
   bool held = false;  ///< gets no requests because somebody said so; `condition` says how it is apart from that
   bool serving = false, controllable = false, homeport = true;
+  bool restarting = false;   ///< somebody asked for a new process: until it is ready it is not down
   std::uint64_t deaths = 0;  ///< of its process, when that is our child
 };
 

@@ -1,9 +1,14 @@
 #include "ops/watch.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <atomic>
 #include <ctime>
+#include <filesystem>
 #include <future>
 #include <mutex>
 #include <set>
@@ -36,6 +41,29 @@ std::int64_t wall_ms() {
 std::int64_t steady_ms() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch())
       .count();
+}
+
+/// Two processes must not keep one file: each would end the other's incidents. Held until the process ends or the
+/// descriptor is closed; -1: somebody else has it, or there is no such folder.
+int lock_file(const std::string& path) {
+  const int file = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (file >= 0 && ::flock(file, LOCK_EX | LOCK_NB) == 0) return file;
+  if (file >= 0) ::close(file);
+  return -1;
+}
+
+/// The database's file, or nothing when it cannot be ours.
+std::string owned_file(const std::string& database, int& lock) {
+  if (database.empty()) return database;
+  std::error_code error;
+  std::filesystem::create_directories(std::filesystem::path(database).parent_path(), error);
+  lock = lock_file(database + ".lock");
+  if (lock >= 0) return database;
+  log::warn(
+      "ops: {} cannot be locked (another homeport, or no room); incidents are kept in memory: --ops-folder names "
+      "another folder",
+      database);
+  return {};
 }
 
 int minute_of_day() {
@@ -80,6 +108,7 @@ class LocalWatch final : public Watch {
   SteadyClock clock_;
   std::unique_ptr<net::EventLoop> loop_ = net::EventLoop::create();
   std::unique_ptr<net::HttpClient> client_ = net::HttpClient::create(*loop_);
+  int lock_ = -1;
   IncidentStore store_;
   std::unique_ptr<Sender> sender_;
   std::unique_ptr<Notifier> notifier_;
@@ -101,7 +130,7 @@ LocalWatch::LocalWatch(const WatchOptions& options, WatchWiring wiring, MetricsR
     : options_(options),
       wiring_(std::move(wiring)),
       metrics_(metrics),
-      store_(options.database),
+      store_(owned_file(options.database, lock_)),
       track_(options.rules),
       board_(options.rules),
       round_seconds_(metrics.histogram("homeport_ops_round_seconds", "One evaluation of all rules", kRoundBuckets)) {
@@ -134,6 +163,7 @@ LocalWatch::~LocalWatch() {
   sender_.reset();
   run_on_loop([] {});
   loop_.reset();
+  if (lock_ >= 0) ::close(lock_);
   metrics_.gauge_callback("homeport_ops_store_ok", "1: incidents reach the disk; 0: they are kept in memory", {},
                           [] { return 0.0; });
 }

@@ -101,7 +101,7 @@ void NodeTrack::round(std::int64_t at_ms, std::int64_t wall_ms, const KnownNode&
   ever_ready_ = ever_ready_ || up;
   if (died) return set_down(true, at_ms);
   if (up) return set_down(false, at_ms);
-  if (condition_ == NodeCondition::draining) return;
+  if (condition_ == NodeCondition::draining || known.restarting) return;
   const bool lost = condition_ == NodeCondition::dead || (condition_ == NodeCondition::unreachable && !read_ok_);
   if (lost && (ever_ready_ || at_ms - first_ms_ >= kStartPatienceMs)) set_down(true, at_ms);
 }
