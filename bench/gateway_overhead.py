@@ -4,13 +4,14 @@
 One run, each figure interleaved so that a busy machine is busy for all three. Needs wrk; nginx and haproxy are left out
 where they are missing. Every proxy has one thread or worker.
 
-usage: gateway_overhead.py [--build build/dev] [--seconds 4] [--rounds 3] [--streams 2000] [--open 9000] [--json]
+usage: gateway_overhead.py [--build build/dev] [--seconds 4] [--rounds 3] [--streams 2000] [--open 10000] [--json]
 """
 import argparse
 import http.client
 import json
 import os
 import random
+import resource
 import shutil
 import socket
 import statistics
@@ -93,10 +94,14 @@ class Bench:
         process = self.spawn("nginx", "-c", config)
         return port, process.pid
 
-    def wrk(self, port, connections, seconds, body_bytes):
+    def wrk(self, port, connections, seconds, body_bytes, cold=False):
+        """`cold`: every prompt begins differently, so that no prefix is known from before."""
         script = self.folder / "post.lua"
         script.write_text('wrk.method="POST" wrk.headers["Content-Type"]="application/json"\n'
-                          f"wrk.body='{{\"model\":\"fake\",\"input\":\"'..string.rep('x',{body_bytes})..'\"}}'\n"
+                          f"local rest = string.rep('x',{max(0, body_bytes - 24)})..'\"}}' local n = 0\n"
+                          "local function body(i) return string.format('{\"model\":\"fake\",\"prompt\":\"%024d', i)..rest end\n"
+                          "wrk.body = body(0)\n"
+                          + ("request = function() n = n + 1 return wrk.format(nil, nil, nil, body(n)) end\n" if cold else "") +
                           "done = function(s, l, r) io.write(string.format('%d %d %d\\n', s.requests, l:percentile(50), s.errors.status)) end\n")
         out = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", script, f"http://127.0.0.1:{port}/v1/embeddings"],
                              capture_output=True, text=True, check=True).stdout.strip().splitlines()[-1]
@@ -120,20 +125,24 @@ def small_requests(bench, result):
             proxies[name] = getattr(bench, name)(nodes)
     time.sleep(1)
     direct = statistics.median(bench.wrk(nodes[0], 1, 2, 150)[1] for _ in range(bench.args.rounds))
-    for size in (200, 16 << 10, 450 << 10):
+    for size, cold in [(s, c) for s in (200, 16 << 10, 450 << 10, 1 << 20) for c in (False, True)]:
         cost, p50 = {n: [] for n in proxies}, {n: [] for n in proxies}
         for _ in range(bench.args.rounds):
             for name, (port, pid) in proxies.items():
                 before = cpu_seconds(pid)
-                requests, _ = bench.wrk(port, 32, bench.args.seconds, size)
+                requests, _ = bench.wrk(port, 32, bench.args.seconds, size, cold)
                 cost[name].append((cpu_seconds(pid) - before) * 1e6 / requests)
-                if size == 200:
+                if size == 200 and not cold:
                     p50[name].append(bench.wrk(port, 1, 2, size)[1])
         for name, (port, pid) in proxies.items():
             row = {"cpu_s_per_1000": round(statistics.median(cost[name]) / 1000, 5), "rss_mib": round(rss_mib(pid), 1)}
-            if size == 200:
+            if name != "haproxy" and "haproxy" in cost:
+                row["of_haproxy"] = round(statistics.median(cost[name]) / statistics.median(cost["haproxy"]), 2)
+            if size == 450 << 10:
+                row["cores_at_50_per_s"] = round(statistics.median(cost[name]) * 50 / 1e6, 3)
+            if size == 200 and not cold:
                 row["added_p50_us"] = round(statistics.median(p50[name]) - direct, 1)
-            result[f"{name}, {size} byte prompts"] = row
+            result[f"{name}, {size} byte prompts, {'cold' if cold else 'hot'}"] = row
     bench.close()
 
 
@@ -196,10 +205,14 @@ def main():
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--streams", type=int, default=2000)
-    parser.add_argument("--open", type=int, default=9000, help="10,000 need a descriptor limit above 20,000")
+    parser.add_argument("--open", type=int, default=10_000, help="fewer where the descriptor limit is below twice that")
     parser.add_argument("--only", choices=["requests", "streams", "affinity"])
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard < 2 * args.open + 1000:
+        args.open = (hard - 1000) // 2
     result = {}
     with tempfile.TemporaryDirectory(prefix="homeport-bench-") as folder:
         bench = Bench(args, Path(folder))
