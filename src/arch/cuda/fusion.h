@@ -13,12 +13,12 @@ enum Fusion : unsigned {
   fuse_experts = 4,
   fuse_latent = 8,
   fuse_route = 16,
-  fuse_fold = 32,         ///< attention's last thread block folds
-  fuse_ahead = 64,        ///< weights come into the L2 cache during attention
+  fuse_fold = 32,         ///< attention's last thread block folds: slower (8B fp8 386 → 381 tokens/s), off
+  fuse_ahead = 64,        ///< weights come into the L2 cache during attention: slower (V2-Lite 498 → 472), off
   fuse_whole = 128,       ///< many decodes of latent attention range after range (not a matter of few tokens)
   fuse_everywhere = 256,  ///< dense products make their rows wherever they can, also where that is slower: for tests
 };
-inline constexpr unsigned kDefaultFusions = 255;
+inline constexpr unsigned kDefaultFusions = 31 + fuse_whole;  // whole: V2-Lite bf16, 256 users, 19,982 → 20,350
 
 /// Whether a dense product of `rows` rows normalizes them itself. One row and fp8 only: 8B fp8 387 → 388 tokens/s, but
 /// two rows 780 → 747, and bf16 243 → 229: its rows take 64 KiB of 192 that hold weights under way, and each block

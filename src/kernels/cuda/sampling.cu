@@ -64,10 +64,22 @@ __device__ __forceinline__ void keep_better(float& best, int& at, float other, i
 /// The largest of the row and its first place, in every thread; the place is `vocab` when there is none.
 __device__ __forceinline__ void find_best(const float* row, int vocab, Scratch& s, float& best, int& at) {
   best = -INFINITY, at = vocab;
+  if (vocab % 4 == 0) {  // rows begin at multiples of 16 bytes then
+    const auto* quads = reinterpret_cast<const float4*>(row);
+#pragma unroll 5
+    for (int q = static_cast<int>(threadIdx.x); q < vocab / 4; q += kThreads) {
+      const float4 v = quads[q];
+      if (v.x > best) best = v.x, at = 4 * q;
+      if (v.y > best) best = v.y, at = 4 * q + 1;
+      if (v.z > best) best = v.z, at = 4 * q + 2;
+      if (v.w > best) best = v.w, at = 4 * q + 3;
+    }
+  } else {
 #pragma unroll 8
-  for (int i = static_cast<int>(threadIdx.x); i < vocab; i += kThreads) {
-    const float v = row[i];
-    if (v > best) best = v, at = i;
+    for (int i = static_cast<int>(threadIdx.x); i < vocab; i += kThreads) {
+      const float v = row[i];
+      if (v > best) best = v, at = i;
+    }
   }
   for (int step = 16; step > 0; step /= 2)
     keep_better(best, at, __shfl_xor_sync(0xFFFFFFFFU, best, step), __shfl_xor_sync(0xFFFFFFFFU, at, step));
