@@ -109,8 +109,8 @@ def run_stream(port, target, body):
 
 
 class Cluster:
-    def __init__(self, program, model, nodes, folder):
-        self.program, self.model, self.folder = program, model, folder
+    def __init__(self, program, model, nodes, folder, device="cpu"):
+        self.program, self.model, self.folder, self.device = program, model, folder, device
         self.ports, self.nodes = [free_port() for _ in range(nodes)], [None] * nodes
         self.logs = open(folder / "log.txt", "ab")
         for i in range(nodes):
@@ -124,7 +124,7 @@ class Cluster:
         return subprocess.Popen([self.program, *words], stdout=self.logs, stderr=self.logs, cwd=ROOT)
 
     def start_node(self, i):
-        self.nodes[i] = self.spawn("node", "--model", str(self.model), "--port", str(self.ports[i]), "--journal",
+        self.nodes[i] = self.spawn("node", "--model", str(self.model), "--port", str(self.ports[i]), "--journal", "--device", self.device,
                                    "--threads", "1", "--kv-mib", "64", "--access-log=false")
 
     def wait_ready(self, wanted, seconds=60):
@@ -172,6 +172,7 @@ def main():
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--every", type=float, default=2)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="of the nodes: cpu or cuda")
     parser.add_argument("--program", default=str(ROOT / "build" / "dev" / "homeport"))
     parser.add_argument("--model", default=os.path.expanduser("~/.homeport/models/SmolLM2-135M-Instruct.Q4_1.gguf"))
     args = parser.parse_args()
@@ -179,7 +180,7 @@ def main():
     requests = [make_request(rng, i) for i in range(args.streams)]
     counts = {"kill node": 0, "freeze node": 0}
     with tempfile.TemporaryDirectory(prefix="homeport-chaos-") as folder:
-        cluster = Cluster(args.program, args.model, args.nodes, Path(folder))
+        cluster = Cluster(args.program, args.model, args.nodes, Path(folder), args.device)
         try:
             def run_all():
                 with ThreadPoolExecutor(args.concurrent) as pool:
