@@ -44,6 +44,9 @@ rolling:          ## 10-minute streams while every node is restarted and taken a
 	@cmake --preset dev >/dev/null && cmake --build build/dev -j $(JOBS) --target chaos gateway_tool fake_node
 	@build/dev/chaos --scenario rolling --streams 100 --concurrent 100 --every 10 --pace-ms 100 --seconds $${STREAM_SECONDS:-600}
 
+drills:           ## a local cluster whose nodes are killed and frozen: detection, actions, notices, recovery
+	@python3 tests/ops/drills.py
+
 layout:
 	@python3 scripts/check_layout.py
 

@@ -173,21 +173,22 @@ ActionOutcome set_limit(gateway::Gateway& gateway, net::HttpClient& client, std:
   return done(fmt::format("{} {} -> {}", key, before, wanted), std::to_string(before));
 }
 
-ActionOutcome restart(gateway::Gateway& gateway, const FleetControls& fleet, const ActionRequest& r) {
+ActionOutcome restart(gateway::Gateway& gateway, net::HttpClient& client, const FleetControls& fleet,
+                      const ActionRequest& r) {
   const auto nodes = gateway.nodes();
   const NodeStatus* node = find(nodes, r.target);
   if (node == nullptr) return failed("there is no node " + r.target);
   if (!fleet.restart)
     return failed("this gateway did not start the node: its supervisor (systemd, Kubernetes) has to restart it");
-  // One that answers may finish what it has; one that does not is ended.
-  const bool hard = !node->ready;
   const pid_t pid = fleet.pid(r.target);
-  if (node->ready && r.who.starts_with("playbook:") && node->breaker != gateway::BreakerState::open)
-    return nothing(fmt::format("process {} is new and serves", pid));
   if (pid < 0) return nothing("the fleet is starting it already");
+  // Asked directly: the gateway's own picture of a node that hangs is seconds old. One that answers may finish what it
+  // has, and for a playbook it is the new process of one that died.
+  const bool answers = admin(client, node->config.admin, "GET", "/admin/stats").has_value();
+  if (answers && r.who.starts_with("playbook:")) return nothing(fmt::format("process {} is new and answers", pid));
   if (!r.dry_run)
-    if (const Status status = fleet.restart(r.target, hard); !status) return failed(status.error().message);
-  return done(fmt::format("process {} is ended{} and started anew", pid, hard ? " at once" : " in order"));
+    if (const Status status = fleet.restart(r.target, !answers); !status) return failed(status.error().message);
+  return done(fmt::format("process {} is ended{} and started anew", pid, answers ? " in order" : " at once"));
 }
 
 ActionOutcome scale(const std::function<Result<std::string>(int)>& change, const ActionRequest& r) {
@@ -247,7 +248,7 @@ std::vector<ops::Action> cluster_actions(const Config& config, gateway::Gateway&
       {info("set_max_running", node, "Sequences at once", "同时生成的序列数", "set_max_running", "number or x0.5"),
        limit("max_running", kLeastRunning)},
       {info("restart_node", node, "Start its process anew", "重启节点进程", "", "", true),
-       [g, fleet](const ActionRequest& r) { return restart(*g, fleet, r); }},
+       [g, c, fleet](const ActionRequest& r) { return restart(*g, *c, fleet, r); }},
       {info("scale_out", cluster, "More nodes", "增加节点", "scale_in", "number"),
        [fleet](const ActionRequest& r) { return scale(fleet.grow, r); }},
       {info("scale_in", cluster, "Fewer nodes", "减少节点", "", "number", true),
