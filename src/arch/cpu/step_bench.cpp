@@ -1,12 +1,15 @@
 // Speed of the CPU executor alone, without engine or text:
 //   arch_bench MODEL [isa=auto] [threads=2] [prefill=512] [decode=32] [streams=16] [reps=3]
-// Prints medians: prefill of one prompt, decode of one sequence after it, decode of many sequences together; each with
-// the weights read per second and the products done per second.
+// Prints medians: prefill of one prompt, decode of one sequence after it, decode of many sequences together.
+//   arch_bench MODEL worker=1 [...]  answers every line prefill:N or decode:N of standard input with tokens per second;
+// decode is N sequences after 128 tokens each, `decode` steps. For bench/cpu_table.py, which alternates with a peer.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
+#include <iostream>
 #include <map>
 #include <string>
 #include <vector>
@@ -20,7 +23,7 @@ using Seconds = std::chrono::duration<double>;
 
 struct Settings {
   std::string model, isa = "auto", kv;
-  int threads = 2, prefill = 512, decode = 32, streams = 16, reps = 3, chunk = 512;
+  int threads = 2, prefill = 512, decode = 32, streams = 16, reps = 3, chunk = 512, worker = 0;
 };
 
 double median(std::vector<double> v) {
@@ -113,12 +116,34 @@ void run(hp::Executor& executor, const Settings& o) {
              o.prefill, median(pp), median(tg), o.streams, median(batch));
 }
 
+/// One test of the worker: tokens per second.
+double answer(hp::Executor& executor, const Settings& o, const std::string& test) {
+  constexpr int kDepth = 128;
+  const bool is_prefill = test.rfind("prefill:", 0) == 0;
+  const int size = std::atoi(test.c_str() + test.find(':') + 1);
+  if (is_prefill) {
+    const Streams one = make_streams(1, size, executor.info().vocab);
+    return size / prefill(executor, one, size, o.chunk);
+  }
+  const Streams many = make_streams(size, kDepth + o.decode, executor.info().vocab);
+  prefill(executor, many, kDepth, std::max(1, o.chunk / size));
+  return o.decode * size / decode(executor, many, kDepth, o.decode);
+}
+
+void serve(hp::Executor& executor, const Settings& o) {
+  for (std::string line; std::getline(std::cin, line);) {
+    fmt::print("{:.3f}\n", answer(executor, o, line));
+    std::fflush(stdout);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   Settings o;
   std::map<std::string, int*> numbers = {{"threads", &o.threads}, {"prefill", &o.prefill}, {"decode", &o.decode},
-                                         {"streams", &o.streams}, {"reps", &o.reps},       {"chunk", &o.chunk}};
+                                         {"streams", &o.streams}, {"reps", &o.reps},       {"chunk", &o.chunk},
+                                         {"worker", &o.worker}};
   for (int i = 1; i < argc; ++i) {
     const std::string a = argv[i];
     const std::size_t eq = a.find('=');
@@ -137,7 +162,13 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "{}\n", executor.error().message);
     return 1;
   }
-  fmt::print("ready in {:.2f} s; ", Seconds(std::chrono::steady_clock::now() - start).count());
+  fmt::print("ready in {:.2f} s{}", Seconds(std::chrono::steady_clock::now() - start).count(),
+             o.worker != 0 ? "\n" : "; ");
+  std::fflush(stdout);
+  if (o.worker != 0) {
+    serve(**executor, o);
+    return 0;
+  }
   run(**executor, o);
   return 0;
 }

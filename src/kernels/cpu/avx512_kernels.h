@@ -27,8 +27,14 @@ void attention_merge(const AttentionArgs& args);
 // avx512_float.cpp: f32, f16, bf16 with float activations
 void matmul_float(const MatmulArgs& args);
 
+// avx512_bf16.cpp: bf16 with bf16 activations
+void matmul_bf16(const MatmulArgs& args);
+
 // avx512_kquant.cpp: every quantized layout
 void matmul_kquant(const MatmulArgs& args);
+
+// avx512_many_rows.cpp: the same for many rows
+void matmul_many_rows(const MatmulArgs& args);
 
 // avx512_f8.cpp: fp8 with float operands
 void matmul_f8(const MatmulArgs& args);

@@ -1,6 +1,6 @@
 // AVX-512 VNNI products of every quantized layout.
-// Few rows read the panel as it lies; many rows expand a stretch of it once into the first-level cache. Both do the
-// same operations on a row in the same order.
+// Few rows read the panel as it lies; many rows go to avx512_many_rows.cpp. Both do the same operations on a row in the
+// same order.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #include <algorithm>
@@ -14,9 +14,7 @@ namespace hp::kernels::avx512 {
 namespace {
 
 constexpr std::size_t kPrefetchBytes = 4096;  // ahead of the group in work when the panel streams from memory
-constexpr std::size_t kExpandFrom = 8;        // rows from which expanding pays
-constexpr std::size_t kStretch = 16;          // groups expanded at a time
-constexpr std::size_t kChunkRows = 256;       // rows that share an expanded stretch
+constexpr std::int32_t kManyRows = 8;         // from which arithmetic outweighs memory
 
 std::size_t z(std::int64_t v) {
   return static_cast<std::size_t>(v);
@@ -75,53 +73,10 @@ void stream_rows(const MatmulArgs& a, std::size_t panel, std::size_t row) {
   for (std::size_t r = 0; r < R; ++r) store(a, panel, row + r, acc[r]);
 }
 
-/// Adds a stretch of `count` groups from group `first` of K to R rows' sums.
-template <DType T, std::size_t R>
-void add_stretch(const MatmulArgs& a, const Group* stretch, std::size_t first, std::size_t count, std::size_t row,
-                 float* sums) {
-  std::size_t source[R];
-  __m512 acc[R];
-  for (std::size_t r = 0; r < R; ++r) {
-    source[r] = source_of(a.operand, row + r) * (z(a.weight.k) / 32) + first;
-    acc[r] = _mm512_load_ps(sums + r * 16);
-  }
-  for (std::size_t g = 0; g < count; ++g) {
-    const Group w = stretch[g];
-#pragma GCC unroll 8
-    for (std::size_t r = 0; r < R; ++r) acc[r] = dot_group<T>(acc[r], w, row_group(a.operand, source[r] + g));
-  }
-  for (std::size_t r = 0; r < R; ++r) _mm512_store_ps(sums + r * 16, acc[r]);
-}
-
-template <DType T>
-void expanded_rows(const MatmulArgs& a, std::size_t panel, std::size_t row, std::size_t rows) {
-  constexpr PanelLayout kL = Packed<T>::kLayout;
-  alignas(64) float sums[kChunkRows][16];
-  Group stretch[kStretch];
-  std::memset(sums, 0, rows * sizeof(sums[0]));
-  const std::size_t groups = z(a.weight.k) / 32;
-  const std::byte* weight = a.weight.data + panel * a.weight.panel_bytes;
-  for (std::size_t g = 0; g < groups; g += kStretch) {
-    const std::size_t count = std::min(kStretch, groups - g);
-    for (std::size_t i = 0; i < count; ++i) {
-      load_group<T>(weight + (g + i) / Packed<T>::kGroups * kL.chunk_bytes, (g + i) % Packed<T>::kGroups, stretch[i]);
-    }
-    std::size_t r = 0;
-    for (; r + 8 <= rows; r += 8) add_stretch<T, 8>(a, stretch, g, count, row + r, sums[r]);
-    for (; r + 2 <= rows; r += 2) add_stretch<T, 2>(a, stretch, g, count, row + r, sums[r]);
-    for (; r < rows; ++r) add_stretch<T, 1>(a, stretch, g, count, row + r, sums[r]);
-  }
-  for (std::size_t r = 0; r < rows; ++r) store(a, panel, row + r, _mm512_load_ps(sums[r]));
-}
-
 template <DType T>
 void matmul_layout(const MatmulArgs& a) {
   const std::size_t m = z(a.m);
   for (std::size_t p = z(a.panel_begin); p < z(a.panel_end); ++p) {
-    if (m >= kExpandFrom) {
-      for (std::size_t r = 0; r < m; r += kChunkRows) expanded_rows<T>(a, p, r, std::min(kChunkRows, m - r));
-      continue;
-    }
     std::size_t r = 0;
     for (; r + 4 <= m; r += 4) stream_rows<T, 4>(a, p, r);
     for (; r + 2 <= m; r += 2) stream_rows<T, 2>(a, p, r);
@@ -136,6 +91,7 @@ void matmul_layout(const MatmulArgs& a) {
 void matmul_kquant(const MatmulArgs& a) {
   HP_CHECK(a.operand.kind == OperandKind::q8 && a.operand.k == a.weight.k, "operand K {}, weight K {}", a.operand.k,
            a.weight.k);
+  if (a.m >= kManyRows) return matmul_many_rows(a);
   switch (a.weight.source) {
     case DType::q4_0:
       return matmul_layout<DType::q4_0>(a);
