@@ -37,9 +37,9 @@ struct Prepared {
   std::vector<std::int8_t> q;
   std::vector<float> scale, sum;
   std::vector<std::int32_t> isum;
-  Prepared(const KernelTable& t, const std::vector<float>& x, std::int32_t rows, std::int32_t k)
+  Prepared(const KernelTable& t, const std::vector<float>& x, std::int32_t rows, std::int32_t k, float narrow = 1.2F)
       : q(2 * x.size()), scale(x.size() / 32), sum(scale.size()), isum(scale.size()) {
-    t.to_q8(x.data(), rows, k, {q.data(), scale.data(), sum.data(), isum.data()});
+    t.to_q8(x.data(), rows, k, {q.data(), scale.data(), sum.data(), isum.data(), narrow});
   }
 };
 

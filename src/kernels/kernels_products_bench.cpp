@@ -1,5 +1,6 @@
 // Products of one thread by ISA, weight type and rows: GMAC/s and weight bytes per second, from memory (a matrix of
-// 4096 × 4096 walked through a 256 MB arena) and in cache (256 × 2048). Names: product/<isa>/<type>/m<rows>/<where>.
+// 4096 × 4096 walked through a 256 MB arena) and in cache (256 × 2048). Names: product/<isa>/<type>/m<rows>/<where>,
+// with /narrow at the end where no activation is an outlier.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -46,7 +47,7 @@ struct Activations {
   std::vector<std::int32_t> isum;
   std::vector<std::uint16_t> bf16;
 
-  Activations(const KernelTable& t, std::int32_t rows, std::int32_t k) : x(z(rows) * z(k)) {
+  Activations(const KernelTable& t, std::int32_t rows, std::int32_t k, float narrow) : x(z(rows) * z(k)) {
     std::mt19937 rng(9);
     std::normal_distribution<float> dist;
     for (float& v : x) v = dist(rng);
@@ -55,17 +56,17 @@ struct Activations {
     scale.resize(x.size() / 32);
     sum.resize(scale.size());
     isum.resize(scale.size());
-    t.to_q8(x.data(), rows, k, {q.data(), scale.data(), sum.data(), isum.data()});
+    t.to_q8(x.data(), rows, k, {q.data(), scale.data(), sum.data(), isum.data(), narrow});
     t.to_bf16(x.data(), rows, k, bf16.data());
   }
 };
 
-void product(benchmark::State& state, const Case& c, bool from_memory) {
+void product(benchmark::State& state, const Case& c, bool from_memory, bool narrow) {
   const KernelTable& table = kernel_table(c.isa);
   const std::size_t bytes = (packed_bytes(c.type, c.n, c.k).value() + 63) / 64 * 64;
   const std::size_t copies = from_memory ? std::max<std::size_t>(1, (std::size_t{256} << 20U) / bytes) : 1;
   const Buffer weights = packed_weights(c, bytes, copies);
-  const Activations a(table, c.rows, c.k);
+  const Activations a(table, c.rows, c.k, narrow ? 4.0F : 0.0F);
   std::vector<float> out(z(c.rows) * z(c.n));
   std::size_t copy = 0;
   for (auto _ : state) {
@@ -93,6 +94,10 @@ void product(benchmark::State& state, const Case& c, bool from_memory) {
   state.counters["GB/s"] = benchmark::Counter(runs * static_cast<double>(bytes) * 1e-9, benchmark::Counter::kIsRate);
 }
 
+const KernelTable& table_of(const Case& c) {
+  return kernel_table(c.isa);
+}
+
 const int kRegistered = [] {
   constexpr DType kTypes[] = {DType::f32,   DType::bf16,   DType::f8_e4m3, DType::q8_0,   DType::i8_32, DType::q6_k,
                               DType::q5_k,  DType::q5_0,   DType::q5_1,    DType::q4_k,   DType::q4_0,  DType::q4_1,
@@ -106,7 +111,10 @@ const int kRegistered = [] {
           const std::string name = "product/" + std::string(to_string(isa)) + "/" + std::string(traits(type).name) +
                                    "/m" + std::to_string(rows) + (from_memory ? "/memory" : "/cache");
           benchmark::RegisterBenchmark(name.c_str(),
-                                       [c, from_memory](benchmark::State& s) { product(s, c, from_memory); });
+                                       [c, from_memory](benchmark::State& s) { product(s, c, from_memory, false); });
+          if (rows < 16 || table_of(c).operand_kind(type) != OperandKind::q8) continue;
+          benchmark::RegisterBenchmark((name + "/narrow").c_str(),
+                                       [c, from_memory](benchmark::State& s) { product(s, c, from_memory, true); });
         }
       }
     }

@@ -229,7 +229,7 @@ TEST(Matmul, QuantizedProductsAgreeWithRefAndAreTheSameAloneAndInABatch) {
       std::vector<float> scale(x.size() / 32);
       std::vector<float> sum(x.size() / 32);
       std::vector<std::int32_t> isum(x.size() / 32);
-      table.to_q8(x.data(), m, k, {q.data(), scale.data(), sum.data(), isum.data()});
+      table.to_q8(x.data(), m, k, {q.data(), scale.data(), sum.data(), isum.data(), 1.3F});
       std::vector<float> rounded(x.size());
       for (std::size_t i = 0; i < x.size(); ++i) {
         const std::size_t at = i / 32 * 64 + i % 32;
@@ -406,6 +406,23 @@ TEST(ToQ8, IsWithinHalfAStepAndSumsItsQuants) {
     EXPECT_EQ(isum[g] >> 16, half[1]);
     EXPECT_EQ(static_cast<std::int16_t>(isum[g] & 0xFFFF), half[0]);
     EXPECT_EQ(sum[g], scale[g] * static_cast<float>(half[0] + half[1]));
+  }
+}
+
+TEST(ToQ8, GroupsWithoutOutliersHaveNoLowPlane) {
+  auto x = noise(128, 4);
+  x[70] = 40.0F;
+  std::vector<std::int8_t> q(256);
+  std::vector<float> scale(4), sum(4);
+  std::vector<std::int32_t> isum(4);
+  kernel_table(Isa::ref).to_q8(x.data(), 1, 128, {q.data(), scale.data(), sum.data(), isum.data(), 1.5F});
+  for (std::size_t g = 0; g < 4; ++g) {
+    const auto* low = &q[g * 64 + 32];
+    EXPECT_EQ(std::any_of(low, low + 32, [](int v) { return v != 0; }), g == 2) << g;
+    for (std::size_t i = 0; i < 32; ++i) {
+      const int v = 16 * q[g * 64 + i] + low[i];
+      EXPECT_NEAR(x[g * 32 + i], static_cast<float>(v) * scale[g], scale[g] * (g == 2 ? 0.5001F : 8.001F));
+    }
   }
 }
 

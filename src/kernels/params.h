@@ -20,6 +20,7 @@ inline constexpr std::int32_t kQuantGroup = 32;
 /// -8 ≤ lo ≤ 7: eight bits alone cost 2.5 % of the greedy tokens of a small model. A group of both planes is one cache
 /// line, and one row of an AMX tile against weights [16 · w; w].
 inline constexpr std::int32_t kQuantLimit = 2039;
+inline constexpr std::int32_t kNarrowLimit = 127;  ///< of the high plane alone
 inline constexpr std::int32_t kQuantGroupBytes = 64;
 /// Tokens per split of attention over KV; partial results are merged in split order whatever the batch is.
 inline constexpr std::int32_t kKvSplitTokens = 512;
@@ -55,10 +56,15 @@ constexpr std::int32_t pack_half_sums(std::int32_t first, std::int32_t last) {
 }
 
 /// Where to_q8 writes rows of activations; the shapes are Operand's.
+///
+/// A group whose largest value is at most `narrow` times the mean of its row's largest values is rounded to 8 bits and
+/// has a low plane of zeros, which costs no products where many rows go together; outliers keep all bits. 0: every
+/// group does.
 struct Q8Rows {
   std::int8_t* q = nullptr;
   float *scale = nullptr, *sum = nullptr;
   std::int32_t* isum = nullptr;
+  float narrow = 0.0F;
 };
 
 /// out[m, n] = operand[m, :] · weight[n, :] (+ bias[n]) for the panels [panel_begin, panel_end).

@@ -8,7 +8,7 @@ void dense_ffn(const StepMember& m, const FloatRow& norm, const FfnWeights& w) {
   const StepMember::Rows rows = m.to_prepare();
   const std::size_t first = m.cells(rows.begin, c.hidden);
   m.norm(s.x + first, norm, rows.count, m.normed() + first);
-  m.prepare(m.prepared(), m.normed(), rows, c.hidden, {&w.gate, &w.up});
+  m.prepare(m.prepared(), m.normed(), rows, c.hidden, {&w.gate, &w.up}, kGateNarrow);
   m.barrier_unless_alone();
   // The same columns of gate and up: a member goes on to its activations without waiting for the others.
   const Range columns =

@@ -174,7 +174,8 @@ void moe_ffn(const StepMember& m, const FloatRow& norm, const MoeWeights& w) {
   float *const shared_gate = s.gate + behind, *const shared_up = s.up + behind, *const shared_act = s.act + behind;
   m.norm(s.x + first, norm, mine.count, s.normed + first);
   const FfnWeights& shared = w.shared.has_value() ? *w.shared : expert;
-  m.prepare(s.prepared, s.normed, mine, c.hidden, {&w.router, &expert.gate, &expert.up, &shared.gate, &shared.up});
+  m.prepare(s.prepared, s.normed, mine, c.hidden, {&w.router, &expert.gate, &expert.up, &shared.gate, &shared.up},
+            kGateNarrow);
   m.barrier();
   const Range panels = split_range(m.at(StepMember::panels(w.router)), m.index, m.model.team.size());
   if (panels.begin < panels.end && m.rows > 0)

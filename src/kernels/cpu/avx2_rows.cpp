@@ -39,32 +39,47 @@ inline int sum_words(__m256i a, __m256i b) {
   return _mm_cvtsi128_si32(_mm_add_epi32(t, _mm_shuffle_epi32(t, 0xB1)));
 }
 
+/// The largest magnitude of a group.
+inline float largest_of(const float* x) {
+  const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF));
+  return largest(
+      max({_mm256_and_ps(_mm256_loadu_ps(x), magnitude), _mm256_and_ps(_mm256_loadu_ps(x + 8), magnitude)},
+          {_mm256_and_ps(_mm256_loadu_ps(x + 16), magnitude), _mm256_and_ps(_mm256_loadu_ps(x + 24), magnitude)}));
+}
+
+/// Leaves the largest values of a row's groups in `tops`; gives that up to which 8 bits do.
+float narrow_limit(const float* x, std::size_t groups, float narrow, float* tops) {
+  float sum = 0.0F;
+  for (std::size_t g = 0; g < groups; ++g) sum += tops[g] = largest_of(x + g * kGroup);
+  return narrow * (sum / static_cast<float>(groups));
+}
+
 }  // namespace
 
 void to_q8(const float* x, std::int32_t rows, std::int32_t k, const Q8Rows& out) {
   HP_CHECK(z(k) % kGroup == 0, "K {}", k);
-  const std::size_t groups = z(rows) * z(k) / kGroup;
-  const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF));
-  const __m256i most = _mm256_set1_epi32(kQuantLimit), least = _mm256_set1_epi32(-kQuantLimit);
-  for (std::size_t g = 0; g < groups; ++g) {
-    __m256 v[4];
-    for (std::size_t i = 0; i < 4; ++i) v[i] = _mm256_loadu_ps(x + g * kGroup + i * 8);
-    const float top = largest(max({_mm256_and_ps(v[0], magnitude), _mm256_and_ps(v[1], magnitude)},
-                                  {_mm256_and_ps(v[2], magnitude), _mm256_and_ps(v[3], magnitude)}));
-    const float step = top / static_cast<float>(kQuantLimit);
+  const std::size_t row_groups = z(k) / kGroup;
+  float limit = 0.0F;
+  for (std::size_t g = 0; g < z(rows) * row_groups; ++g) {
+    if (g % row_groups == 0) limit = narrow_limit(x + g * kGroup, row_groups, out.narrow, out.scale + g);
+    const bool is_narrow = out.scale[g] <= limit;
+    const int bound = is_narrow ? kNarrowLimit : kQuantLimit;
+    const __m256i most = _mm256_set1_epi32(bound), least = _mm256_set1_epi32(-bound);
+    const __m128i shift = _mm_cvtsi32_si128(is_narrow ? 4 : 0);
+    const float step = out.scale[g] / static_cast<float>(bound);
     const __m256 inverse = _mm256_set1_ps(step > 0.0F ? 1.0F / step : 0.0F);
     __m256i q[4], high[4], low[4];
     for (std::size_t i = 0; i < 4; ++i) {
-      q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
-      q[i] = _mm256_max_epi32(least, _mm256_min_epi32(most, q[i]));
+      q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + g * kGroup + i * 8), inverse));
+      q[i] = _mm256_sll_epi32(_mm256_max_epi32(least, _mm256_min_epi32(most, q[i])), shift);
       high[i] = _mm256_srai_epi32(_mm256_add_epi32(q[i], _mm256_set1_epi32(8)), 4);
       low[i] = _mm256_sub_epi32(q[i], _mm256_slli_epi32(high[i], 4));
     }
     store_bytes(high, out.q + g * z(kQuantGroupBytes));
     store_bytes(low, out.q + g * z(kQuantGroupBytes) + kGroup);
     const int first = sum_words(q[0], q[1]), last = sum_words(q[2], q[3]);
-    out.scale[g] = step;
-    out.sum[g] = step * static_cast<float>(first + last);
+    out.scale[g] = is_narrow ? step / 16.0F : step;
+    out.sum[g] = out.scale[g] * static_cast<float>(first + last);
     out.isum[g] = pack_half_sums(first, last);
   }
 }

@@ -36,27 +36,45 @@ void store_planes(__m512i q, std::int8_t* out) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(out + kGroup), _mm512_cvtepi32_epi8(low));
 }
 
+/// The largest magnitude of a group.
+float largest_of(const float* x) {
+  const __m512 a = _mm512_abs_ps(_mm512_loadu_ps(x)), b = _mm512_abs_ps(_mm512_loadu_ps(x + 16));
+  return _mm512_reduce_max_ps(_mm512_max_ps(a, b));
+}
+
+/// Leaves the largest values of a row's groups in `largest`; gives that up to which 8 bits do.
+float narrow_limit(const float* x, std::size_t groups, float narrow, float* largest) {
+  float sum = 0.0F;
+  for (std::size_t g = 0; g < groups; ++g) sum += largest[g] = largest_of(x + g * kGroup);
+  return narrow * (sum / static_cast<float>(groups));
+}
+
+/// 16 values as whole numbers of ±most times 2^shift.
+__m512i round_to(__m512 x, __m512 inverse, int most, int shift) {
+  const __m512i q = _mm512_min_epi32(_mm512_set1_epi32(most), _mm512_cvtps_epi32(_mm512_mul_ps(x, inverse)));
+  return _mm512_sll_epi32(_mm512_max_epi32(_mm512_set1_epi32(-most), q), _mm_cvtsi32_si128(shift));
+}
+
 }  // namespace
 
 void to_q8(const float* x, std::int32_t rows, std::int32_t k, const Q8Rows& out) {
   HP_CHECK(z(k) % kGroup == 0, "K {}", k);
-  const std::size_t groups = z(rows) * z(k) / kGroup;
-  for (std::size_t g = 0; g < groups; ++g) {
-    const __m512 a = _mm512_loadu_ps(x + g * kGroup);
-    const __m512 b = _mm512_loadu_ps(x + g * kGroup + 16);
-    const float largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
-    const float step = largest / static_cast<float>(kQuantLimit);
+  const std::size_t row_groups = z(k) / kGroup;
+  float limit = 0.0F;
+  for (std::size_t g = 0; g < z(rows) * row_groups; ++g) {
+    if (g % row_groups == 0) limit = narrow_limit(x + g * kGroup, row_groups, out.narrow, out.scale + g);
+    const bool is_narrow = out.scale[g] <= limit;
+    const int most = is_narrow ? kNarrowLimit : kQuantLimit, shift = is_narrow ? 4 : 0;
+    const float step = out.scale[g] / static_cast<float>(most);
     const __m512 inverse = _mm512_set1_ps(step > 0.0F ? 1.0F / step : 0.0F);
-    const __m512i limit = _mm512_set1_epi32(kQuantLimit);
-    const __m512i low = _mm512_set1_epi32(-kQuantLimit);
-    const __m512i qa = _mm512_max_epi32(low, _mm512_min_epi32(limit, _mm512_cvtps_epi32(_mm512_mul_ps(a, inverse))));
-    const __m512i qb = _mm512_max_epi32(low, _mm512_min_epi32(limit, _mm512_cvtps_epi32(_mm512_mul_ps(b, inverse))));
+    const __m512i qa = round_to(_mm512_loadu_ps(x + g * kGroup), inverse, most, shift);
+    const __m512i qb = round_to(_mm512_loadu_ps(x + g * kGroup + 16), inverse, most, shift);
     const int first = _mm512_reduce_add_epi32(qa);
     const int last = _mm512_reduce_add_epi32(qb);
     store_planes(qa, out.q + g * z(kQuantGroupBytes));
     store_planes(qb, out.q + g * z(kQuantGroupBytes) + 16);
-    out.scale[g] = step;
-    out.sum[g] = step * static_cast<float>(first + last);
+    out.scale[g] = is_narrow ? step / 16.0F : step;
+    out.sum[g] = out.scale[g] * static_cast<float>(first + last);
     out.isum[g] = pack_half_sums(first, last);
   }
 }

@@ -32,24 +32,37 @@ void to_bf16(const float* x, std::int32_t rows, std::int32_t k, std::uint16_t* o
   for (std::size_t i = 0; i < z(rows) * z(k); ++i) out[i] = f32_to_bf16(x[i]);
 }
 
+/// Leaves the largest values of a row's groups in `largest`; gives that up to which 8 bits do.
+float narrow_limit(const float* x, std::size_t groups, float narrow, float* largest) {
+  float sum = 0.0F;
+  for (std::size_t g = 0; g < groups; ++g) {
+    largest[g] = 0.0F;
+    for (std::size_t i = 0; i < kGroup; ++i) largest[g] = std::max(largest[g], std::fabs(x[g * kGroup + i]));
+    sum += largest[g];
+  }
+  return narrow * (sum / static_cast<float>(groups));
+}
+
 void to_q8(const float* x, std::int32_t rows, std::int32_t k, const Q8Rows& out) {
   HP_CHECK(z(k) % kGroup == 0, "K {}", k);
-  for (std::size_t g = 0; g < z(rows) * z(k) / kGroup; ++g) {
-    float largest = 0.0F;
-    for (std::size_t i = 0; i < kGroup; ++i) largest = std::max(largest, std::fabs(x[g * kGroup + i]));
-    const float step = largest / static_cast<float>(kQuantLimit);
+  const std::size_t row_groups = z(k) / kGroup;
+  float limit = 0.0F;
+  for (std::size_t g = 0; g < z(rows) * row_groups; ++g) {
+    if (g % row_groups == 0) limit = narrow_limit(x + g * kGroup, row_groups, out.narrow, out.scale + g);
+    const bool is_narrow = out.scale[g] <= limit;
+    const int most = is_narrow ? kNarrowLimit : kQuantLimit, unit = is_narrow ? 16 : 1;
+    const float step = out.scale[g] / static_cast<float>(most);
     const float inverse = step > 0.0F ? 1.0F / step : 0.0F;
     std::array<int, 2> half{};
     for (std::size_t i = 0; i < kGroup; ++i) {
-      const int v =
-          std::clamp(static_cast<int>(std::nearbyint(x[g * kGroup + i] * inverse)), -kQuantLimit, kQuantLimit);
+      const int v = std::clamp(static_cast<int>(std::nearbyint(x[g * kGroup + i] * inverse)), -most, most) * unit;
       const int high = (v + 8) >> 4;
       out.q[g * z(kQuantGroupBytes) + i] = static_cast<std::int8_t>(high);
       out.q[g * z(kQuantGroupBytes) + kGroup + i] = static_cast<std::int8_t>(v - 16 * high);
       half[i / 16] += v;
     }
-    out.scale[g] = step;
-    out.sum[g] = step * static_cast<float>(half[0] + half[1]);
+    out.scale[g] = step / static_cast<float>(unit);
+    out.sum[g] = out.scale[g] * static_cast<float>(half[0] + half[1]);
     out.isum[g] = pack_half_sums(half[0], half[1]);
   }
 }
