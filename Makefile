@@ -1,5 +1,5 @@
 # The front door. Each target installs what it needs and then calls one script or one CMake preset.
-.PHONY: serve test build build-release bench chaos rolling check fmt tidy layout unit e2e fuzz deps test-deps cuda gpu-test gpu-bench clean
+.PHONY: serve test build build-release bench bench-cpu chaos rolling check fmt tidy layout unit e2e fuzz deps test-deps cuda gpu-test gpu-bench clean
 
 JOBS ?= $(shell nproc)
 
@@ -15,6 +15,10 @@ build: deps       ## the program and all test binaries
 bench: build-release  ## the default model beside llama.cpp, and what batching and paging are worth
 	@bench/peer_llama_cpp.py
 	@bench/serving.py
+
+bench-cpu: build-release test-deps  ## the CPU table: real shapes beside llama.cpp and beside the machine's limits (an hour; ONLY=1.5b-q4_0 for a part)
+	@cmake --build build/release -j $(JOBS) --target arch_bench machine_limits
+	@.venv/bin/python bench/cpu_table.py $(if $(ONLY),--only $(ONLY)) --csv bench/results/cpu_table.csv
 
 build-release: deps
 	@cmake --preset release >/dev/null && cmake --build build/release -j $(JOBS) --target homeport

@@ -59,14 +59,18 @@ def worker(model, threads):
             tokens = size if kind == "prefill" else (DEPTH + STEPS) * size
             contexts[line] = (context(max(512, tokens), sequences), lc.llama_batch_init(max(512, size), 0, sequences))
         ctx, batch = contexts[line]
-        lc.llama_memory_clear(lc.llama_get_memory(ctx), True)
+        memory = lc.llama_get_memory(ctx)
         if kind == "prefill":
+            lc.llama_memory_clear(memory, True)
             start = time.perf_counter()
             prompt(ctx, batch, 0, size)
             tokens = size
         else:
-            for sequence in range(size):
-                prompt(ctx, batch, sequence, DEPTH)
+            for sequence in range(size):  # the prompts stay from one round to the next, the decoded tokens go
+                if lc.llama_memory_seq_pos_max(memory, sequence) < 0:
+                    prompt(ctx, batch, sequence, DEPTH)
+                lc.llama_memory_seq_rm(memory, sequence, DEPTH, -1)
+            lc.llama_synchronize(ctx)
             start = time.perf_counter()
             for step in range(STEPS):
                 decode(ctx, batch, [(s, DEPTH + step, 1) for s in range(size)])

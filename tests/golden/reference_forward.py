@@ -18,6 +18,7 @@ class Gguf:
         self.at = 8
         tensors, keys = self.scalar(10), self.scalar(10)
         self.meta = {self.text(): self.value(self.scalar(4)) for _ in range(keys)}
+        self.table_at = self.at
         self.table = {}
         for _ in range(tensors):
             name = self.text()

@@ -1,7 +1,7 @@
 // AVX-512 VNNI products of every quantized layout for many rows: the same operations on a row, in the same order, as
 // avx512_kquant.cpp, arranged for arithmetic instead of memory.
 //
-// A stretch of K of up to kMostRows rows is copied so that a tile of 8 rows lies together (one pointer, constant
+// A stretch of K of up to kMostRows rows is copied so that a tile of 4 rows lies together (one pointer, constant
 // offsets), stays in the second cache, and every panel of the call goes over it; a panel's share of the stretch is
 // expanded into the first cache. Zero points are not multiplied: their share is what a row's sum begins with. A group
 // whose low planes are zero in all rows of a tile (activations without outliers, see ref.cpp's to_q8) takes half of the
@@ -19,9 +19,9 @@
 namespace hp::kernels::avx512 {
 namespace {
 
-constexpr std::size_t kTileRows = 8;
+constexpr std::size_t kTileRows = 4;       // their sums for two panels fit the registers
 constexpr std::size_t kMostRows = 256;     // rows that share an expanded stretch
-constexpr std::size_t kTurnGroups = 512;   // tiles × groups that are copied at a time: 320 KiB
+constexpr std::size_t kTurnGroups = 1024;  // tiles × groups that are copied at a time: 320 KiB
 constexpr std::size_t kExpandGroups = 16;  // of one panel expanded at a time: 14 KiB
 constexpr std::size_t kSumRows = 4096;     // rows × panels whose sums are kept between stretches: 256 KiB
 constexpr std::size_t kPrefetchBytes = 4096;
@@ -30,7 +30,7 @@ std::size_t z(std::int64_t v) {
   return static_cast<std::size_t>(v);
 }
 
-/// A group of 8 rows' activations.
+/// A group of a tile's activations.
 struct TileGroup {
   std::int8_t high[kTileRows][32];
   std::int8_t low[kTileRows][32];
@@ -99,27 +99,25 @@ void turn_tile(const Operand& x, std::size_t row, std::size_t rows, std::size_t 
   }
 }
 
-/// sum + Σ q · x of 16 columns and 4 of K, the four bytes broadcast by the product itself: g++ 12 takes an instruction
-/// of its own for it, and their number is what limits a tile.
-inline __m512i dot_four(__m512i sum, __m512i q, const std::int8_t* x) {
-  asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(q), "m"(*reinterpret_cast<const std::int8_t(*)[4]>(x)));
-  return sum;
-}
-
 /// Integer sums of a row's group: of the whole in [0], or of its halves.
 struct RowSums {
   __m512i of[2];
 };
 
-/// sums += Σ q · x of one plane of R rows, side by side: a row's products wait for each other, four cycles each.
-template <DType T, std::size_t R>
-inline void dot(RowSums (&sums)[R], const Group& w, const std::int8_t (*x)[32]) {
+/// sums += Σ q · x of one plane of R rows against P panels. Rows and panels go side by side: a row's products wait for
+/// each other, four cycles each, and panels share the broadcasts, else loads would be the limit.
+template <DType T, std::size_t P, std::size_t R>
+inline void dot(RowSums (&sums)[P][R], const Group* const (&w)[P], const std::int8_t (*x)[32]) {
 #pragma GCC unroll 8
   for (std::size_t j = 0; j < 8; ++j) {
-#pragma GCC unroll 8
+#pragma GCC unroll 4
     for (std::size_t r = 0; r < R; ++r) {
-      __m512i& to = sums[r].of[Packed<T>::kHalves ? j / 4 : 0];
-      to = dot_four(to, w.quads[j], x[r] + j * 4);
+      const __m512i four = four_bytes(x[r] + j * 4);
+#pragma GCC unroll 2
+      for (std::size_t p = 0; p < P; ++p) {
+        __m512i& to = sums[p][r].of[Packed<T>::kHalves ? j / 4 : 0];
+        to = _mm512_dpbusd_epi32(to, w[p]->quads[j], four);
+      }
     }
   }
 }
@@ -143,81 +141,115 @@ inline __m512 add_sums(__m512 acc, const RowSums& sums, const Group& w, const Ti
   return acc;
 }
 
-/// Adds one group to rows [first, first + R) of a tile.
-template <DType T, bool kNarrow, std::size_t R>
-inline void add_rows(__m512* acc, const Group& w, const TileGroup& x, std::size_t first) {
+/// What a row's sums begin with: the zero point's share.
+template <DType T>
+inline RowSums begin(const TileGroup& x, std::size_t r) {
   constexpr bool kBegins = Packed<T>::kZero != 0 && !Packed<T>::kHalfMins;
   const __m512i none = _mm512_setzero_si512();
-  RowSums sums[R], high[R];
-#pragma GCC unroll 8
+  return {{kBegins ? _mm512_set1_epi32(x.first[r]) : none,
+           kBegins && Packed<T>::kHalves ? _mm512_set1_epi32(x.last[r]) : none}};
+}
+
+/// Adds one group's high planes to a tile of R rows and P panels.
+template <DType T, std::size_t P, std::size_t R>
+inline void add_narrow(__m512 (&acc)[P][R], const Group* const (&w)[P], const TileGroup& x) {
+  RowSums sums[P][R];
+#pragma GCC unroll 4
   for (std::size_t r = 0; r < R; ++r) {
-    sums[r].of[0] = kBegins ? _mm512_set1_epi32(x.first[first + r]) : none;
-    sums[r].of[1] = kBegins && Packed<T>::kHalves ? _mm512_set1_epi32(x.last[first + r]) : none;
-    high[r].of[0] = high[r].of[1] = none;
+#pragma GCC unroll 2
+    for (std::size_t p = 0; p < P; ++p) sums[p][r] = begin<T>(x, r);
   }
-  if constexpr (kNarrow) {
-    dot<T>(sums, w, x.high + first);
-  } else {
-    dot<T>(high, w, x.high + first);
-    dot<T>(sums, w, x.low + first);
-#pragma GCC unroll 8
-    for (std::size_t r = 0; r < R; ++r) {
-      sums[r].of[0] = _mm512_add_epi32(sums[r].of[0], _mm512_slli_epi32(high[r].of[0], 4));
-      if constexpr (Packed<T>::kHalves) {
-        sums[r].of[1] = _mm512_add_epi32(sums[r].of[1], _mm512_slli_epi32(high[r].of[1], 4));
-      }
-    }
-  }
-#pragma GCC unroll 8
+  dot<T>(sums, w, x.high);
+#pragma GCC unroll 4
   for (std::size_t r = 0; r < R; ++r) {
-    acc[first + r] = add_sums<T, kNarrow>(acc[first + r], sums[r], w, x, first + r);
+#pragma GCC unroll 2
+    for (std::size_t p = 0; p < P; ++p) acc[p][r] = add_sums<T, true>(acc[p][r], sums[p][r], *w[p], x, r);
   }
 }
 
-/// Adds `count` groups to the sums of R rows of a tile.
-template <DType T, std::size_t R>
-void add_tile(const Group* stretch, const TileGroup* x, const bool* narrow, std::size_t count, float (*sums)[16]) {
-  __m512 acc[R];
-#pragma GCC unroll 8
-  for (std::size_t r = 0; r < R; ++r) acc[r] = _mm512_load_ps(sums[r]);
-  for (std::size_t g = 0; g < count; ++g) {
-    const Group& w = stretch[g];
-    if (narrow[g]) {
-      add_rows<T, true, 4>(acc, w, x[g], 0);
-      if constexpr (R == 8) add_rows<T, true, 4>(acc, w, x[g], 4);
-    } else {
-      add_rows<T, false, 4>(acc, w, x[g], 0);
-      if constexpr (R == 8) add_rows<T, false, 4>(acc, w, x[g], 4);
-    }
-  }
-#pragma GCC unroll 8
-  for (std::size_t r = 0; r < R; ++r) _mm512_store_ps(sums[r], acc[r]);
+/// sum + Σ q · x of 16 columns and 4 of K, the four bytes broadcast by the product itself, which g++ 12 does not do.
+inline __m512i dot_four(__m512i sum, __m512i q, const std::int8_t* x) {
+  asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(q), "m"(*reinterpret_cast<const std::int8_t(*)[4]>(x)));
+  return sum;
 }
 
-/// Adds groups [first, first + count) of K of one panel to `rows` rows' sums.
+/// acc + one group's share of both planes of row r and one panel. Two chains a row, and rows one after the other: the
+/// sums of more would not fit the registers beside the panel's quants.
 template <DType T>
-void add_panel(const std::byte* panel, std::size_t first, std::size_t count, const Turned& x, std::size_t rows,
-               float (*sums)[16]) {
+inline __m512 add_wide(__m512 acc, const Group& w, const TileGroup& x, std::size_t r) {
+  RowSums sums = begin<T>(x, r), high = {{_mm512_setzero_si512(), _mm512_setzero_si512()}};
+#pragma GCC unroll 8
+  for (std::size_t j = 0; j < 8; ++j) {
+    __m512i& to = high.of[Packed<T>::kHalves ? j / 4 : 0];
+    to = dot_four(to, w.quads[j], x.high[r] + j * 4);
+  }
+#pragma GCC unroll 8
+  for (std::size_t j = 0; j < 8; ++j) {
+    __m512i& to = sums.of[Packed<T>::kHalves ? j / 4 : 0];
+    to = dot_four(to, w.quads[j], x.low[r] + j * 4);
+  }
+  sums.of[0] = _mm512_add_epi32(sums.of[0], _mm512_slli_epi32(high.of[0], 4));
+  if constexpr (Packed<T>::kHalves) sums.of[1] = _mm512_add_epi32(sums.of[1], _mm512_slli_epi32(high.of[1], 4));
+  return add_sums<T, false>(acc, sums, w, x, r);
+}
+
+/// Adds `count` groups to the sums of a tile's rows.
+template <DType T, std::size_t P>
+void add_tile(const Group (&stretch)[2][kExpandGroups], const TileGroup* x, const bool* narrow, std::size_t count,
+              float (*const (&sums)[2])[16]) {
+  __m512 acc[P][kTileRows];
+#pragma GCC unroll 4
+  for (std::size_t r = 0; r < kTileRows; ++r) {
+#pragma GCC unroll 2
+    for (std::size_t p = 0; p < P; ++p) acc[p][r] = _mm512_load_ps(sums[p][r]);
+  }
+  for (std::size_t g = 0; g < count; ++g) {
+    const Group* w[P];
+#pragma GCC unroll 2
+    for (std::size_t p = 0; p < P; ++p) w[p] = &stretch[p][g];
+    if (narrow[g]) {
+      add_narrow<T>(acc, w, x[g]);
+      continue;
+    }
+#pragma GCC unroll 2
+    for (std::size_t p = 0; p < P; ++p) {
+#pragma GCC unroll 4
+      for (std::size_t r = 0; r < kTileRows; ++r) acc[p][r] = add_wide<T>(acc[p][r], *w[p], x[g], r);
+    }
+  }
+#pragma GCC unroll 4
+  for (std::size_t r = 0; r < kTileRows; ++r) {
+#pragma GCC unroll 2
+    for (std::size_t p = 0; p < P; ++p) _mm512_store_ps(sums[p][r], acc[p][r]);
+  }
+}
+
+/// Expands groups [first, first + count) of K of a panel.
+template <DType T>
+void expand(const std::byte* panel, std::size_t first, std::size_t count, Group* out) {
   constexpr PanelLayout kL = Packed<T>::kLayout;
   constexpr std::size_t kPerChunk = Packed<T>::kGroups, kEach = kL.chunk_bytes / kPerChunk;
-  Group stretch[kExpandGroups];
+  for (std::size_t g = first; g < first + count; ++g, ++out) {
+    const std::byte* chunk = panel + g / kPerChunk * kL.chunk_bytes;
+    for (std::size_t b = 0; b < kEach; b += 64) {
+      _mm_prefetch(reinterpret_cast<const char*>(chunk + g % kPerChunk * kEach + kPrefetchBytes + b), _MM_HINT_T0);
+    }
+    load_group<T>(chunk, g % kPerChunk, *out);
+  }
+}
+
+/// Adds groups [first, first + count) of K of P panels to `rows` rows' sums.
+template <DType T, std::size_t P>
+void add_panels(const std::byte* panel, std::size_t panel_bytes, std::size_t first, std::size_t count, const Turned& x,
+                std::size_t rows, float (*const (&sums)[2])[16]) {
+  Group stretch[2][kExpandGroups];
   for (std::size_t g0 = 0; g0 < count; g0 += kExpandGroups) {
     const std::size_t part = std::min(kExpandGroups, count - g0);
-    for (std::size_t i = 0; i < part; ++i) {
-      const std::size_t g = first + g0 + i;
-      const std::byte* chunk = panel + g / kPerChunk * kL.chunk_bytes;
-      for (std::size_t b = 0; b < kEach; b += 64) {
-        _mm_prefetch(reinterpret_cast<const char*>(chunk + g % kPerChunk * kEach + kPrefetchBytes + b), _MM_HINT_T0);
-      }
-      load_group<T>(chunk, g % kPerChunk, stretch[i]);
-    }
+    for (std::size_t p = 0; p < P; ++p) expand<T>(panel + p * panel_bytes, first + g0, part, stretch[p]);
     for (std::size_t r = 0; r < rows; r += kTileRows) {
       const std::size_t at = r / kTileRows * count + g0;
-      if (rows - r > kTileRows / 2) {
-        add_tile<T, kTileRows>(stretch, x.groups + at, x.narrow + at, part, sums + r);
-      } else {
-        add_tile<T, kTileRows / 2>(stretch, x.groups + at, x.narrow + at, part, sums + r);
-      }
+      float(*const tile[2])[16] = {sums[0] + r, sums[1] + r};
+      add_tile<T, P>(stretch, x.groups + at, x.narrow + at, part, tile);
     }
   }
 }
@@ -228,21 +260,25 @@ void multiply_rows(const MatmulArgs& a, std::size_t row, std::size_t rows) {
   alignas(64) float sums[kSumRows][16];
   const std::size_t groups = z(a.weight.k) / 32, tiles = (rows + kTileRows - 1) / kTileRows, room = tiles * kTileRows;
   const std::size_t each = std::min(groups, kTurnGroups / tiles);
-  const std::size_t together = each == groups ? 1 : kSumRows / room;  // panels
+  const std::size_t together = each == groups ? 2 : kSumRows / room;  // panels
   for (std::size_t p0 = z(a.panel_begin); p0 < z(a.panel_end); p0 += together) {
     const std::size_t p1 = std::min(p0 + together, z(a.panel_end));
+    std::memset(sums, 0, (p1 - p0) * room * sizeof(sums[0]));
     for (std::size_t g = 0; g < groups; g += each) {
       const std::size_t count = std::min(each, groups - g);
-      if (each < groups || p0 == z(a.panel_begin)) {
-        for (std::size_t t = 0; t < tiles; ++t) {
-          turn_tile<T>(a.operand, row + t * kTileRows, std::min(kTileRows, rows - t * kTileRows), g, count,
-                       turned.groups + t * count, turned.narrow + t * count);
-        }
+      for (std::size_t t = 0; t < tiles && (each < groups || p0 == z(a.panel_begin)); ++t) {
+        turn_tile<T>(a.operand, row + t * kTileRows, std::min(kTileRows, rows - t * kTileRows), g, count,
+                     turned.groups + t * count, turned.narrow + t * count);
       }
-      for (std::size_t p = p0; p < p1; ++p) {
-        float(*const own)[16] = sums + (p - p0) * room;
-        if (g == 0) std::memset(own, 0, room * sizeof(sums[0]));
-        add_panel<T>(a.weight.data + p * a.weight.panel_bytes, g, count, turned, rows, own);
+      for (std::size_t p = p0; p < p1; p += 2) {
+        float(*const first)[16] = sums + (p - p0) * room;
+        float(*const own[2])[16] = {first, first + room};
+        const std::byte* panel = a.weight.data + p * a.weight.panel_bytes;
+        if (p + 1 < p1) {
+          add_panels<T, 2>(panel, a.weight.panel_bytes, g, count, turned, rows, own);
+        } else {
+          add_panels<T, 1>(panel, a.weight.panel_bytes, g, count, turned, rows, own);
+        }
       }
     }
     for (std::size_t p = p0; p < p1; ++p) {
