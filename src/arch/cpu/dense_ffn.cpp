@@ -17,8 +17,10 @@ void dense_ffn(const StepMember& m, const FloatRow& norm, const FfnWeights& w) {
     const std::size_t at = m.cells(r, c.ffn) + columns.begin;
     m.table.swiglu(s.gate + at, s.up + at, columns.end - columns.begin, s.act + at);
   }
-  m.prepare_columns(m.prepared_wide(), s.act, c.ffn, columns, w.down);
   m.barrier();
+  // Rounding looks at whole rows, so the columns of the others must be there.
+  m.prepare(m.prepared_wide(), s.act, rows, c.ffn, {&w.down}, kDownNarrow);
+  m.barrier_unless_alone();
   m.multiply(m.prepared_wide(), s.act, m.rows, {{w.down, nullptr, s.x, true}});
   m.barrier();
 }

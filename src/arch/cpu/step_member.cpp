@@ -43,12 +43,16 @@ StepMember::StepMember(const CpuModel& m, std::span<const SequenceStep> steps, i
   }
   const std::size_t own = at(rows) * narrow_values() * at(m.team.size());
   const std::size_t room = std::min(state.prepared_values, state.prepared_groups * kGroup);
-  alone_ = rows <= kAloneRows && rows * m.team.size() <= state.rows_room &&
-           own + whole_groups(cells(rows, config.ffn)) <= room;
+  alone_ =
+      rows <= kAloneRows && rows * m.team.size() <= state.rows_room && own + wide_values() * at(m.team.size()) <= room;
 }
 
 std::size_t StepMember::narrow_values() const {
   return whole_groups(at(std::max(config.hidden, config.heads * config.v_head_dim)));
+}
+
+std::size_t StepMember::wide_values() const {
+  return whole_groups(cells(rows, config.ffn));
 }
 
 PreparedRows StepMember::prepared() const {
@@ -57,7 +61,8 @@ PreparedRows StepMember::prepared() const {
 
 PreparedRows StepMember::prepared_wide() const {
   const std::size_t members = alone_ ? at(model.team.size()) : 1;
-  return shifted(state.prepared, members * at(rows) * narrow_values());
+  const std::size_t before = alone_ ? at(index) * wide_values() : 0;
+  return shifted(state.prepared, members * at(rows) * narrow_values() + before);
 }
 
 float* StepMember::normed() const {
@@ -117,23 +122,6 @@ kernels::Operand StepMember::operand(const PreparedRows& prepared, const float* 
           .q8_scale = prepared.q8.scale,
           .q8_sum = prepared.q8.sum,
           .q8_isum = prepared.q8.isum};
-}
-
-void StepMember::prepare_columns(const PreparedRows& out, const float* x, std::int32_t k, Range columns,
-                                 const PackedMatrix& weight) const {
-  const OperandKind kind = table.operand_kind(weight.source);
-  const auto count = static_cast<std::int32_t>(columns.end - columns.begin);
-  if (model.observer != nullptr && !alone_) model.observer->note(x, rows, k, columns, {&weight});
-  if (kind == OperandKind::f32 || count == 0) return;
-  for (std::int32_t r = 0; r < rows; ++r) {
-    const std::size_t first = cells(r, k) + columns.begin;
-    const PreparedRows row = shifted(out, first / kGroup * kGroup);
-    if (kind == OperandKind::bf16) {
-      table.to_bf16(x + first, 1, count, out.bf16 + first);
-    } else {
-      table.to_q8(x + first, 1, count, row.q8);
-    }
-  }
 }
 
 void StepMember::run_panels(const PreparedRows& prepared, const float* x, std::int32_t count, const Product& p,

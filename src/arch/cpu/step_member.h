@@ -25,6 +25,7 @@ inline constexpr std::int32_t kQueryTile = 16;
 /// Q8Rows::narrow of what goes into gate and up products, most of a step's arithmetic. Measured on the default model:
 /// 0.02 % of perplexity; elsewhere 8 bits cost more than they save.
 inline constexpr float kGateNarrow = 1.5F;
+inline constexpr float kDownNarrow = 2.0F;  ///< of what goes into down products
 
 /// What a step runs on: everything but the batch.
 struct CpuModel {
@@ -96,9 +97,6 @@ class StepMember {
   /// The same where one of many weights stands for all, and an observer would take it for itself.
   void prepare_unobserved(const PreparedRows& out, const float* x, Rows range, std::int32_t k,
                           std::initializer_list<const kernels::PackedMatrix*> weights, float narrow = 0.0F) const;
-  /// The same for columns [begin, end) of all rows; begin is a multiple of 32.
-  void prepare_columns(const PreparedRows& out, const float* x, std::int32_t k, Range columns,
-                       const kernels::PackedMatrix& weight) const;
   /// This member's panels of every product, each product cut alike in pairs of panels; gives its columns.
   Range multiply_alike(const PreparedRows& prepared, const float* x, std::int32_t count,
                        std::initializer_list<Product> products) const;
@@ -147,6 +145,8 @@ class StepMember {
                   std::int32_t begin, std::int32_t end) const;
   /// Values of one row of the narrow operands (normed, attended) in prepared rooms.
   [[nodiscard]] std::size_t narrow_values() const;
+  /// Values of all rows of the wide operand (the feed-forward's).
+  [[nodiscard]] std::size_t wide_values() const;
 
   bool alone_ = false;
 };
