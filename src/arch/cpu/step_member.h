@@ -22,10 +22,8 @@
 namespace hp {
 
 inline constexpr std::int32_t kQueryTile = 16;
-/// Q8Rows::narrow of what goes into gate and up products, most of a step's arithmetic. Measured on the default model:
-/// 0.02 % of perplexity; elsewhere 8 bits cost more than they save.
-inline constexpr float kGateNarrow = 1.5F;
-inline constexpr float kDownNarrow = 2.0F;  ///< of what goes into down products
+/// Q8Rows::narrow of what goes into feed-forward products, most of a step's arithmetic (docs/performance.md: its cost).
+inline constexpr float kGateNarrow = 1.5F, kDownNarrow = 2.0F;
 
 /// What a step runs on: everything but the batch.
 struct CpuModel {
@@ -145,8 +143,7 @@ class StepMember {
                   std::int32_t begin, std::int32_t end) const;
   /// Values of one row of the narrow operands (normed, attended) in prepared rooms.
   [[nodiscard]] std::size_t narrow_values() const;
-  /// Values of all rows of the wide operand (the feed-forward's).
-  [[nodiscard]] std::size_t wide_values() const;
+  [[nodiscard]] std::size_t wide_values() const;  ///< of all rows of the feed-forward's
 
   bool alone_ = false;
 };
