@@ -88,8 +88,7 @@ class StepMember {
   }
 
   void norm(const float* x, const FloatRow& weight, std::int32_t count, float* out) const;  ///< rows of [*, hidden]
-  /// Prepares these rows of x [*, k] into `out` for every kind of operand that the weights want.
-  /// `narrow`: see Q8Rows.
+  /// Prepares these rows of x [*, k] into `out` for every kind of operand that the weights want; narrow: see Q8Rows.
   void prepare(const PreparedRows& out, const float* x, Rows range, std::int32_t k,
                std::initializer_list<const kernels::PackedMatrix*> weights, float narrow = 0.0F) const;
   /// The same where one of many weights stands for all, and an observer would take it for itself.
