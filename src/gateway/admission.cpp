@@ -11,6 +11,7 @@ namespace hp::gateway {
 namespace {
 
 constexpr std::string_view kBearer = "Bearer ";
+constexpr std::string_view kInside = "Inside ";
 
 Result<std::vector<std::string>> strings(const JsonValue& table, std::string_view key) {
   std::vector<std::string> out;
@@ -128,8 +129,18 @@ Admission::Tenant* Admission::find_locked(std::string_view authorization) {
   return found == by_key_.end() ? nullptr : found->second;
 }
 
+void Admission::set_inside(std::string authorization) {
+  const std::lock_guard lock(mutex_);
+  inside_sha256_ = net::sha256_hex(authorization);
+}
+
+bool Admission::is_inside_locked(std::string_view authorization) const {
+  return authorization.starts_with(kInside) && net::sha256_hex(authorization) == inside_sha256_;
+}
+
 Admission::Verdict Admission::identify(std::string_view authorization) {
   const std::lock_guard lock(mutex_);
+  if (is_inside_locked(authorization)) return {.tenant = std::string(kInsideTenant), .message = {}};
   if (by_key_.empty()) return {};
   const Tenant* tenant = find_locked(authorization);
   if (tenant == nullptr) return {.status = 401, .tenant = {}, .message = "The API key is missing or not known here."};
@@ -149,6 +160,7 @@ Admission::Verdict Admission::refuse(const Tenant& tenant, std::string_view what
 
 Admission::Verdict Admission::enter(std::string_view authorization, std::int64_t cost_tokens) {
   const std::lock_guard lock(mutex_);
+  if (is_inside_locked(authorization)) return {.tenant = std::string(kInsideTenant), .message = {}};
   if (by_key_.empty()) return {};
   Tenant* tenant = find_locked(authorization);
   if (tenant == nullptr) return {.status = 401, .tenant = {}, .message = "The API key is missing or not known here."};

@@ -1,13 +1,24 @@
 #include "gateway/core.h"
 
+#include <fmt/format.h>
+#include <sys/random.h>
+
 #include <array>
 
+#include "base/check.h"
 #include "store/redis.h"
 
 namespace hp::gateway {
 namespace {
 constexpr std::array kFirstToken{.005, .01, .025, .05, .1, .25, .5, 1., 2.5, 5., 10., 30., 60., 120.};
 constexpr std::array kGap{.005, .01, .025, .05, .1, .25, .5, 1., 2., 3., 5., 10.};
+
+std::string random_authorization() {
+  std::array<std::uint64_t, 4> words{};
+  HP_CHECK(::getrandom(words.data(), sizeof words, 0) == static_cast<ssize_t>(sizeof words), "no random bytes");
+  return fmt::format("Inside {:016x}{:016x}{:016x}{:016x}", words[0], words[1], words[2], words[3]);
+}
+
 }  // namespace
 
 GatewayMetrics::GatewayMetrics(MetricsRegistry& r)
@@ -50,7 +61,9 @@ Core::Core(GatewayOptions o, std::unique_ptr<RoutePolicy> policy, std::unique_pt
       replies(options.replies, redis.get(), clock, r),
       admission(clock, r),
       retry_budget(options.retry_ratio),
-      hedging(options.hedge_share) {
+      hedging(options.hedge_share),
+      inside_authorization(random_authorization()) {
+  admission.set_inside(inside_authorization);
   admission.configure(options.tenants);
 }
 

@@ -17,6 +17,7 @@
 #include "gateway/retry_budget.h"
 #include "gateway/shared_journal.h"
 #include "gateway/shared_quota.h"
+#include "gateway/side_door.h"
 #include "gateway/stream_store.h"
 #include "gateway/wait_queue.h"
 #include "net/http_client.h"
@@ -67,6 +68,8 @@ struct Core {
   RetryBudget retry_budget;
   Hedging hedging;
   std::atomic<bool> draining{false};
+  std::atomic<std::shared_ptr<const SideDoor>> side_door;
+  const std::string inside_authorization;  ///< random: what comes through the side door bears it
   std::unique_ptr<AccessLog> access;      ///< null: none is wanted
   std::unique_ptr<SharedJournal> shared;  ///< null: no Redis
   std::unique_ptr<SharedQuota> quota;     ///< null: no Redis

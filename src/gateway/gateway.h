@@ -2,11 +2,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/metrics.h"
 #include "base/result.h"
 #include "gateway/options.h"
+#include "gateway/side_door.h"
 
 namespace hp::gateway {
 
@@ -48,6 +50,12 @@ class Gateway {
   Status reload_certificate();
   /// A file that was rotated away is made anew.
   Status reopen_log();
+
+  /// Who else answers here: what is not under /v1/ goes to the door first. May be set while serving.
+  void open_side_door(SideDoor door);
+  /// Open streams, and closed ones that can still be taken up again.
+  [[nodiscard]] std::vector<StreamState> streams(std::size_t limit) const;
+  [[nodiscard]] std::optional<StreamState> stream(std::string_view id) const;
 
   /// /ready says draining; everything else goes on.
   void say_not_ready();

@@ -18,6 +18,7 @@ inline constexpr std::size_t kMaxJournalTokens = 1 << 20;    ///< of one choice
 inline constexpr std::size_t kMaxChoices = 128;              ///< of one stream
 inline constexpr std::size_t kMaxErrorBodyBytes = 64 << 10;  ///< of a node's refusal, kept to pass on
 
+inline constexpr std::size_t kMaxStreamLegs = 256;           ///< moves of one stream that are told
 inline constexpr std::size_t kMaxSavedReplyBytes = 1 << 20;  ///< of one answer that is kept for later equal requests
 inline constexpr std::size_t kMaxIdempotencyKeyBytes = 255;
 

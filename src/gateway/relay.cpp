@@ -133,7 +133,7 @@ void Relay::begin_attempt(NodeIndex node, std::uint32_t attempt) {
   if (served_by_.empty() || served_by_.back() != node) served_by_.push_back(node);
   node_epoch_ = core_.nodes.epoch(node);
   attempt_since_ = progress_at_ = core_.clock.now();
-  heard_ = proven_ = streaming_ = false;
+  heard_ = proven_ = streaming_ = in_leg_ = false;
   heartbeat_ = kNoHeartbeat;
   journalled_ = core_.nodes.config(node).homeport && peek().stream;
   status_ = 0;

@@ -137,14 +137,14 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   int status_ = 0, fruitless_ = 0, refusals_ = 0, resumes_ = 0;
   std::int64_t retry_after_s_ = 0;
   const bool reattached_;
-  bool journalled_ = false;  // the node of this attempt keeps a journal
-  bool streaming_ = false;   // its answer is an event stream
-  bool heard_ = false;       // it has said something that progress can be measured from
-  bool proven_ = false;      // it has made progress, and its breaker knows
-  bool begun_ = false;       // the client has our status line
-  bool resuming_ = false;    // the next forwarded event ends a pause
-  bool holding_ = false;     // held_ is in use
-  bool done_ = false;
+  bool journalled_ = false;             // the node of this attempt keeps a journal
+  bool streaming_ = false;              // its answer is an event stream
+  bool heard_ = false;                  // it has said something that progress can be measured from
+  bool proven_ = false;                 // it has made progress, and its breaker knows
+  bool begun_ = false;                  // the client has our status line
+  bool resuming_ = false;               // the next forwarded event ends a pause
+  bool holding_ = false;                // held_ is in use
+  bool done_ = false, in_leg_ = false;  // in_leg_: this attempt has brought new tokens
 };
 
 }  // namespace hp::gateway

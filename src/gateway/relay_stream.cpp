@@ -1,6 +1,7 @@
 // What flows through a relay: events, comments, whole answers, and the end.
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 
 #include "base/log.h"
 #include "gateway/answers.h"
@@ -8,6 +9,19 @@
 #include "gateway/reply_capture.h"
 
 namespace hp::gateway {
+namespace {
+
+/// From this token on it is this node's. Legs beyond it were rewound: made again from here.
+void note_leg(std::vector<StreamLeg>& legs, std::string node, std::uint64_t tokens_before) {
+  while (!legs.empty() && legs.back().from_token >= tokens_before) legs.pop_back();
+  if (legs.size() >= kMaxStreamLegs) return;
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  legs.push_back({.node = std::move(node),
+                  .from_token = tokens_before,
+                  .at_ms = std::chrono::duration_cast<milliseconds>(now).count()});
+}
+
+}  // namespace
 
 void Relay::begin_answer() {
   if (begun_ || !writer_) return;
@@ -89,7 +103,12 @@ bool Relay::on_event(std::string_view data) {
   StreamRecord::Verdict verdict{};
   {
     const std::lock_guard lock(stream_->mutex);
+    const std::uint64_t before = in_leg_ ? 0 : stream_->record.tokens();
     verdict = stream_->record.take(*chunk);
+    if (!in_leg_ && verdict != StreamRecord::Verdict::broken && stream_->record.tokens() > before) {
+      in_leg_ = true;
+      note_leg(stream_->legs, core_.nodes.config(*node_).name, before);
+    }
     if (verdict == StreamRecord::Verdict::forward) stream_->record.append_event_id(out);
   }
   if (verdict == StreamRecord::Verdict::broken) {

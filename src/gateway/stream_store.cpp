@@ -55,6 +55,21 @@ void StreamStore::evict_locked(TimePoint now) {
   }
 }
 
+std::shared_ptr<StoredStream> StreamStore::look(std::string_view id) const {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [key, entry] : streams_)
+    if (entry.stream->record.id() == id) return entry.stream;
+  return nullptr;
+}
+
+std::vector<std::shared_ptr<StoredStream>> StreamStore::some(std::size_t limit) const {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::shared_ptr<StoredStream>> out;
+  for (auto entry = streams_.begin(); entry != streams_.end() && out.size() < limit; ++entry)
+    out.push_back(entry->second.stream);
+  return out;
+}
+
 std::size_t StreamStore::size() const {
   const std::lock_guard lock(mutex_);
   return streams_.size();

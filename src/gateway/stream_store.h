@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "gateway/request_peek.h"
+#include "gateway/side_door.h"
 #include "gateway/stream_record.h"
 
 namespace hp::gateway {
@@ -35,6 +36,7 @@ struct StoredStream {
 
   std::mutex mutex;  // of all that follows
   StreamRecord record;
+  std::vector<StreamLeg> legs;       ///< which node made which tokens; their counts are not filled in
   std::uint64_t counted_tokens = 0;  ///< already in the usage: a stream that is taken up again counts once
   bool prompt_counted = false;
   SharedState shared;
@@ -48,6 +50,9 @@ class StreamStore {
   std::shared_ptr<StoredStream> find(std::string_view tenant, std::string_view id, TimePoint now);
   void close(const std::shared_ptr<StoredStream>& stream, TimePoint now);
   [[nodiscard]] std::size_t size() const;
+  /// For looking, whoever the tenant is; nothing is reopened.
+  std::shared_ptr<StoredStream> look(std::string_view id) const;
+  std::vector<std::shared_ptr<StoredStream>> some(std::size_t limit) const;
 
  private:
   struct Closed {
