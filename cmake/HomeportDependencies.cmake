@@ -36,6 +36,12 @@ add_library(hp_hiredis INTERFACE)
 target_include_directories(hp_hiredis SYSTEM INTERFACE "${HP_HIREDIS_INCLUDE}")
 target_link_libraries(hp_hiredis INTERFACE "${HP_HIREDIS_LIBRARY}")
 
+find_path(HP_ZSTD_INCLUDE zstd.h REQUIRED)
+find_library(HP_ZSTD_LIBRARY zstd REQUIRED)
+add_library(hp_zstd INTERFACE)
+target_include_directories(hp_zstd SYSTEM INTERFACE "${HP_ZSTD_INCLUDE}")
+target_link_libraries(hp_zstd INTERFACE "${HP_ZSTD_LIBRARY}")
+
 # The console's pages are bundled at build time (hp_embed_web); nothing of this is in the program but their output.
 find_program(ESBUILD_PROGRAM esbuild REQUIRED)
 find_program(GZIP_PROGRAM gzip REQUIRED)

@@ -16,7 +16,7 @@ THIRD_PARTY = {
     "store": {"hiredis/", "arpa/", "netinet/"},
     "net": {"boost/", "openssl/", "arpa/", "netinet/"},
     "cli": {"CLI/", "histedit.h"},
-    "ops": {"sqlite3.h"},
+    "ops": {"sqlite3.h", "zstd.h"},
 }
 ANYWHERE = {"tl/", "fmt/", "sys/", "gtest/", "gmock/", "benchmark/"}  # vocabulary types, the kernel's headers, test frameworks
 TEST_ONLY = {"gtest/", "gmock/", "benchmark/"}

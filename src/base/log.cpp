@@ -1,10 +1,14 @@
 #include "base/log.h"
 
+#include <fmt/chrono.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <array>
+#include <chrono>
 #include <memory>
 
+#include "base/black_box.h"
 #include "base/json.h"
 
 namespace hp::log {
@@ -53,6 +57,14 @@ Sink& sink() {
   return instance;
 }
 
+/// For who looks when this process no longer answers (black_box.h).
+void remember(Level level, std::string_view text) {
+  if (!enabled(level)) return;
+  static constexpr std::array<std::string_view, 6> kNames{"trace", "debug", "info", "warning", "error", "off"};
+  const auto now = std::chrono::time_point_cast<std::chrono::milliseconds>(std::chrono::system_clock::now());
+  black_box::append(fmt::format("{:%FT%T}Z {} {}", now, kNames[static_cast<std::size_t>(level)], text));
+}
+
 }  // namespace
 
 void configure(const Options& options) {
@@ -81,9 +93,11 @@ void write(Level level, std::string_view message) {
     text = printable(message);
   }
   s.logger->log(to_spdlog(level), "{}", text);
+  remember(level, text);
 }
 
 void write_object(Level level, std::string_view json) {
+  remember(level, json);
   sink().logger->log(to_spdlog(level), "{}", json);
 }
 

@@ -14,21 +14,6 @@
 #include "ops/console/console_server.h"
 #include "ops/console/console_view.h"
 
-namespace hp::ops {
-// Until the watch itself is there.
-[[gnu::weak]] std::string_view to_string(NodeCondition c) {
-  static constexpr std::string_view kNames[] = {"ready", "loading", "draining", "held", "unreachable", "dead"};
-  return kNames[static_cast<int>(c)];
-}
-[[gnu::weak]] std::string_view to_string(IncidentState s) {
-  return s == IncidentState::open ? "open" : s == IncidentState::recovering ? "recovering" : "closed";
-}
-[[gnu::weak]] ActionOutcome Watch::perform(const ActionRequest& request) {
-  ActionOutcome out;
-  perform(request, [&](ActionOutcome o) { out = std::move(o); });
-  return out;
-}
-}  // namespace hp::ops
 namespace {
 using namespace hp;
 using namespace hp::ops;

@@ -1,0 +1,172 @@
+#include "ops/bundle/redact.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <fstream>
+
+namespace hp::ops {
+namespace {
+
+constexpr std::string_view kGone = "[removed]";
+constexpr std::size_t kShortestSecret = 6;  // shorter ones would make the text unreadable
+constexpr std::size_t kMaxKeyFileBytes = 1 << 20;
+
+bool is_word(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' || c == '-';
+}
+
+bool equal_folded(std::string_view a, std::string_view b) {
+  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](char x, char y) {
+           return std::tolower(static_cast<unsigned char>(x)) == y;
+         });
+}
+
+/// Whether this name's value is a secret: "key", "api_key", "X-Auth-Token", "password".
+bool names_secret(std::string_view name) {
+  static constexpr std::array<std::string_view, 12> kEndings{"key",      "keys",       "token",         "secret",
+                                                             "password", "passwd",     "authorization", "cookie",
+                                                             "sign",     "credential", "signature",     "webhook"};
+  return std::ranges::any_of(kEndings, [&](std::string_view ending) {
+    if (name.size() < ending.size() || !equal_folded(name.substr(name.size() - ending.size()), ending)) return false;
+    const std::size_t rest = name.size() - ending.size();
+    return rest == 0 || !std::isalpha(static_cast<unsigned char>(name[rest - 1]));
+  });
+}
+
+/// The end of the value that starts at `at`: of a quoted one its quote, else the next separator.
+std::size_t value_end(std::string_view text, std::size_t at, char quote) {
+  for (; at < text.size(); ++at) {
+    const char c = text[at];
+    if (c == '\n') return at;
+    if (quote != 0) {
+      if (c == '\\')
+        ++at;
+      else if (c == quote)
+        return at;
+    } else if (c == ' ' || c == ',' || c == ';' || c == '&' || c == '"' || c == '\'' || c == ')' || c == '}' ||
+               c == '\r') {
+      return at;
+    }
+  }
+  return std::min(at, text.size());
+}
+
+/// At a word's end: name, optional quote, '=' or ':'; removes what comes after. Returns where to go on.
+std::size_t remove_value(std::string_view text, std::size_t name_end, std::string& out) {
+  std::size_t at = name_end;
+  if (at < text.size() && (text[at] == '"' || text[at] == '\'')) ++at;
+  while (at < text.size() && text[at] == ' ') ++at;
+  if (at >= text.size() || (text[at] != '=' && text[at] != ':')) return name_end;
+  ++at;
+  while (at < text.size() && text[at] == ' ') ++at;
+  // An authorization's scheme may stay.
+  for (const std::string_view scheme : {"Bearer ", "Basic ", "bearer "})
+    if (text.substr(at).starts_with(scheme)) at += scheme.size();
+  char quote = at < text.size() && (text[at] == '"' || text[at] == '\'') ? text[at] : '\0';
+  if (quote != 0) ++at;
+  if (text.substr(at).starts_with("Bearer ")) at += 7;
+  const std::size_t end = value_end(text, at, quote);
+  if (end == at) return name_end;
+  out.append(text.substr(name_end, at - name_end)).append(kGone);
+  return end;
+}
+
+std::string without_named(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  for (std::size_t at = 0; at < text.size();) {
+    if (!is_word(text[at])) {
+      out += text[at++];
+      continue;
+    }
+    std::size_t end = at;
+    while (end < text.size() && is_word(text[end])) ++end;
+    const std::string_view word = text.substr(at, end - at);
+    out += word.starts_with("sk-") && word.size() > 8 ? kGone : word;
+    at = end;
+    if (names_secret(word) || equal_folded(word, "bearer")) {
+      if (equal_folded(word, "bearer") && at < text.size() && text[at] == ' ') {
+        const std::size_t stop = value_end(text, at + 1, '\0');
+        if (stop > at + 8) {
+          out.append(" ").append(kGone);
+          at = stop;
+        }
+        continue;
+      }
+      at = remove_value(text, at, out);
+    }
+  }
+  return out;
+}
+
+/// redis://user:password@host
+std::string without_url_passwords(std::string text) {
+  for (std::size_t at = text.find("://"); at != std::string::npos; at = text.find("://", at + 3)) {
+    const std::size_t end = std::min(text.find_first_of("/ \n\"'?,;", at + 3), text.size());
+    const std::size_t sign = text.rfind('@', end);
+    if (sign == std::string::npos || sign <= at + 3) continue;
+    text.replace(at + 3, sign - at - 3, kGone);
+  }
+  return text;
+}
+
+std::vector<std::string> words_of_file(const std::string& path) {
+  std::vector<std::string> out;
+  std::ifstream file(path);
+  std::size_t bytes = 0;
+  for (std::string word; file >> word && (bytes += word.size()) < kMaxKeyFileBytes;) {
+    std::erase_if(word, [](char c) { return c == '"' || c == '\'' || c == '[' || c == ']' || c == ','; });
+    if (word.size() >= kShortestSecret && !word.starts_with('#') && word != "concurrent" &&
+        word.find("_per_minute") == std::string::npos && word != "[tenant]" && word != "key_sha256" && word != "viewer")
+      out.push_back(std::move(word));
+  }
+  return out;
+}
+
+bool holds_key_file(std::string_view name) {
+  return name.ends_with("keys_file") || name.ends_with("tenants_file") || name.ends_with("notices_file");
+}
+
+}  // namespace
+
+std::string redacted(std::string_view text, std::span<const std::string> secrets) {
+  std::string out(text);
+  for (const std::string& secret : secrets) {
+    if (secret.size() < kShortestSecret) continue;
+    for (std::size_t at = out.find(secret); at != std::string::npos; at = out.find(secret, at + kGone.size()))
+      out.replace(at, secret.size(), kGone);
+  }
+  return without_url_passwords(without_named(out));
+}
+
+std::string redacted_config(const Config& config) {
+  static constexpr std::array<std::string_view, 4> kSources{"default", "file", "environment", "flag"};
+  std::string out;
+  const std::vector<std::string> secrets = secrets_of(config);
+  for (const ConfigKey& key : config_keys()) {
+    // The path of a file with secrets is none itself.
+    const bool path = key.name.ends_with("_file");
+    const std::string value = !path && names_secret(key.name) ? std::string(kGone) : config.shown(key.name);
+    out += fmt::format("{} = {}  # {}\n", key.name, path ? value : redacted(value, secrets),
+                       kSources[static_cast<std::size_t>(config.source(key.name))]);
+  }
+  return out;
+}
+
+std::vector<std::string> secrets_of(const Config& config) {
+  std::vector<std::string> out;
+  for (const ConfigKey& key : config_keys()) {
+    if (key.type != ConfigType::text) continue;
+    const std::string& value = config.text(key.name);
+    if (!value.empty() && holds_key_file(key.name)) {
+      for (std::string& word : words_of_file(value)) out.push_back(std::move(word));
+    }
+    for (std::size_t at = value.find(";key="); at != std::string::npos; at = value.find(";key=", at + 5))
+      out.push_back(value.substr(at + 5, value.find_first_of(",;", at + 5) - at - 5));
+  }
+  std::ranges::sort(out, std::greater{}, &std::string::size);  // the longest first: one may contain another
+  return out;
+}
+
+}  // namespace hp::ops
