@@ -48,6 +48,7 @@ Command bench_command();
 Command run_command();
 Command inspect_command();
 Command doctor_command();
+Command top_command();
 Command plan_command();
 Command plan_feasibility_command();
 Command plan_tco_command();

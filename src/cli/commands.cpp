@@ -14,6 +14,7 @@ std::vector<Command> all_commands() {
       bench_command(),
       inspect_command(),
       doctor_command(),
+      top_command(),
       plan_command(),
       ops_command(),
       quantize_command(),

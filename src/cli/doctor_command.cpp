@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "cli/command.h"
+#include "cli/doctor_bundle.h"
 #include "cli/machine.h"
 
 namespace hp::cli {
@@ -84,17 +85,38 @@ std::string as_text(const Machine& m, const std::vector<Finding>& found) {
 }  // namespace
 
 Command doctor_command() {
-  auto json = std::make_shared<bool>(false);
+  struct Flags {
+    bool json = false;
+    std::string bundle, url;
+  };
+  auto flags = std::make_shared<Flags>();
   return {
       .name = "doctor",
-      .summary = "what this machine is, what would run, what is missing",
-      .details = "Looks at this machine and says what it can serve. Ends with 1 when nothing can run.",
-      .examples = "  homeport doctor\n  homeport doctor --json",
-      .declare = [json](Arguments& a) { a.toggle("--json", *json, "Print JSON."); },
-      .run = [json](const Invocation&) -> Result<int> {
+      .summary = "what this machine is, what would run, what is missing; a diagnostics bundle",
+      .details =
+          "Looks at this machine and says what it can serve. Ends with 1 when nothing can run. With --bundle it "
+          "writes one file with everything that helps to understand a trouble afterwards: configuration, last "
+          "log lines and stacks of every homeport process here, also of hung and stopped ones, figures, GPUs. "
+          "Secrets are taken out.",
+      .examples =
+          "  homeport doctor\n  homeport doctor --json\n"
+          "  homeport doctor --bundle trouble.tar.zst --url http://127.0.0.1:8000",
+      .sections = {"ops"},
+      .declare =
+          [flags](Arguments& a) {
+            a.toggle("--json", flags->json, "Print JSON.");
+            a.text("--bundle", flags->bundle, "Write a diagnostics bundle.", "FILE.tar.zst");
+            a.text("--url", flags->url, "Server whose pages go into the bundle.", "URL");
+          },
+      .run = [flags](const Invocation& in) -> Result<int> {
         const Machine machine = look_at_machine();
         const std::vector<Finding> found = findings(machine);
-        std::fputs((*json ? as_json(machine, found) : as_text(machine, found)).c_str(), stdout);
+        if (!flags->bundle.empty()) {
+          HP_TRY(const std::string said, doctor_bundle(in.config, flags->bundle, flags->url, as_json(machine, found)));
+          std::fputs(said.c_str(), stdout);
+          return kExitOk;
+        }
+        std::fputs((flags->json ? as_json(machine, found) : as_text(machine, found)).c_str(), stdout);
         for (const Finding& f : found)
           if (f.fatal) return kExitFailure;
         return kExitOk;

@@ -70,9 +70,9 @@ struct Core {
   std::atomic<bool> draining{false};
   std::atomic<std::shared_ptr<const SideDoor>> side_door;
   const std::string inside_authorization;  ///< random: what comes through the side door bears it
-  std::unique_ptr<AccessLog> access;      ///< null: none is wanted
-  std::unique_ptr<SharedJournal> shared;  ///< null: no Redis
-  std::unique_ptr<SharedQuota> quota;     ///< null: no Redis
+  std::unique_ptr<AccessLog> access;       ///< null: none is wanted
+  std::unique_ptr<SharedJournal> shared;   ///< null: no Redis
+  std::unique_ptr<SharedQuota> quota;      ///< null: no Redis
 };
 
 /// One event loop with its server, its client and the requests it serves.

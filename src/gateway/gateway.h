@@ -51,7 +51,8 @@ class Gateway {
   /// A file that was rotated away is made anew.
   Status reopen_log();
 
-  /// Who else answers here: what is not under /v1/ goes to the door first. May be set while serving.
+  /// Who else answers here: what is not under /v1/ goes to the door first. May be set while serving; an empty one
+  /// closes it, and when that returns nobody stands in it any more.
   void open_side_door(SideDoor door);
   /// Open streams, and closed ones that can still be taken up again.
   [[nodiscard]] std::vector<StreamState> streams(std::size_t limit) const;

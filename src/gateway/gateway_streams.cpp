@@ -1,4 +1,6 @@
 // A look at the streams of a gateway from outside, and the door beside its API.
+#include <future>
+
 #include "gateway/core.h"
 #include "gateway/gateway.h"
 
@@ -24,7 +26,12 @@ StreamState state_of(StoredStream& stream) {
 }  // namespace
 
 void Gateway::open_side_door(SideDoor door) {
-  core_->side_door.store(std::make_shared<const SideDoor>(std::move(door)));
+  core_->side_door.store(door ? std::make_shared<const SideDoor>(std::move(door)) : nullptr);
+  for (const auto& shard : shards_) {  // whoever stood in the old one has left when its loop has run a task
+    std::promise<void> left;
+    shard->loop->post([&left] { left.set_value(); });
+    left.get_future().get();
+  }
 }
 
 std::vector<StreamState> Gateway::streams(std::size_t limit) const {

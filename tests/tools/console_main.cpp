@@ -296,7 +296,7 @@ int main(int argc, char** argv) {
     if (stream.size() != 32) return fail(ErrorCode::not_found, "there is no such stream");
     return R"({"legs":[{"node":"node000","from_token":0,"tokens":31},{"node":"node004","from_token":31,"tokens":17}]})";
   };
-  source.chat = [](net::HttpRequest request, std::shared_ptr<net::ResponseWriter> writer) {
+  const ConsoleForward chat = [](net::HttpRequest request, std::shared_ptr<net::ResponseWriter> writer) {
     stream_answer(request.body, writer);
   };
   const auto console = Console::start(
@@ -312,7 +312,7 @@ int main(int argc, char** argv) {
           watch.start_incident();
           return writer->send({.body = "{}"});
         }
-        if (!console->handle(request, writer)) writer->send({.status = 404, .headers = {}, .body = "{}"});
+        if (!console->handle(request, writer, chat)) writer->send({.status = 404, .headers = {}, .body = "{}"});
       },
       metrics);
   if (!server) return 1;

@@ -72,12 +72,16 @@ ConsoleServer::ConsoleServer(ConsoleOptions options, ConsoleSource source)
 
 ConsoleServer::~ConsoleServer() {
   work_.reset();
+  loop_->post([this] {
+    for (const Watcher& w : watchers_) w.writer->end();
+  });
   loop_.reset();
 }
 
-bool ConsoleServer::handle(net::HttpRequest& request, std::shared_ptr<net::ResponseWriter>& writer) {
+bool ConsoleServer::handle(net::HttpRequest& request, std::shared_ptr<net::ResponseWriter>& writer,
+                           const ConsoleForward& forward) {
   if (request.path != kRoot && !request.path.starts_with("/console/")) return false;
-  route(std::move(request), writer);
+  route(std::move(request), writer, forward);
   return true;
 }
 
@@ -92,7 +96,7 @@ std::string ConsoleServer::session_json(const std::optional<Session>& session) c
   return body;
 }
 
-void ConsoleServer::route(net::HttpRequest request, const Writer& writer) {
+void ConsoleServer::route(net::HttpRequest request, const Writer& writer, const ConsoleForward& forward) {
   const std::optional<Session> session = auth_.session_of(request.header("cookie"), unix_ms_now());
   const bool get_it = request.method == "GET", post_it = request.method == "POST";
   if (!get_it && !post_it) return send_console_error(writer, 405, "GET and POST only");
@@ -115,7 +119,7 @@ void ConsoleServer::route(net::HttpRequest request, const Writer& writer) {
   if (const ConsoleAsset* asset = get_it ? find_console_asset(path) : nullptr)
     return send_console(writer, asset_response(*asset, request));
   if (post_it && path == "api/logout") return logout(request, *session, writer);
-  if (post_it && path == "api/chat") return chat(std::move(request), *session, writer);
+  if (post_it && path == "api/chat") return chat(std::move(request), *session, writer, forward);
   loop_->post([this, request = std::move(request), session = *session, writer, get_it] {
     if (get_it) return get(request, session, writer);
     post(request, session, writer);
@@ -147,8 +151,9 @@ void ConsoleServer::logout(const net::HttpRequest& request, const Session& sessi
   send_console(writer, {.headers = {{"Set-Cookie", cookie("", request, 0)}}, .body = "{}"});
 }
 
-void ConsoleServer::chat(net::HttpRequest request, const Session& session, const Writer& writer) {
-  if (!source_.chat) return send_console_error(writer, 404, "there is no chat here");
+void ConsoleServer::chat(net::HttpRequest request, const Session& session, const Writer& writer,
+                         const ConsoleForward& forward) {
+  if (!forward) return send_console_error(writer, 404, "there is no chat here");
   if (!session.may_act) return send_console_error(writer, 403, "this key may look, not act");
   net::HttpRequest inner{.method = "POST",
                          .target = "/v1/chat/completions",
@@ -156,7 +161,7 @@ void ConsoleServer::chat(net::HttpRequest request, const Session& session, const
                          .headers = {{"content-type", "application/json"}},
                          .body = std::move(request.body),
                          .peer = std::move(request.peer)};
-  source_.chat(std::move(inner), writer);
+  forward(std::move(inner), writer);
 }
 
 void ConsoleServer::with_history(const std::function<void(const History&)>& look) {

@@ -42,8 +42,6 @@ struct ConsoleSource {
   std::function<Result<std::string>(std::string_view what, std::int64_t before_ms, std::size_t limit)> list;
   std::function<Result<std::string>(const ConsoleOrder&)> order;
   std::function<Result<std::string>(std::string_view stream)> journey;
-  /// A chat request on the server's loop: answered as if a client had sent it to /v1/chat/completions.
-  std::function<void(net::HttpRequest, std::shared_ptr<net::ResponseWriter>)> chat;
 };
 
 struct ConsoleOptions {
@@ -53,13 +51,18 @@ struct ConsoleOptions {
   std::string version;
 };
 
+/// Answers a request as if a client had sent it to the API.
+using ConsoleForward = std::function<void(net::HttpRequest, std::shared_ptr<net::ResponseWriter>)>;
+
 class Console {
  public:
   static std::unique_ptr<Console> start(ConsoleOptions options, ConsoleSource source);
   virtual ~Console() = default;
 
   /// True when the request was the console's; it is answered then, perhaps later.
-  virtual bool handle(net::HttpRequest& request, std::shared_ptr<net::ResponseWriter>& writer) = 0;
+  /// `forward` is called within this call, for chats; empty: there is no chat.
+  virtual bool handle(net::HttpRequest& request, std::shared_ptr<net::ResponseWriter>& writer,
+                      const ConsoleForward& forward) = 0;
   /// Runs on the console's loop with the history; returns when done.
   virtual void with_history(const std::function<void(const History&)>& look) = 0;
 };

@@ -21,7 +21,8 @@ class ConsoleServer final : public Console {
   ~ConsoleServer() override;
   void begin();
 
-  bool handle(net::HttpRequest& request, std::shared_ptr<net::ResponseWriter>& writer) override;
+  bool handle(net::HttpRequest& request, std::shared_ptr<net::ResponseWriter>& writer,
+              const ConsoleForward& forward) override;
   void with_history(const std::function<void(const History&)>& look) override;
 
  private:
@@ -32,10 +33,11 @@ class ConsoleServer final : public Console {
   };
 
   // console.cpp, on the server's loop
-  void route(net::HttpRequest request, const Writer& writer);
+  void route(net::HttpRequest request, const Writer& writer, const ConsoleForward& forward);
   void login(const net::HttpRequest& request, const Writer& writer);
   void logout(const net::HttpRequest& request, const Session& session, const Writer& writer);
-  void chat(net::HttpRequest request, const Session& session, const Writer& writer);
+  static void chat(net::HttpRequest request, const Session& session, const Writer& writer,
+                   const ConsoleForward& forward);
   [[nodiscard]] std::string session_json(const std::optional<Session>& session) const;
 
   // console_api.cpp, on our loop

@@ -52,7 +52,7 @@ export function IncidentLine({ incident }) {
 
 function Troubles() {
   const incidents = [...useSection("incidents").values()].filter((i) => i.state !== "closed");
-  const alerts = [...useSection("alerts").values()].filter((a) => a.rule !== "dead_man");
+  const alerts = [...useSection("alerts").values()].filter((a) => a.rule !== "dead_man").sort((a, b) => (a.phase > b.phase) - (a.phase < b.phase));
   return (
     <Card title={t("open_incidents")} className="troubles">
       {incidents.map((i) => <IncidentLine key={i.id} incident={i} />)}
