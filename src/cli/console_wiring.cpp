@@ -186,7 +186,13 @@ Result<std::unique_ptr<ConsoleDoor>> ConsoleDoor::open(const Config& config, gat
   const std::string url = host.starts_with("unix:")
                               ? host
                               : fmt::format("http://{}:{}", host == "0.0.0.0" ? "127.0.0.1" : host, gateway.port());
-  HP_TRY(auto keys, keys_of(config, url));
+  auto known = keys_of(config, url);
+  if (!known && known.error().code == ErrorCode::io_error) {  // a folder that cannot be written costs the console only
+    log::warn("console: there is none: {}", known.error().message);
+    return nullptr;
+  }
+  if (!known) return fail(std::move(known).error());
+  std::vector<ops::ConsoleKey> keys = *std::move(known);
   bool made = false;
   auto secret = folder.empty() ? Result<std::string>(random_hex()) : secret_file(folder / "console.secret", made);
   if (!secret) secret = random_hex();  // sessions end with this process then

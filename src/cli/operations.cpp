@@ -54,7 +54,10 @@ Result<std::shared_ptr<Operations>> Operations::start(const Config& config, gate
       .gateway_metrics = [&metrics] { return metrics.render(); },
       .actions = cluster_actions(config, gateway, *operations->client_, fleet),
   };
+  const auto slot = std::make_shared<ConsoleSlot>();
+  wiring.actions.push_back(bundle_action(config, gateway, metrics, fleet.pid, slot));
   HP_TRY(operations->watch_, ops::Watch::start(options, std::move(wiring), metrics));
+  HP_TRY(operations->console_, ConsoleDoor::open(config, gateway, *operations->watch_, metrics, slot));
   log::info("ops: {} rules, {} playbooks ({}), {} channels, incidents in {}", options.rules.size(),
             options.playbooks.playbooks.size(), config.text("ops.playbooks"), options.notices.channels.size(),
             options.database.empty() ? "memory only" : options.database);

@@ -11,6 +11,7 @@
 #include "base/config.h"
 #include "base/metrics.h"
 #include "base/result.h"
+#include "cli/console_wiring.h"
 #include "gateway/gateway.h"
 #include "net/http_client.h"
 #include "ops/collect/machine_metrics.h"
@@ -43,6 +44,7 @@ class Operations {
   std::unique_ptr<ops::MachineMetrics> machine_;
   std::unique_ptr<net::HttpClient> client_;
   std::unique_ptr<ops::Watch> watch_;
+  std::unique_ptr<ConsoleDoor> console_;  // last: it looks at the watch
 };
 
 /// The nodes as the watch wants them.
