@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
 
 #include <array>
 
@@ -37,17 +36,6 @@ std::string sha256_hex(std::string_view text) {
   Digest digest(Digest::Kind::sha256);
   digest.update(std::as_bytes(std::span(text.data(), text.size())));
   return digest.hex();
-}
-
-std::string hmac_sha256_hex(std::string_view key, std::string_view text) {
-  std::array<unsigned char, EVP_MAX_MD_SIZE> out{};
-  unsigned int size = 0;
-  const auto* bytes = reinterpret_cast<const unsigned char*>(text.data());
-  HP_CHECK(HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()), bytes, text.size(), out.data(), &size) !=
-           nullptr);
-  std::string hex;
-  for (unsigned int i = 0; i < size; ++i) hex += fmt::format("{:02x}", out[i]);
-  return hex;
 }
 
 }  // namespace hp::net

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "net/sha256.h"
+#include "net/signing.h"
 #include "ops/console/console_limits.h"
 
 namespace hp::ops {
@@ -109,7 +110,7 @@ ConsoleAuth::ConsoleAuth(std::vector<ConsoleKey> keys, std::string_view secret) 
 }
 
 std::string ConsoleAuth::sign(std::string_view purpose, std::string_view text) const {
-  return net::hmac_sha256_hex(secret_, fmt::format("{}\n{}", purpose, text));
+  return net::hex(net::hmac_sha256(secret_, fmt::format("{}\n{}", purpose, text)));
 }
 
 // name.role.end.nonce.mac
