@@ -67,6 +67,9 @@ Result<std::unique_ptr<Gateway>> Gateway::start(GatewayOptions options, MetricsR
                                                   core.options.reattach_ttl, metrics);
     core.quota = std::make_unique<SharedQuota>(*core.redis, core.admission, core.clock, name, metrics);
   }
+  if (server.tls)
+    metrics.gauge_callback("homeport_certificate_expiry_seconds", "End of the TLS certificate, since 1970", {},
+                           [tls = server.tls] { return static_cast<double>(tls->expires_at()); });
   core.nodes.configure(core.options.nodes);
   HP_TRY_VOID(gateway->start_shards(server));
   HP_TRY_VOID(gateway->start_admin());

@@ -110,6 +110,14 @@ Status TlsIdentity::reload() {
   return {};
 }
 
+std::int64_t TlsIdentity::expires_at() const {
+  const auto now = context();
+  const X509* certificate = SSL_CTX_get0_certificate(now->ssl.get());
+  std::tm end{};
+  if (certificate == nullptr || ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &end) != 1) return 0;
+  return ::timegm(&end);
+}
+
 std::shared_ptr<const TlsIdentity::Context> TlsIdentity::context() const {
   const std::lock_guard lock(mutex_);
   return context_;

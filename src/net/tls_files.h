@@ -2,6 +2,7 @@
 // Thread-safe.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -22,6 +23,8 @@ class TlsIdentity {
 
   /// Reads the files again, for connections that come from now on. On an error the old pair stays.
   Status reload();
+  /// End of the certificate that is shown now, in seconds since 1970.
+  [[nodiscard]] std::int64_t expires_at() const;
 
   struct Context;
   [[nodiscard]] std::shared_ptr<const Context> context() const;

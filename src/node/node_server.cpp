@@ -91,6 +91,9 @@ Status LocalNode::listen() {
                        .body_timeout = o.body_timeout,
                        .idle_timeout = o.idle_timeout,
                        .write_timeout = o.write_timeout};
+  if (o.tls)
+    node_.metrics.gauge_callback("homeport_certificate_expiry_seconds", "End of the TLS certificate, since 1970", {},
+                                 [tls = o.tls] { return static_cast<double>(tls->expires_at()); });
   for (std::size_t i = 0; i < loops.size(); ++i) {
     s.loop = loops[i];
     HP_TRY(auto server, net::HttpServer::start(

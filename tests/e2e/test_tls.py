@@ -1,9 +1,11 @@
 """TLS on the node, the gateway and between them, with a self-signed certificate."""
+import re
 import shutil
 import signal
 import socket
 import ssl
 import subprocess
+import time
 
 import pytest
 from openai import DefaultHttpxClient, OpenAI
@@ -95,23 +97,35 @@ def serial(server):
             return s.getpeercert(binary_form=True)
 
 
+def expiry(server):
+    page = server.ask("GET", "/metrics")[2].decode()
+    return float(re.search(r"^homeport_certificate_expiry_seconds (\S+)$", page, re.M).group(1))
+
+
+def test_the_node_tells_when_its_certificate_ends(node):
+    assert abs(expiry(node) - time.time() - 2 * 86400) < 3600
+
+
 def test_a_new_certificate_on_sighup_leaves_streams_alone(folder):
     cert, key = certificate(folder, "first")
     with FakeNode("--pace-us", 10_000) as fake, \
             Gateway("--node", f"127.0.0.1:{fake.port}", "--tls-cert", cert, "--tls-key", key, trust=cert) as gateway:
         stream = gateway.open_stream(model="fake", max_tokens=150, seed=1)
         data, before = read_until(stream, b"data: "), serial(gateway)
+        end = expiry(gateway)
+        assert abs(end - time.time() - 2 * 86400) < 3600
 
         key.write_text("no key at all")
         gateway.signal(signal.SIGHUP)
         gateway.wait_for(lambda: "is not taken" in gateway.log())
         assert "private key" in gateway.log() and serial(gateway) == before, "the old pair stays"
 
-        for fresh, old in zip(certificate(folder, "second"), (cert, key)):
+        for fresh, old in zip(certificate(folder, "second", days=9), (cert, key)):
             shutil.copy(fresh, old)
         gateway.signal(signal.SIGHUP)
         gateway.wait_for(lambda: "reloaded" in gateway.log())
         assert serial(gateway) != before
+        assert abs(expiry(gateway) - end - 7 * 86400) < 3600
         data += read_until(stream, b"[DONE]")
         assert b'"error"' not in data and data.count(b"data: ") >= 30
         stream.close()

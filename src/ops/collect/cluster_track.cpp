@@ -11,6 +11,10 @@ constexpr std::int64_t kViewWindowMs = 5 * kMinute, kRateWindowMs = 10'000;
 constexpr double kErrorBudget = 0.001;  // 99.9 % of a month's requests
 constexpr std::string_view kCluster = "cluster";
 
+double days_left(double end_s, const Moment& now) {
+  return (end_s - static_cast<double>(now.wall_ms) / 1000) / 86'400;
+}
+
 }  // namespace
 
 ClusterTrack::ClusterTrack(const std::vector<Rule>& rules) {
@@ -87,6 +91,8 @@ void ClusterTrack::node_signals(const Moment& now, const NodeTrack& node, std::v
   add("kv_usage_ratio", node.figure("vllm:kv_cache_usage_perc"));
   add("queue_growth_per_second", node.queue_growth(now.at_ms, window("queue_growth_per_second")));
   add("failed_step_ratio", node.failed_step_ratio(window("failed_step_ratio")));
+  if (const auto end = node.figure("homeport_certificate_expiry_seconds"))
+    add("certificate_days_left", days_left(*end, now));
   const auto free = node.figure("homeport_disk_free_bytes"), total = node.figure("homeport_disk_total_bytes");
   if (free && total && *total > 0) add("disk_used_ratio", 1 - *free / *total);
   for (const GpuView& gpu : node.all_gpus()) {
@@ -113,7 +119,7 @@ void ClusterTrack::gateway_signals(const Moment& now, std::vector<SignalSample>&
   burn("slo_burn_6h_30m", 30 * kMinute, 6 * kHour);
   burn("slo_burn_3d_6h", 6 * kHour, 3 * kDay);
   if (const auto end = gateway_.total("homeport_certificate_expiry_seconds"))
-    out.push_back({"certificate_days_left", "gateway", (*end - static_cast<double>(now.wall_ms) / 1000) / 86'400});
+    out.push_back({"certificate_days_left", "gateway", days_left(*end, now)});
   const auto free = gateway_.total("homeport_disk_free_bytes"), total = gateway_.total("homeport_disk_total_bytes");
   if (free && total && *total > 0) out.push_back({"disk_used_ratio", "gateway", 1 - *free / *total});
 }
