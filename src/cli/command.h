@@ -61,6 +61,8 @@ Command plan_memory_command();
 Command plan_accuracy_command();
 Command ops_command();
 Command ops_rules_command();
+Command ops_playbooks_command();
+Command ops_test_notice_command();
 Command quantize_command();
 Command completion_command();
 

@@ -1,5 +1,8 @@
 #include "cli/operations.h"
 
+#include <algorithm>
+
+#include "base/check.h"
 #include "base/log.h"
 #include "cli/operations_actions.h"
 #include "ops/watch_options.h"
@@ -56,6 +59,8 @@ Result<std::shared_ptr<Operations>> Operations::start(const Config& config, gate
   };
   const auto slot = std::make_shared<ConsoleSlot>();
   wiring.actions.push_back(bundle_action(config, gateway, metrics, fleet.pid, slot));
+  for (const ops::Action& action : wiring.actions)
+    HP_CHECK(std::ranges::find(step_names(), action.info.name) != step_names().end(), "step_names() lacks an action");
   HP_TRY(operations->watch_, ops::Watch::start(options, std::move(wiring), metrics));
   HP_TRY(operations->console_, ConsoleDoor::open(config, gateway, *operations->watch_, metrics, slot));
   log::info("ops: {} rules, {} playbooks ({}), {} channels, incidents in {}", options.rules.size(),

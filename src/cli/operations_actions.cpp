@@ -1,6 +1,7 @@
 #include "cli/operations_actions.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 
@@ -213,6 +214,14 @@ ops::ActionInfo info(std::string name, ops::ActionTarget target, std::string en,
 }
 
 }  // namespace
+
+std::span<const std::string_view> step_names() {
+  static constexpr std::array<std::string_view, 16> kNames{
+      "move_traffic", "return_traffic", "hold_node",       "release_node",    "switch_group", "restore_group",
+      "use_variant",  "drop_variant",   "set_step_tokens", "set_max_running", "restart_node", "scale_out",
+      "scale_in",     "bundle",         "notice",          "verify"};
+  return kNames;
+}
 
 std::vector<ops::Action> cluster_actions(const Config& config, gateway::Gateway& gateway, net::HttpClient& client,
                                          const FleetControls& fleet) {

@@ -43,10 +43,14 @@ std::string rules_table(const std::vector<ops::Rule>& rules) {
 
 Command ops_command() {
   return {.name = "ops",
-          .summary = "Watching: alert rules.",
-          .details = "The rules that the product evaluates and Prometheus can evaluate as well.",
-          .examples = "  homeport ops rules\n  homeport ops rules --format prometheus > homeport-rules.yml",
-          .subcommands = {ops_rules_command()}};
+          .summary = "Watching: alert rules, playbooks, notices.",
+          .details =
+              "The rules that the product evaluates and Prometheus can evaluate as well, what is done about an "
+              "incident, and whether the channels reach anybody.",
+          .examples =
+              "  homeport ops rules --format prometheus > homeport-rules.yml\n  homeport ops playbooks\n"
+              "  homeport ops test-notice --ops-notices notices.toml",
+          .subcommands = {ops_rules_command(), ops_playbooks_command(), ops_test_notice_command()}};
 }
 
 Command ops_rules_command() {

@@ -141,7 +141,7 @@ void Notifier::finished(Line& line, std::size_t count, const Status& status) {
 void Notifier::test(std::string_view name, const Moment& now, const std::function<void(std::string, Status)>& each) {
   Notice notice;
   notice.kind = NoticeKind::test;
-  notice.key = "test";
+  notice.key = "homeport-test";
   notice.rule = "test";
   notice.at_ms = notice.started_ms = now.wall_ms;
   for (const Line& line : lines_)
