@@ -1,5 +1,5 @@
 // NVIDIA's management library, loaded at run time: the program neither links it nor needs it. Tests load one of their
-// own with the same entry points (tests/ops/fake_nvml.cpp).
+// own with the same entry points (tests/tools/fake_nvml.cpp).
 #pragma once
 
 #include <memory>
