@@ -62,6 +62,7 @@ Command plan_accuracy_command();
 Command ops_command();
 Command ops_rules_command();
 Command ops_playbooks_command();
+Command ops_dashboard_command();
 Command ops_test_notice_command();
 Command quantize_command();
 Command completion_command();

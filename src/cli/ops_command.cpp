@@ -1,4 +1,5 @@
-// `ops`: what watches. `ops rules` shows every alert rule, or writes them for Prometheus.
+// `ops`: what watches. `ops dashboard` is for Grafana. `ops rules` shows every alert rule, or writes them for
+// Prometheus.
 #include <cstdio>
 #include <memory>
 
@@ -6,6 +7,10 @@
 #include "cli/command.h"
 #include "cli/plan_common.h"
 #include "ops/rule.h"
+
+namespace hp::ops::data {
+extern const std::string_view dashboard_json;
+}
 
 namespace hp::cli {
 namespace {
@@ -43,14 +48,26 @@ std::string rules_table(const std::vector<ops::Rule>& rules) {
 
 Command ops_command() {
   return {.name = "ops",
-          .summary = "Watching: alert rules, playbooks, notices.",
+          .summary = "Watching: alert rules, playbooks, notices, a dashboard.",
           .details =
               "The rules that the product evaluates and Prometheus can evaluate as well, what is done about an "
               "incident, and whether the channels reach anybody.",
           .examples =
               "  homeport ops rules --format prometheus > homeport-rules.yml\n  homeport ops playbooks\n"
               "  homeport ops test-notice --ops-notices notices.toml",
-          .subcommands = {ops_rules_command(), ops_playbooks_command(), ops_test_notice_command()}};
+          .subcommands = {ops_rules_command(), ops_playbooks_command(), ops_test_notice_command(),
+                          ops_dashboard_command()}};
+}
+
+Command ops_dashboard_command() {
+  return {.name = "ops dashboard",
+          .summary = "A Grafana dashboard of the gateway, the nodes, their machines and GPUs, as JSON.",
+          .details = "Import it in Grafana; it asks for the Prometheus that scrapes the gateway's /metrics.",
+          .examples = "  homeport ops dashboard > homeport-dashboard.json",
+          .run = [](const Invocation&) -> Result<int> {
+            std::fwrite(ops::data::dashboard_json.data(), 1, ops::data::dashboard_json.size(), stdout);
+            return kExitOk;
+          }};
 }
 
 Command ops_rules_command() {
