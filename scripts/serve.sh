@@ -34,7 +34,7 @@ for _ in $(seq 1200); do
 Ready: http://$host:$port/v1  (log: $log)
 
   curl http://$host:$port/v1/chat/completions -H 'Content-Type: application/json' \\
-    -d '{"model":"default","messages":[{"role":"user","content":"What is the capital of France?"}]}'
+    -d '{"model":"default","temperature":0,"messages":[{"role":"user","content":"What is the capital of France?"}]}'
 
 Stop: kill $pid
 TXT
