@@ -78,6 +78,7 @@ tl::unexpected<Error> unknown(std::string_view what, std::string_view name, std:
 /// Names that a running watch would only meet when it is too late.
 Status check_names(const ops::PlaybookSet& set, const std::vector<ops::Rule>& rules) {
   std::vector<std::string_view> ids;
+  ids.reserve(rules.size());
   for (const ops::Rule& rule : rules) ids.push_back(rule.id);
   const auto steps = step_names();
   for (const ops::Playbook& book : set.playbooks) {
