@@ -45,6 +45,36 @@ TEST_F(GatewayTest, ACutStreamGoesOnAtAnotherNodeWithTheSameTokens) {
   for (auto& node : nodes_) EXPECT_EQ(node->stats().refused, 0u);
 }
 
+TEST_F(GatewayTest, AStartedStreamNeverMovesToOtherWeights) {
+  add_node();
+  FakeNodeOptions variant;
+  variant.identity = "fp_other";
+  add_node(variant);
+  GatewayOptions options;
+  options.resume_timeout = 1s;
+  const auto gateway = start_gateway(options);
+  std::size_t first = 99;
+  const Seen seen = run(gateway->port(), chat_body(200), [&](std::size_t count, Seen&) {
+    const auto all = gateway->nodes();
+    if (count == 5)
+      for (std::size_t i = 0; i < all.size(); ++i)
+        if (all[i].requests > 0) first = i;
+    if (count == 5 && first < 2) nodes_[first]->fault("cut", 0ms);
+  });
+  ASSERT_LT(first, 2u);
+  expect_whole(seen, 200);
+  EXPECT_EQ(nodes_[1 - first]->stats().requests, 0u) << "the cut stream goes on where it began";
+  const Seen lost = run(gateway->port(), chat_body(400), [&](std::size_t count, Seen&) {
+    const auto all = gateway->nodes();
+    if (count != 5) return;
+    for (std::size_t i = 0; i < all.size(); ++i)
+      if (all[i].requests > 0) nodes_[first = i].reset();
+  });
+  EXPECT_FALSE(lost.done);
+  EXPECT_NE(lost.error.find("No node"), std::string::npos) << lost.error;
+  EXPECT_EQ(nodes_[1 - first]->stats().resumes, 0u);
+}
+
 TEST_F(GatewayTest, AnUnseededSampledStreamKeepsItsSeedAcrossNodes) {
   for (int i = 0; i < 2; ++i) add_node();
   const auto gateway = start_gateway();

@@ -80,14 +80,17 @@ std::optional<int> NodeTable::serving_priority(TimePoint now) {
   return best;
 }
 
-void NodeTable::collect(const DispatchQuery& query, int priority, TimePoint now, std::vector<NodeView>& views) const {
+// Without a priority: the nodes of every group.
+void NodeTable::collect(const DispatchQuery& query, std::optional<int> priority, TimePoint now,
+                        std::vector<NodeView>& views) const {
   views.clear();
   bool any_lists_it = false;
   for (NodeIndex i = 0; i < owned_.size(); ++i) {
     const Node& node = *owned_[i];
-    const bool serves = node.config.priority == priority || node.config.priority == steering_.beside;
+    const bool serves = !priority || node.config.priority == priority || node.config.priority == steering_.beside;
     if (!usable(node, now) || !serves || now < node.resting_until) continue;
     if (query.need_journal && !node.config.homeport) continue;
+    if (!query.identity.empty() && node.identity != query.identity) continue;
     if (!query.need_journal && node.config.concurrent > 0 && node.requests >= node.config.concurrent) {
       if (query.busy != nullptr) *query.busy = true;
       continue;
@@ -116,6 +119,8 @@ std::optional<NodeIndex> NodeTable::dispatch(const DispatchQuery& query) {
   for (const auto& node : owned_) node->decay_recent(now);
   std::vector<NodeView> views;
   collect(query, *priority, now, views);
+  // A started stream keeps its weights even where the requests now go to a group with others.
+  if (views.empty() && !query.identity.empty()) collect(query, std::nullopt, now, views);
   if (views.empty()) return std::nullopt;
   RouteQuery route{.cost_tokens = query.cost_tokens,
                    .session_key = query.session_key,

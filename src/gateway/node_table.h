@@ -59,6 +59,7 @@ struct DispatchQuery {
   std::uint64_t random = 0;
   std::optional<NodeIndex> avoid;  ///< only when another node can serve
   bool need_journal = false;       ///< a started stream goes on at Homeport nodes only, and is never kept waiting
+  std::string_view identity = {};  ///< only nodes of these weights, of any group if need be; empty: any node
   bool* busy = nullptr;            ///< set when there are nodes, but all have as many requests as they may
 };
 
@@ -100,6 +101,7 @@ class NodeTable {
   void set_identity(NodeIndex node, std::string identity);
   /// The one identity of all nodes that have the model; empty: unknown, or not one.
   [[nodiscard]] std::string identity(std::string_view model) const;
+  [[nodiscard]] std::string identity_of(NodeIndex node) const;
 
   /// The pace watchdog. note_gap: a pause between two signs of progress. touch: any byte from the node.
   void note_gap(NodeIndex node, Duration gap);
@@ -110,8 +112,8 @@ class NodeTable {
   [[nodiscard]] Duration standstill(NodeIndex node, TimePoint now) const;
   /// How long the node may be silent in a stream before it counts as dead.
   [[nodiscard]] Duration stall_bound(NodeIndex node) const;
-  /// Another node could take a request of this model now.
-  [[nodiscard]] bool has_other(NodeIndex node, std::string_view model);
+  /// Another node could take a request of this model now; with an identity, one of the same weights.
+  [[nodiscard]] bool has_other(NodeIndex node, std::string_view model, std::string_view identity = {});
 
   [[nodiscard]] NodeConfig config(NodeIndex node) const;
   [[nodiscard]] std::vector<NodeStatus> status() const;
@@ -124,7 +126,8 @@ class NodeTable {
   [[nodiscard]] static double decayed_pace_ms(const Node& node, TimePoint now);
   [[nodiscard]] static bool usable(const Node& node, TimePoint now);
   std::optional<int> serving_priority(TimePoint now);
-  void collect(const DispatchQuery& query, int priority, TimePoint now, std::vector<NodeView>& views) const;
+  void collect(const DispatchQuery& query, std::optional<int> priority, TimePoint now,
+               std::vector<NodeView>& views) const;
 
   mutable std::mutex mutex_;
   std::unique_ptr<RoutePolicy> policy_;

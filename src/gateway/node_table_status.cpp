@@ -128,13 +128,14 @@ Duration NodeTable::stall_bound(NodeIndex index) const {
   return std::clamp<Duration>(bound, kStallMin, kStallMax);
 }
 
-bool NodeTable::has_other(NodeIndex index, std::string_view model) {
+bool NodeTable::has_other(NodeIndex index, std::string_view model, std::string_view identity) {
   const std::lock_guard lock(mutex_);
   const TimePoint now = clock_.now();
   for (NodeIndex i = 0; i < owned_.size(); ++i) {
     const Node& node = *owned_[i];
     const bool may = node.models.empty() || std::ranges::find(node.models, model) != node.models.end();
-    if (i != index && may && node.config.homeport && usable(node, now)) return true;
+    const bool same = identity.empty() || node.identity == identity;
+    if (i != index && may && same && node.config.homeport && usable(node, now)) return true;
   }
   return false;
 }
@@ -199,6 +200,11 @@ std::vector<std::string> NodeTable::models() const {
 void NodeTable::set_identity(NodeIndex node, std::string identity) {
   const std::lock_guard lock(mutex_);
   at(node).identity = std::move(identity);
+}
+
+std::string NodeTable::identity_of(NodeIndex node) const {
+  const std::lock_guard lock(mutex_);
+  return at(node).identity;
 }
 
 std::string NodeTable::identity(std::string_view model) const {

@@ -72,6 +72,23 @@ TEST_F(NodeTableTest, AvoidsANodeOnlyWhenThereIsAnotherAndPrefersThoseWithTheMod
   EXPECT_FALSE(table_.has_other(1, "k"));
 }
 
+TEST_F(NodeTableTest, AStreamStaysWithItsWeightsEvenWhereAnotherGroupServes) {
+  configure({"a=h:1", "b=h:2", "variant=h:3;priority=1"});
+  for (NodeIndex i = 0; i < 3; ++i) {
+    ready(i);
+    table_.set_identity(i, i == 2 ? "other" : "one");
+  }
+  table_.steer({.prefer = 1, .beside = {}});
+  EXPECT_EQ(table_.dispatch({}), 2u);
+  for (int i = 0; i < 5; ++i)
+    EXPECT_EQ(table_.dispatch({.avoid = 0, .need_journal = true, .identity = "one"}), 1u) << "the old group goes on";
+  EXPECT_EQ(table_.dispatch({.need_journal = true, .identity = "other"}), 2u);
+  EXPECT_FALSE(table_.dispatch({.need_journal = true, .identity = "third"}));
+  EXPECT_TRUE(table_.has_other(0, "m", "one"));
+  EXPECT_TRUE(table_.has_other(2, "m"));
+  EXPECT_FALSE(table_.has_other(2, "m", "other"));
+}
+
 TEST_F(NodeTableTest, BackPressureRestsANodeWithoutOpeningItsBreaker) {
   configure({"a=h:1"});
   ready(0);

@@ -20,6 +20,11 @@ constexpr std::chrono::hours kNoTimeout{24};  // the watchdog knows better
 Duration doubted(Duration pause) {
   return std::chrono::duration_cast<Duration>(pause * (kDoubtFactor / kStallFactor));
 }
+// The weights that a started stream stays with.
+std::string weights_of(StoredStream& stream) {
+  const std::lock_guard lock(stream.mutex);
+  return stream.record.tokens() > 0 ? stream.identity : std::string();
+}
 }  // namespace
 
 Relay::Relay(Shard& shard, RelayStart start)
@@ -73,6 +78,7 @@ void Relay::dispatch() {
   if (is_late()) return refuse_late();
   if (!take_turn()) return wait_for_node(true);
   bool busy = false;
+  const std::string weights = begun_ ? weights_of(*stream_) : std::string();
   DispatchQuery query{.model = peek().model,
                       .prefix = &peek().prefix,
                       .session_key = peek().session.empty() && peek().user.empty()
@@ -82,6 +88,7 @@ void Relay::dispatch() {
                       .random = hash_text(stream_->record.id(), attempt_),
                       .avoid = avoid_,
                       .need_journal = begun_,
+                      .identity = weights,
                       .busy = &busy};
   const auto node = core_.nodes.dispatch(query);
   if (!node) return wait_for_node(busy);
@@ -314,17 +321,18 @@ void Relay::sweep(TimePoint now, bool paused) {
     core_.nodes.touch(*node_, now);
   }
   const NodeIndex node = *node_;
+  const auto has_other = [&] { return core_.nodes.has_other(node, peek().model, weights_of(*stream_)); };
   if (core_.nodes.epoch(node) != node_epoch_) return leave_node("it was declared dead");
   const bool can_move = !begun_ || journalled_;
   if (core_.nodes.leaving(node)) {
-    if (can_move && core_.nodes.has_other(node, peek().model)) leave_node("it is draining");
+    if (can_move && has_other()) leave_node("it is draining");
     return;
   }
   const Duration bound = core_.nodes.stall_bound(node);
   const Duration pause = now - progress_at_;
   if (pause <= bound) return;
   const Duration silence = core_.nodes.silence(node, now), standstill = core_.nodes.standstill(node, now);
-  if (silence > bound || (heard_ && standstill > bound && core_.nodes.has_other(node, peek().model))) {
+  if (silence > bound || (heard_ && standstill > bound && has_other())) {
     core_.metrics.stalls.add();
     core_.nodes.trip(node, silence > bound
                                ? fmt::format("no byte for {:.1f} s", to_seconds(silence))
@@ -337,7 +345,7 @@ void Relay::sweep(TimePoint now, bool paused) {
     fail_attempt(Fault::node_died, "no first token in time");
     return;
   }
-  if (!can_move || (pause < kStallMax && !core_.nodes.has_other(node, peek().model))) return;
+  if (!can_move || (pause < kStallMax && !has_other())) return;
   core_.metrics.stalls.add();
   core_.nodes.note_gap(node, doubted(pause));
   fail_attempt(Fault::node_died, fmt::format("no progress for {:.1f} s", to_seconds(pause)));

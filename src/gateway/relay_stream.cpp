@@ -107,6 +107,7 @@ bool Relay::on_event(std::string_view data) {
     verdict = stream_->record.take(*chunk);
     if (!in_leg_ && verdict != StreamRecord::Verdict::broken && stream_->record.tokens() > before) {
       in_leg_ = true;
+      if (before == 0) stream_->identity = core_.nodes.identity_of(*node_);
       note_leg(stream_->legs, core_.nodes.config(*node_).name, before);
     }
     if (verdict == StreamRecord::Verdict::forward) stream_->record.append_event_id(out);

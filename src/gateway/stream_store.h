@@ -36,6 +36,7 @@ struct StoredStream {
 
   std::mutex mutex;  // of all that follows
   StreamRecord record;
+  std::string identity;              ///< of the weights that made its first token; empty: none yet, or not known
   std::vector<StreamLeg> legs;       ///< which node made which tokens; their counts are not filled in
   std::uint64_t counted_tokens = 0;  ///< already in the usage: a stream that is taken up again counts once
   bool prompt_counted = false;

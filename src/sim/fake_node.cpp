@@ -76,7 +76,8 @@ class Node final : public FakeNode {
       return under("drain") ? send(writer, 503, R"({"status":"draining"})")
                             : send(writer, 200, R"({"status":"ready"})");
     if (request.path == "/v1/models")
-      return send(writer, 200, api::models_list(std::vector{options_.model}, 0), {{"Homeport-Identity", "fp_fake"}});
+      return send(writer, 200, api::models_list(std::vector{options_.model}, 0),
+                  {{"Homeport-Identity", options_.identity}});
     if (request.path == "/stats") return send(writer, 200, stats_json());
     if (request.path == "/v1/embeddings")  // answered at once: what a proxy in front of it costs shows
       return send(writer, 200, R"({"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.5]}]})");

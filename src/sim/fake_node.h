@@ -19,6 +19,7 @@ struct FakeNodeOptions {
   std::string address = "127.0.0.1";
   std::uint16_t port = 0;
   std::string model = "fake";
+  std::string identity = "fp_fake";                ///< of its weights, as /v1/models tells
   std::chrono::microseconds token_pace{20'000};    ///< between two tokens of one stream
   std::chrono::microseconds prefill_per_token{0};  ///< of the prompt that is not cached
   std::size_t cached_blocks = 4096;                ///< of kFakeBlockBytes prompt bytes, least recently used goes
