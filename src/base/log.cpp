@@ -1,7 +1,6 @@
 #include "base/log.h"
 
 #include <fmt/chrono.h>
-#include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
 #include <array>
@@ -10,6 +9,7 @@
 
 #include "base/black_box.h"
 #include "base/json.h"
+#include "base/log_sink.h"
 
 namespace hp::log {
 namespace {
@@ -48,7 +48,8 @@ std::string printable(std::string_view message) {
 }
 
 struct Sink {
-  std::shared_ptr<spdlog::logger> logger = spdlog::stderr_color_mt("homeport");
+  std::shared_ptr<StderrSink> out = std::make_shared<StderrSink>();
+  std::shared_ptr<spdlog::logger> logger = std::make_shared<spdlog::logger>("homeport", out);
   Format format = Format::text;
 };
 
@@ -70,6 +71,7 @@ void remember(Level level, std::string_view text) {
 void configure(const Options& options) {
   Sink& s = sink();
   s.format = options.format;
+  s.out->use_json(options.format == Format::json);
   s.logger->set_level(to_spdlog(options.level));
   s.logger->set_pattern(options.format == Format::json
                             ? R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","message":%v})"

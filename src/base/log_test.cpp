@@ -1,6 +1,7 @@
 #include "base/log.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -36,6 +37,29 @@ TEST(Log, JsonLinesAreJson) {
 TEST(Log, LevelsBelowTheThresholdAreSilent) {
   EXPECT_EQ(captured({.level = log::Level::warn}, "quiet"), "");
   EXPECT_EQ(captured({.level = log::Level::off}, "quiet"), "");
+}
+
+TEST(Log, APipeThatNobodyReadsStopsNothing) {
+  int ends[2] = {};
+  ASSERT_EQ(::pipe(ends), 0);
+  const int before = ::dup(STDERR_FILENO);
+  ::dup2(ends[1], STDERR_FILENO);
+  log::configure({.level = log::Level::info});
+  for (int i = 0; i < 5'000; ++i) log::info("line {} {}", i, std::string(80, 'x'));  // a pipe holds 64 KiB
+  std::string read(1 << 20, '\0');
+  const auto first = ::read(ends[0], read.data(), read.size());
+  EXPECT_GT(first, 0);
+  log::info("after");
+  ::dup2(before, STDERR_FILENO);
+  ::close(ends[1]);
+  std::string rest;
+  for (ssize_t n = 0; (n = ::read(ends[0], read.data(), read.size())) > 0;)
+    rest.append(read.data(), static_cast<std::size_t>(n));
+  ::close(ends[0]);
+  ::close(before);
+  log::configure({.level = log::Level::off});
+  EXPECT_NE(rest.find("log lines were dropped: nobody read them"), std::string::npos);
+  EXPECT_NE(rest.find("after"), std::string::npos);
 }
 
 }  // namespace
