@@ -67,11 +67,12 @@ def test_ready_soon_and_small():
 
 def test_the_page_of_metrics_has_the_engines_figures(serve):
     wait_for(lambda: serve.ask("GET", "/ready")[0] == 200)
-    page = serve.ask("GET", "/metrics")[2].decode()
+    page = lambda: serve.ask("GET", "/metrics")[2].decode()
     for name in ("vllm:num_requests_running{node=\"node0\",", "homeport_gateway_requests_total ", "homeport_fleet_running 1"):
-        assert name in page, name
-    for family in re.findall("# TYPE (\\S+)", page):
-        assert page.count(f"# TYPE {family} ") == 1, family
+        wait_for(lambda: name in page())  # a node that was just started again is asked a moment later
+    text = page()
+    for family in re.findall("# TYPE (\\S+)", text):
+        assert text.count(f"# TYPE {family} ") == 1, family
 
 
 def test_a_crash_loop_backs_off_and_says_why():
