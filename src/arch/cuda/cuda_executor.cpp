@@ -17,7 +17,6 @@ using cuda::WeightRole;
 using cuda::WeightRows;
 
 inline constexpr std::int32_t kPieceRows = 128;  // pieces of a matrix begin at multiples of this
-inline constexpr std::size_t kPieceBytes = std::size_t{32} << 20;
 
 /// Hands one checkpoint's tensors to the plug-in piece by piece: as bf16, or fp8 as it is for a model of fp8 weights.
 class Loader {
@@ -35,8 +34,7 @@ class Loader {
     const bool fp8 =
         weights_ == cuda::WeightType::fp8 && !stays_bf16 && source_row % kPieceRows == 0 && reader_.is_fp8(*tensor);
     const std::size_t row_bytes = static_cast<std::size_t>(columns) * (fp8 ? 1U : sizeof(std::uint16_t));
-    const auto fit = static_cast<std::int32_t>(kPieceBytes / row_bytes) / kPieceRows * kPieceRows;
-    const std::int32_t piece = std::max(kPieceRows, fit);
+    const std::int32_t piece = piece_rows(row_bytes);
     for (std::int32_t first = 0; first < rows; first += piece) {
       const std::int32_t count = std::min(piece, rows - first);
       WeightRows given{role, layer, first, count, columns, nullptr, expert};
@@ -62,10 +60,10 @@ class Loader {
       const std::span<const float> in = reader_.floats(*tensor, head * static_cast<std::int64_t>(rows),
                                                        static_cast<std::int32_t>(rows), a.kv_lora_rank);
       for (std::size_t d = 0; d < rank; ++d) {
-        for (std::size_t n = 0; n < nope; ++n) bf16_[d * nope + n] = round_to_bf16(in[n * rank + d]);
+        for (std::size_t n = 0; n < nope; ++n) bf16_[d * nope + n] = f32_to_bf16(in[n * rank + d]);
       }
       std::transform(in.begin() + static_cast<std::ptrdiff_t>(nope * rank), in.end(),
-                     bf16_.begin() + static_cast<std::ptrdiff_t>(nope * rank), round_to_bf16);
+                     bf16_.begin() + static_cast<std::ptrdiff_t>(nope * rank), f32_to_bf16);
       HP_TRY_VOID(
           give({WeightRole::k_b, layer, head * a.kv_lora_rank, a.kv_lora_rank, a.qk_nope_dim, bf16_.data()}, name));
       HP_TRY_VOID(

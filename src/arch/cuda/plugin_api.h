@@ -89,7 +89,7 @@ enum class WeightRole : int {
 struct WeightRows {
   WeightRole role = WeightRole::embedding;
   int layer = 0;
-  int first = 0, rows = 0, columns = 0;  ///< a matrix may come in pieces; first is a multiple of 128
+  int first = 0, rows = 0, columns = 0;  ///< may be a piece; first: a multiple of 128, or k_b's, v_b's head
   const void* data = nullptr;
   int expert = 0;
   const float* scales = nullptr;  ///< [rows / 128, columns / 128], rounded up; only for models with fp8 weights

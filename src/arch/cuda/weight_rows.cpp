@@ -1,7 +1,6 @@
 #include "arch/cuda/weight_rows.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstddef>
 
 #include "kernels/kernel_table.h"
@@ -22,10 +21,9 @@ float scale_at(const TensorView& scale, std::int64_t row, std::int64_t column) {
 
 }  // namespace
 
-std::uint16_t round_to_bf16(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  if ((bits & 0x7FFFFFFFU) > 0x7F800000U) return static_cast<std::uint16_t>((bits >> 16) | 0x40U);
-  return static_cast<std::uint16_t>((bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16);
+std::int32_t piece_rows(std::size_t row_bytes) {
+  constexpr std::size_t kPieceBytes = std::size_t{32} << 20;
+  return std::max(kFp8Block, static_cast<std::int32_t>(kPieceBytes / row_bytes) / kFp8Block * kFp8Block);
 }
 
 Result<const NamedTensor*> WeightRowReader::find(const std::string& name) const {
@@ -68,7 +66,7 @@ const void* WeightRowReader::bf16(const NamedTensor& tensor, std::int64_t first,
     return tensor.view.data + static_cast<std::size_t>(first) * static_cast<std::size_t>(columns) * 2U;
   const std::span<const float> values = floats(tensor, first, count, columns);
   bf16_.resize(values.size());
-  std::ranges::transform(values, bf16_.begin(), round_to_bf16);
+  std::ranges::transform(values, bf16_.begin(), f32_to_bf16);
   return bf16_.data();
 }
 

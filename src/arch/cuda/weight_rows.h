@@ -1,6 +1,7 @@
 // Rows of a checkpoint's matrices as a GPU takes them: bf16 whatever the file holds, or e4m3 with its block scales.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -33,6 +34,7 @@ class WeightRowReader {
   std::vector<std::uint16_t> bf16_;
 };
 
-std::uint16_t round_to_bf16(float value);
+/// Rows of so many bytes that go to the device in one piece: whole blocks of 128, about 32 MiB.
+std::int32_t piece_rows(std::size_t row_bytes);
 
 }  // namespace hp
