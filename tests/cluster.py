@@ -10,21 +10,25 @@ import threading
 import time
 import types
 
-from serving import PROGRAM, ROOT, Server, clean_environment
+from serving import PROGRAM, ROOT, Server, clean_environment, free_port, wait_for
 
 FAKE_NODE = PROGRAM.parent / "fake_node" if PROGRAM.parent.joinpath("fake_node").exists() else ROOT / "build/dev/fake_node"
+
+
+ENDLESS = [{"role": "user", "content": "an endless story"}]  # a fake node goes on to max_tokens
 
 
 class FakeNode:
     """Tokens that are a hash of the request (src/sim/fake_node.h), faults on demand."""
 
     def __init__(self, *flags):
+        self.pace_us = dict(zip(flags, flags[1:])).get("--pace-us", 20_000)
         self.process = subprocess.Popen([FAKE_NODE, "--port", "0", *map(str, flags)], stdout=subprocess.PIPE, text=True,
                                         env=clean_environment())
         self.port = int(self.process.stdout.readline().rsplit(" ", 1)[1])
 
     def ask(self, method, path, body=None):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         connection.request(method, path, json.dumps(body) if body is not None else None)
         answer = json.loads(connection.getresponse().read())
         connection.close()
@@ -33,8 +37,15 @@ class FakeNode:
     def stats(self):
         return self.ask("GET", "/stats")
 
-    def fault(self, kind, ms=60_000, factor=10):
+    def fault(self, kind, ms=600_000, factor=10):
         self.ask("POST", "/fault", {"kind": kind, "ms": ms, "factor": factor})
+
+    def slow_down(self):
+        """To two or three tokens a second and stream, until speed_up(): nothing comes to its end meanwhile, and nothing stands still."""
+        self.fault("slow", factor=400_000 / self.pace_us)
+
+    def speed_up(self):
+        self.fault("none")
 
     def stop(self):
         self.process.kill()
@@ -63,17 +74,12 @@ class Gateway(Server):
     def usable(self):
         return json.loads(self.ask("GET", "/ready")[2])["usable_nodes"]
 
-    def wait_for(self, condition, timeout=20.0):
+    def wait_for(self, condition, timeout=120.0):
         deadline = time.monotonic() + timeout
         while not condition():
             assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.log()}"
             assert time.monotonic() < deadline, f"waited {timeout} s in vain: {self.log()}"
             time.sleep(0.02)
-
-    def metric(self, name):
-        text = self.ask("GET", "/metrics")[2].decode()
-        return sum(float(row.rsplit(" ", 1)[1]) for row in text.split("\n")
-                   if row.startswith(name + " ") or row.startswith(name + "{"))
 
 
 def certificate(folder, name="server", days=2):
@@ -133,9 +139,7 @@ class Redis:
     """A redis-server of the test's own, on a free port, without files."""
 
     def __init__(self):
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            self.port = s.getsockname()[1]
+        self.port = free_port()
         self.start()
 
     @property
@@ -145,17 +149,17 @@ class Redis:
     def start(self):
         self.process = subprocess.Popen(["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 20
-        while True:
+        def answers():
             try:
                 return self.command("PING")
             except OSError:
-                assert time.monotonic() < deadline, "redis-server does not start"
-                time.sleep(0.02)
+                return None
+
+        wait_for(answers, what=lambda: "redis-server does not start")
 
     def command(self, *words):
         """The raw reply, as far as one read gives it."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as s:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=120) as s:
             s.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w.encode()) for w in words))
             return s.recv(1 << 20)
 
@@ -179,7 +183,7 @@ class Redis:
 class Stream:
     """One streamed request, read event by event: (id, data) pairs."""
 
-    def __init__(self, port, body, path="/v1/chat/completions", last_id=None, key=None, headers=None, timeout=60):
+    def __init__(self, port, body, path="/v1/chat/completions", last_id=None, key=None, headers=None, timeout=180):
         headers = {"Content-Type": "application/json", **(headers or {})}
         if last_id:
             headers["Last-Event-ID"] = last_id
@@ -211,6 +215,29 @@ class Stream:
         except (OSError, http.client.HTTPException):
             pass
         return self
+
+    def pending(self):
+        """What has arrived already and was not read as events: raw, without waiting."""
+        s = self.connection.sock
+        s.setblocking(False)
+        raw = self.answer.fp.read1()
+        try:
+            while part := s.recv(1 << 20):
+                raw += part
+        except BlockingIOError:
+            pass
+        s.settimeout(180)
+        return raw
+
+    def rest(self):
+        """All that still arrives until the connection ends: raw, after pending()."""
+        raw = b""
+        try:
+            while part := self.connection.sock.recv(1 << 20):
+                raw += part
+        except ConnectionResetError:
+            pass
+        return raw
 
     def close(self):
         self.connection.close()

@@ -2,6 +2,7 @@
 import http.client
 import json
 import os
+import random
 import re
 import resource
 import signal
@@ -29,10 +30,31 @@ def clean_environment(**extra):
     return {**kept, "HOME": tempfile.gettempdir(), "HOMEPORT_OPS_FOLDER": "none", **extra}
 
 
+def free_port():
+    """For a program that must be told its port, also when it starts again: outside the range of outgoing connections."""
+    while True:
+        port = random.randrange(10_000, 30_000)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
+
+
+def wait_for(condition, timeout=120.0, what=lambda: ""):
+    """Until `condition()` holds, and what it gave; `what()` tells more when it never does. Long enough for a loaded machine."""
+    deadline = time.monotonic() + timeout
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"waited {timeout} s in vain: {what()}"
+        time.sleep(0.02)
+    return found
+
+
 class Server:
     """`homeport COMMAND --port 0 ...`, waited for until it is ready; a context manager."""
 
-    def __init__(self, *flags, command="node", model=MODEL, host="127.0.0.1", timeout=60.0, trust=None,
+    def __init__(self, *flags, command="node", model=MODEL, host="127.0.0.1", timeout=120.0, trust=None,
                  environment=None, program=PROGRAM):
         """`trust`: the server speaks TLS, and this PEM file vouches for it."""
         raise_file_limit()
@@ -65,7 +87,7 @@ class Server:
     def url(self):
         return f"http{'s' if self.trust else ''}://127.0.0.1:{self.port}"
 
-    def connect(self, timeout=60.0):
+    def connect(self, timeout=180.0):
         if self.host.startswith("unix:"):
             s = socket.socket(socket.AF_UNIX)
             s.settimeout(timeout)
@@ -77,7 +99,7 @@ class Server:
     def secure(self, plain):
         return ssl.create_default_context(cafile=self.trust).wrap_socket(plain, server_hostname="127.0.0.1")
 
-    def ask(self, method, path, body=None, headers=None, timeout=120.0):
+    def ask(self, method, path, body=None, headers=None, timeout=300.0):
         """(status, headers, body); a dict as body goes out as JSON, bytes as they are."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         connection.sock = self.connect(timeout)
@@ -93,7 +115,7 @@ class Server:
         status, _, answer = self.ask("POST", "/v1/chat/completions", body, headers)
         return status, json.loads(answer)
 
-    def open_stream(self, timeout=60.0, **members):
+    def open_stream(self, timeout=180.0, **members):
         """A socket on which a streamed chat has been asked for; nothing has been read."""
         body = {"model": "default", "messages": [{"role": "user", "content": "Tell a long story."}], "stream": True,
                 "max_tokens": 200, **members}
@@ -106,7 +128,7 @@ class Server:
     def health(self):
         return json.loads(self.ask("GET", "/health")[2])
 
-    def wait_idle(self, timeout=30.0):
+    def wait_idle(self, timeout=120.0):
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             h = self.health()
@@ -114,6 +136,53 @@ class Server:
                 return h
             time.sleep(0.05)
         raise AssertionError(f"not idle after {timeout} s: {h}")
+
+    def metric(self, name):
+        """The sum over all labels."""
+        text = self.ask("GET", "/metrics")[2].decode()
+        return sum(float(row.rsplit(" ", 1)[1]) for row in text.split("\n")
+                   if row.startswith(name + " ") or row.startswith(name + "{"))
+
+    def nodes(self):
+        """The node processes that a `serve` runs now: {name: pid}."""
+        found = {}
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                parent = int((process / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            except (OSError, IndexError):
+                continue
+            if parent == self.process.pid and "node" in words:
+                found |= {m.group(1): int(process.name) for w in words if (m := re.fullmatch(r"unix:.*/(\w+)\.sock", w))}
+        return found
+
+    def wait_nodes(self, count):
+        """Until a `serve` has so many processes and its gateway gives requests to each of them."""
+        usable = lambda: json.loads(self.ask("GET", "/ready")[2])["usable_nodes"]
+        wait_for(lambda: len(self.nodes()) == count and usable() == count, what=self.log)
+
+    def serving_nodes(self):
+        """The process ids of the nodes that the gateway of a `serve` has requests at."""
+        page, nodes = self.ask("GET", "/metrics")[2].decode(), self.nodes()
+        return [nodes[name] for name in re.findall(r'^homeport_gateway_node_load_tokens\{node="(\w+)"\} [1-9]', page, re.M) if name in nodes]
+
+    def killed_under_stream(self, **members):
+        """All bytes of a stream whose node was killed with signal 9 in the middle, as the gateway's own count tells. When a stream
+        was over first, the next one is tried."""
+        resumes, count = "homeport_gateway_resumes_total", len(self.nodes())
+        for _ in range(5):
+            before = self.metric(resumes)
+            s = self.open_stream(**members)
+            data = read_until(s, b"data: ")
+            for pid in self.serving_nodes():
+                os.kill(pid, signal.SIGKILL)
+            assert self.ask("GET", "/health")[0] == 200, "the address is there while the engine is not"
+            data += read_until(s, b"[DONE]\n\n")
+            s.close()
+            if self.metric(resumes) > before:
+                return data
+            self.wait_nodes(count)
+        raise AssertionError("each of 5 streams was over before its node was killed: they are too short for this machine")
 
     def rss_mib(self):
         text = Path(f"/proc/{self.process.pid}/status").read_text()
@@ -128,7 +197,7 @@ class Server:
             time.sleep(0.05)
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(10)
+                self.process.wait(30)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
