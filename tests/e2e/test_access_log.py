@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from cluster import FakeNode, Gateway, Upstream
-from serving import Server, events, read_until
+from cluster import ENDLESS, FakeNode, Gateway, Upstream
+from serving import Server, events, read_until, wait_for
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = {"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01", "tracestate": "vendor=1,other=2"}
@@ -16,7 +16,7 @@ FIELDS = {"time", "trace", "stream", "tenant", "method", "path", "model", "strea
 
 
 def lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]  # whole ones
 
 
 def test_the_trace_goes_through_and_every_request_leaves_one_line(tmp_path):
@@ -52,11 +52,15 @@ def test_a_resumed_stream_names_its_nodes_and_the_file_can_be_rotated(tmp_path):
     log, old = tmp_path / "access.log", tmp_path / "access.log.1"
     with FakeNode("--pace-us", 10_000) as a, FakeNode("--pace-us", 10_000) as b, \
             Gateway("--node", f"a=127.0.0.1:{a.port},b=127.0.0.1:{b.port}", "--access-log-file", log, nodes=2) as gateway:
-        stream = gateway.open_stream(model="fake", max_tokens=60, seed=1)
+        for node in (a, b):
+            node.slow_down()
+        stream = gateway.open_stream(model="fake", messages=ENDLESS, max_tokens=60, seed=1)
         data = read_until(stream, b"data: ")
         for node in (a, b):
             node.fault("cut")
+            node.speed_up()
         data += read_until(stream, b"[DONE]")
+        gateway.wait_for(lambda: log.exists() and len(lines(log)) == 1)
         os.rename(log, old)
         gateway.signal(signal.SIGHUP)
         gateway.wait_for(log.exists)
@@ -72,6 +76,6 @@ def test_a_resumed_stream_names_its_nodes_and_the_file_can_be_rotated(tmp_path):
 def test_a_node_logs_the_trace_too(form):
     with Server("--log-format", form) as node:
         assert node.chat(headers=PARENT)[0] == 200
-        row = next(r for r in node.log().splitlines() if TRACE in r)
+        (row,) = wait_for(lambda: [r for r in node.log().splitlines() if TRACE in r and r.endswith("}")])
         line = json.loads(row)["message"] if form == "json" else json.loads(row[row.index("{"):])
         assert line["status"] == 200 and line["path"] == "/v1/chat/completions" and line["completion_tokens"] >= 1
