@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """What the gateway costs, beside nginx and HAProxy as plain proxies to the same fake nodes, and what affinity brings.
 
-One run, each figure interleaved so that a busy machine is busy for all three. Needs wrk; nginx and haproxy are left out
-where they are missing. Every proxy has one thread or worker.
+One run, each figure interleaved so that a busy machine is busy for all three. Needs Debian's wrk, haproxy and nginx for
+the requests; streams, prompts and affinity need nothing. Every proxy has one thread or worker.
 
-usage: gateway_overhead.py [--build build/dev] [--seconds 4] [--rounds 3] [--streams 2000] [--open 10000] [--json]
+usage: gateway_overhead.py [--build build/release] [--only requests|streams|open|prompts|affinity] [--json]
 """
 import argparse
 import http.client
@@ -23,7 +23,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TICK = os.sysconf("SC_CLK_TCK")
 
 
 def free_port():
@@ -33,8 +32,7 @@ def free_port():
 
 
 def cpu_seconds(pid):
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
+    return sum(int(t.read_text().split()[0]) for t in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
 def rss_mib(pid):
@@ -43,32 +41,44 @@ def rss_mib(pid):
 
 class Bench:
     def __init__(self, args, folder):
-        self.args, self.folder, self.processes = args, folder, []
+        self.args, self.folder, self.processes, self.node_pids = args, folder, [], []
         self.build = ROOT / args.build
 
-    def spawn(self, *command):
+    def spawn(self, *command, core=None):
         log = open(self.folder / "log.txt", "ab")
-        process = subprocess.Popen([str(c) for c in command], stdout=log, stderr=log)
+        process = subprocess.Popen([str(c) for c in command], stdout=log, stderr=log,
+                                   preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}))
         self.processes.append(process)
         return process
 
     def nodes(self, count, *flags):
+        # The heartbeat is that of a real node.
         ports = [free_port() for _ in range(count)]
-        for port in ports:
-            self.spawn(self.build / "fake_node", "--port", port, *flags)
+        self.node_pids = [self.spawn(self.build / "fake_node", "--port", p, "--heartbeat-ms", 250, *flags).pid for p in ports]
         return ports
 
-    def gateway(self, nodes, policy="round-robin"):
+    def gateway(self, nodes, policy="round-robin", processes=1, core=None, redis=None):
+        """Port and pids. Several processes share the port."""
         port = free_port()
         names = ",".join(f"n{i}=127.0.0.1:{p}" for i, p in enumerate(nodes))
-        process = self.spawn(self.build / "gateway_tool", "--port", port, "--node", names, "--policy", policy,
-                             "--access-log", "false", "--max-connections", "20000")
+        flags = ["--port", port, "--node", names, "--policy", policy, "--access-log", "false", "--max-connections", "20000"]
+        flags += ["--share-port", "true"] if processes > 1 else []
+        flags += ["--redis", f"127.0.0.1:{redis}"] if redis else []
+        pids = []
+        for _ in range(processes):
+            pids.append(self.spawn(self.build / "gateway_tool", *flags, core=core).pid)
+            self.wait_ready(port, len(nodes))
+        time.sleep(0 if processes == 1 else 1)  # which of them said that it is ready we do not know
+        return port, pids
+
+    @staticmethod
+    def wait_ready(port, nodes):
         for _ in range(200):
             try:
                 c = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
                 c.request("GET", "/ready")
-                if json.loads(c.getresponse().read()).get("usable_nodes") == len(nodes):
-                    return port, process.pid
+                if json.loads(c.getresponse().read()).get("usable_nodes") == nodes:
+                    return
             except OSError:
                 pass
             time.sleep(0.05)
@@ -81,7 +91,7 @@ class Bench:
                           f"  timeout server 60s\nfrontend f\n  bind 127.0.0.1:{port}\n  default_backend b\nbackend b\n"
                           f"  balance roundrobin\n{servers}")
         process = self.spawn("haproxy", "-db", "-f", config)
-        return port, process.pid
+        return port, [process.pid]
 
     def nginx(self, nodes):
         port, servers = free_port(), "".join(f"server 127.0.0.1:{p}; " for p in nodes)
@@ -92,7 +102,7 @@ class Bench:
                           f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://u; proxy_http_version 1.1;\n"
                           f"proxy_set_header Connection \"\"; proxy_buffering off; }} }} }}\n")
         process = self.spawn("nginx", "-c", config)
-        return port, process.pid
+        return port, [process.pid]
 
     def wrk(self, port, connections, seconds, body_bytes, cold=False):
         """`cold`: every prompt begins differently, so that no prefix is known from before."""
@@ -109,6 +119,10 @@ class Bench:
         assert errors == 0 and requests > 0, out
         return requests, p50_us
 
+    def load(self, tool, **flags):
+        words = [w for name, value in flags.items() for w in (f"--{name.replace('_', '-')}", str(value))]
+        return subprocess.Popen([str(self.build / tool), *words], stdout=subprocess.PIPE, text=True)
+
     def close(self):
         for process in self.processes:
             process.kill()
@@ -117,47 +131,65 @@ class Bench:
 
 
 def small_requests(bench, result):
+    missing = [name for name in ("wrk", "haproxy", "nginx") if not shutil.which(name)]
+    if missing:
+        raise SystemExit(f"missing: {' '.join(missing)}; Debian has them: apt-get install {' '.join(missing)}")
     nodes = bench.nodes(2)
     time.sleep(0.5)
-    proxies = {"homeport": bench.gateway(nodes)}
-    for name in ("haproxy", "nginx"):
-        if shutil.which(name):
-            proxies[name] = getattr(bench, name)(nodes)
+    proxies = {"homeport": bench.gateway(nodes), "haproxy": bench.haproxy(nodes), "nginx": bench.nginx(nodes)}
     time.sleep(1)
     direct = statistics.median(bench.wrk(nodes[0], 1, 2, 150)[1] for _ in range(bench.args.rounds))
     for size, cold in [(s, c) for s in (200, 16 << 10, 450 << 10, 1 << 20) for c in (False, True)]:
         cost, p50 = {n: [] for n in proxies}, {n: [] for n in proxies}
         for _ in range(bench.args.rounds):
-            for name, (port, pid) in proxies.items():
+            for name, (port, [pid]) in proxies.items():
                 before = cpu_seconds(pid)
                 requests, _ = bench.wrk(port, 32, bench.args.seconds, size, cold)
                 cost[name].append((cpu_seconds(pid) - before) * 1e6 / requests)
                 if size == 200 and not cold:
                     p50[name].append(bench.wrk(port, 1, 2, size)[1])
-        for name, (port, pid) in proxies.items():
+        for name, (port, [pid]) in proxies.items():
             row = {"cpu_s_per_1000": round(statistics.median(cost[name]) / 1000, 5), "rss_mib": round(rss_mib(pid), 1)}
-            if name != "haproxy" and "haproxy" in cost:
+            if name != "haproxy":
                 row["of_haproxy"] = round(statistics.median(cost[name]) / statistics.median(cost["haproxy"]), 2)
-            if size == 450 << 10:
-                row["cores_at_50_per_s"] = round(statistics.median(cost[name]) * 50 / 1e6, 3)
             if size == 200 and not cold:
                 row["added_p50_us"] = round(statistics.median(p50[name]) - direct, 1)
             result[f"{name}, {size} byte prompts, {'cold' if cold else 'hot'}"] = row
     bench.close()
 
 
-def streams(bench, result, count, pace_us, name):
+def streams(bench, result, count, pace_us, gateways):
+    """Streams that do not end, all of them heard for the whole time."""
     nodes = bench.nodes(2, "--pace-us", pace_us)
     time.sleep(0.5)
-    port, pid = bench.gateway(nodes)
-    load = subprocess.Popen([str(bench.build / "stream_load"), "--port", str(port), "--streams", str(count), "--seconds", "10"],
-                            stdout=subprocess.PIPE, text=True)
-    load.stdout.readline()  # all streams are open
-    before, begin = cpu_seconds(pid), time.monotonic()
-    time.sleep(8)
-    cores, memory = (cpu_seconds(pid) - before) / (time.monotonic() - begin), rss_mib(pid)
+    port, pids = bench.gateway(nodes, processes=gateways)
+    seconds = bench.args.hold
+    load = bench.load("stream_load", port=port, streams=count, seconds=seconds)
+    while load.stdout.readline().strip() not in ("measuring", ""):
+        pass
+    before, begin = [cpu_seconds(p) for p in pids + bench.node_pids], time.monotonic()
+    time.sleep(seconds - 1)
+    cores = [round((cpu_seconds(p) - b) / (time.monotonic() - begin), 2) for p, b in zip(pids + bench.node_pids, before)]
+    memory = sum(map(rss_mib, pids))
     report = json.loads(load.communicate()[0].strip().splitlines()[-1])
-    result[name] = report | {"gateway_cores": round(cores, 3), "gateway_rss_mib": round(memory, 1)}
+    result[f"{count} streams, {1e6 / pace_us:g} tokens/s each, {gateways} gateway process{'es' if gateways > 1 else ''}"] = report | {
+        "gateway_cores": cores[:gateways], "node_cores": cores[gateways:], "gateway_rss_mib": round(memory, 1)}
+    bench.close()
+
+
+def prompts(bench, result):
+    """Long prompts at a fixed rate through a gateway that has one core; the same without it."""
+    nodes = bench.nodes(2, "--pace-us", 1000)
+    time.sleep(0.5)
+    port, [pid] = bench.gateway(nodes, "prefix", core=0)
+    for name, to in (("without a gateway", nodes[0]), ("through the gateway", port)):
+        before, begin = cpu_seconds(pid), time.monotonic()
+        load = bench.load("rate_load", port=to, rate=50, seconds=20, prompt_bytes=450 << 10)
+        row = json.loads(load.communicate()[0])
+        if to == port:
+            row |= {"gateway_cores": round((cpu_seconds(pid) - before) / (time.monotonic() - begin), 3),
+                    "gateway_rss_mib": round(rss_mib(pid), 1)}
+        result[f"450 KiB prompts, 50 a second, {name}"] = row
     bench.close()
 
 
@@ -201,18 +233,17 @@ def affinity(bench, result, policy):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", default="build/dev")
+    parser.add_argument("--build", default="build/release")
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--streams", type=int, default=2000)
-    parser.add_argument("--open", type=int, default=10_000, help="fewer where the descriptor limit is below twice that")
-    parser.add_argument("--only", choices=["requests", "streams", "affinity"])
+    parser.add_argument("--open", type=int, default=10_000)
+    parser.add_argument("--hold", type=int, default=30, help="seconds that the streams are held")
+    parser.add_argument("--only", choices=["requests", "streams", "open", "prompts", "affinity"])
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard < 2 * args.open + 1000:
-        args.open = (hard - 1000) // 2
     result = {}
     with tempfile.TemporaryDirectory(prefix="homeport-bench-") as folder:
         bench = Bench(args, Path(folder))
@@ -220,8 +251,11 @@ def main():
             if args.only in (None, "requests"):
                 small_requests(bench, result)
             if args.only in (None, "streams"):
-                streams(bench, result, args.streams, 50_000, f"{args.streams} streams, 20 tokens/s each")
-                streams(bench, result, args.open, 1_000_000, f"{args.open} streams, 1 token/s each")
+                streams(bench, result, args.streams, 50_000, gateways=1)
+            if args.only in (None, "open"):  # two descriptors a stream: one process may not have so many
+                streams(bench, result, args.open, 1_000_000, gateways=1 if hard > 2 * args.open + 200 else 2)
+            if args.only in (None, "prompts"):
+                prompts(bench, result)
             if args.only in (None, "affinity"):
                 for policy in ("round-robin", "prefix"):
                     affinity(bench, result, policy)

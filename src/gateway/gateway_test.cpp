@@ -243,7 +243,8 @@ TEST_F(GatewayTest, ASecondConnectionFencesTheFirst) {
 
 TEST_F(GatewayTest, AForeignServerIsForwardedAndFailsOverOnlyBeforeItsFirstToken) {
   FakeNodeOptions foreign;
-  foreign.journal = foreign.heartbeats = false;
+  foreign.journal = false;
+  foreign.heartbeat = {};
   add_node(foreign);
   const auto gateway = start_gateway();
   const Seen whole = run(gateway->port(), chat_body(20));

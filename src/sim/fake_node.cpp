@@ -19,7 +19,9 @@ using Writer = std::shared_ptr<net::ResponseWriter>;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kTick{2};
-constexpr milliseconds kHeartbeat{100};
+
+// The stream to look at first is at the front of the heap.
+constexpr auto kLater = [](const auto& a, const auto& b) { return a->look_at > b->look_at; };
 
 class Node final : public FakeNode {
  public:
@@ -86,8 +88,7 @@ class Node final : public FakeNode {
     ++stats_.requests;
     const char* const message = R"({"error":{"message":"injected"}})";
     if (under("error")) return send(writer, 500, message);
-    if (under("busy") || streams_.size() >= options_.max_streams)
-      return send(writer, 429, message, {{"Retry-After", "1"}});
+    if (under("busy") || stats_.open >= options_.max_streams) return send(writer, 429, message, {{"Retry-After", "1"}});
     if (under("unavailable")) return send(writer, 503, message);
     if (under("bad")) return send(writer, 400, message);
     auto parsed = parse_fake_request(request, options_.model);
@@ -117,13 +118,27 @@ class Node final : public FakeNode {
     const auto uncached = stream.prompt_tokens - blocks * static_cast<std::int64_t>(kFakeBlockBytes / 4);
     stream.due =
         clock_.now() + options_.prefill_per_token * std::max<std::int64_t>(0, uncached + stream.resumed_tokens);
-    auto held = std::make_shared<FakeStream>(std::move(stream));
-    writer->on_disconnect([weak = std::weak_ptr(held)] {
-      if (const auto s = weak.lock()) s->gone = true;
-    });
-    streams_.push_back(std::move(held));
-    stats_.open = streams_.size();
+    ++stats_.open;
     stats_.peak = std::max(stats_.peak, stats_.open);
+    auto held = std::make_shared<FakeStream>(std::move(stream));
+    writer->on_disconnect([this, weak = std::weak_ptr(held)] {
+      const auto s = weak.lock();
+      if (!s || std::exchange(s->gone, true)) return;
+      ++stats_.cancelled;
+      --stats_.open;
+      s->writer.reset();
+    });
+    look_later(std::move(held));
+  }
+
+  void look_later(std::shared_ptr<FakeStream> stream) {
+    stream->look_at = beats(*stream) ? std::min(stream->due, stream->heartbeat_due) : stream->due;
+    streams_.push_back(std::move(stream));
+    std::ranges::push_heap(streams_, kLater);
+  }
+
+  [[nodiscard]] bool beats(const FakeStream& stream) const {
+    return options_.heartbeat.count() > 0 && stream.journal && stream.stream;
   }
 
   // Whole blocks of the prompt that were seen before, as a prefix tree would find them.
@@ -158,14 +173,18 @@ class Node final : public FakeNode {
     const bool stalled = under("stall");
     if (!stalled && !streams_.empty()) ++progress_;
     const double slow = under("slow") ? factor_ : 1;
-    std::erase_if(streams_, [&](const std::shared_ptr<FakeStream>& stream) {
-      if (stream->gone) {
-        ++stats_.cancelled;
-        return true;
-      }
-      return serve(*stream, now, stalled, slow);
-    });
-    stats_.open = streams_.size();
+    std::vector<std::shared_ptr<FakeStream>> waiting;
+    while (!streams_.empty() && streams_.front()->look_at <= now) {
+      std::ranges::pop_heap(streams_, kLater);
+      auto stream = std::move(streams_.back());
+      streams_.pop_back();
+      if (stream->gone) continue;
+      if (serve(*stream, now, stalled, slow))
+        --stats_.open;
+      else
+        waiting.push_back(std::move(stream));
+    }
+    for (auto& stream : waiting) look_later(std::move(stream));
     loop_->after(kTick, [this] { tick(); });
   }
 
@@ -177,10 +196,10 @@ class Node final : public FakeNode {
   // True when the answer is complete.
   bool serve(FakeStream& stream, TimePoint now, bool stalled, double slow) {
     if (stalled || now < stream.due) {
-      if (options_.heartbeats && stream.journal && now >= stream.heartbeat_due) {
+      if (beats(stream) && now >= stream.heartbeat_due) {
         begin(stream);
         stream.writer->write(fmt::format(": progress {}\n\n", progress_));
-        stream.heartbeat_due = now + kHeartbeat;
+        stream.heartbeat_due = now + options_.heartbeat;
       }
       return false;
     }
@@ -190,7 +209,7 @@ class Node final : public FakeNode {
     ++stats_.tokens;
     stream.due = std::max(stream.due + std::chrono::duration_cast<Duration>(options_.token_pace * slow),
                           now - std::chrono::seconds(1));
-    stream.heartbeat_due = now + kHeartbeat;
+    stream.heartbeat_due = now + options_.heartbeat;
     if (stream.stream) stream.writer->write(bytes);
     if (!done) return false;
     if (stream.stream) {
@@ -213,7 +232,7 @@ class Node final : public FakeNode {
   std::unique_ptr<net::EventLoop> loop_;
   std::unique_ptr<net::HttpServer> server_;
   // The rest belongs to the loop.
-  std::vector<std::shared_ptr<FakeStream>> streams_;
+  std::vector<std::shared_ptr<FakeStream>> streams_;  // a heap by look_at; may hold some that are gone
   std::map<std::string, TimePoint> faults_;
   double factor_ = 10;
   std::uint64_t progress_ = 0;

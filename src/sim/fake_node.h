@@ -24,8 +24,8 @@ struct FakeNodeOptions {
   std::chrono::microseconds prefill_per_token{0};  ///< of the prompt that is not cached
   std::size_t cached_blocks = 4096;                ///< of kFakeBlockBytes prompt bytes, least recently used goes
   std::size_t max_streams = 100'000;               ///< beyond: 429
-  bool heartbeats = true;
-  bool journal = true;  ///< false: a foreign OpenAI-compatible server
+  std::chrono::milliseconds heartbeat{100};        ///< of journalled streams that wait for a token; 0: none
+  bool journal = true;                             ///< false: a foreign OpenAI-compatible server
 };
 
 inline constexpr std::size_t kFakeBlockBytes = 256;

@@ -33,7 +33,7 @@ struct FakeStream {
   std::vector<Choice> choices;
   std::int64_t prompt_tokens = 0, cached_tokens = 0, resumed_tokens = 0;
   std::shared_ptr<net::ResponseWriter> writer;
-  TimePoint due{}, heartbeat_due{};
+  TimePoint due{}, heartbeat_due{}, look_at{};
   bool gone = false;
 
   /// Bytes of the next token of every choice; true in `done` after the last.

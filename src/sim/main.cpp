@@ -1,6 +1,6 @@
 // The fake node as a program, for the chaos test and the gateway's benchmarks.
 //   fake_node --port 9001 [--address unix:/x] [--pace-us 20000] [--prefill-us 0] [--cached-blocks 4096] [--model fake]
-//   [--foreign]
+//   [--heartbeat-ms 100] [--foreign]
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -15,7 +15,8 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string flag = argv[i];
     if (flag == "--foreign") {
-      options.journal = options.heartbeats = false;
+      options.journal = false;
+      options.heartbeat = {};
       continue;
     }
     const char* value = i + 1 < argc ? argv[++i] : "";
@@ -29,6 +30,8 @@ int main(int argc, char** argv) {
       options.token_pace = std::chrono::microseconds(std::atoll(value));
     else if (flag == "--prefill-us")
       options.prefill_per_token = std::chrono::microseconds(std::atoll(value));
+    else if (flag == "--heartbeat-ms")
+      options.heartbeat = std::chrono::milliseconds(std::atoll(value));
     else if (flag == "--cached-blocks")
       options.cached_blocks = static_cast<std::size_t>(std::atoll(value));
     else if (flag == "--max-streams")
