@@ -1,6 +1,7 @@
 #include "gateway/business.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/json.h"
 
@@ -95,7 +96,8 @@ bool Business::is_refusal(std::string_view beginning) const {
 
 void RefusalEar::hear(std::string_view json, std::string_view finish_reason) {
   static constexpr std::string_view kContent = "\"content\":\"", kFiltered = "\"finish_reason\":\"content_filter\"";
-  if (finish_reason == "content_filter" || (finish_reason.empty() && json.find(kFiltered) != std::string_view::npos))
+  if (finish_reason == "content_filter" ||
+      (finish_reason.empty() && ::memmem(json.data(), json.size(), kFiltered.data(), kFiltered.size()) != nullptr))
     filtered_ = true;
   if (beginning_.size() >= kMaxRefusalBytes) return;
   const auto at = json.find(kContent);

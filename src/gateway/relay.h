@@ -94,7 +94,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   bool on_comment(std::string_view comment);
   void on_progress();
   void begin_answer();
-  void forward(std::string_view bytes);
+  void forward(std::string bytes);
   void finish_stream();
   void answer_whole();
   void close(std::string_view outcome);

@@ -11,6 +11,8 @@
 namespace hp::gateway {
 namespace {
 
+constexpr std::size_t kEventFrame = 96;  // "id: …", "data: " and line ends of an event with one choice
+
 /// From this token on it is this node's. Legs beyond it were rewound: made again from here.
 void note_leg(std::vector<StreamLeg>& legs, std::string node, std::uint64_t tokens_before) {
   while (!legs.empty() && legs.back().from_token >= tokens_before) legs.pop_back();
@@ -38,9 +40,9 @@ void Relay::begin_answer() {
   writer_->begin_stream(200, std::move(headers), "text/event-stream");
 }
 
-void Relay::forward(std::string_view bytes) {
+void Relay::forward(std::string bytes) {
   begin_answer();
-  if (writer_) writer_->write(std::string(bytes));
+  if (writer_) writer_->write(std::move(bytes));
 }
 
 // A sign that the engine works: tokens, or a heartbeat whose count has moved.
@@ -84,7 +86,7 @@ bool Relay::on_event(std::string_view data) {
     on_progress();
     if (!begun_) note_first_token();
     std::string out = "data: ";
-    forward(out.append(data).append("\n\n"));
+    forward(std::move(out.append(data).append("\n\n")));
     if (data != "[DONE]") return true;
     finish_stream();
     return false;
@@ -100,6 +102,7 @@ bool Relay::on_event(std::string_view data) {
     return false;
   }
   std::string out;
+  out.reserve(chunk->body.size() + kEventFrame);
   StreamRecord::Verdict verdict{};
   {
     const std::lock_guard lock(stream_->mutex);
@@ -134,7 +137,7 @@ bool Relay::on_event(std::string_view data) {
   if (capture_)
     capture_->chunk(chunk->entry && !chunk->usage ? static_cast<std::int32_t>(chunk->entry->choice) : kUsageChunk,
                     chunk->body, chunk->finish_reason);
-  forward(out.append("data: ").append(chunk->body).append("}\n\n"));
+  forward(std::move(out.append("data: ").append(chunk->body).append("}\n\n")));
   return !done_;
 }
 

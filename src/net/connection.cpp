@@ -4,6 +4,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
+#include <utility>
 
 #include "base/log.h"
 #include "net/asio_loop.h"
@@ -13,6 +14,8 @@ namespace hp::net {
 namespace asio = boost::asio;
 namespace http = boost::beast::http;
 using boost::system::error_code;
+
+constexpr std::size_t kBodySlack = 64;  // JSON parsers read so far past the end: without room they copy the body
 
 struct Connection::Parser {
   http::request_parser<http::string_body> http;
@@ -92,11 +95,16 @@ void Connection::on_readable() {
     if (lingered_ > kMaxLingerBytes) return close();
     return read_more();
   }
-  const auto space = input_.prepare(count);
-  std::copy_n(bytes.data(), count, static_cast<char*>(space.data()));
-  input_.commit(count);
+  if (phase_ == Phase::body && body_left_ > 0) return take_body(bytes);
+  keep(bytes);
   if (phase_ == Phase::answering) return read_more();
   on_bytes();
+}
+
+void Connection::keep(std::string_view bytes) {
+  const auto space = input_.prepare(bytes.size());
+  std::ranges::copy(bytes, static_cast<char*>(space.data()));
+  input_.commit(bytes.size());
 }
 
 void Connection::on_bytes() {
@@ -159,8 +167,27 @@ void Connection::parse_head(std::size_t head_bytes) {
     error_code ignored;  // 25 bytes into an empty socket buffer: never blocks; a dead peer shows at the next read
     socket_write(kContinue, ignored);
   }
+  if (!parser.is_done() && lengths == 1) {
+    body_left_ = *parser.content_length();
+    body_.reserve(body_left_ + kBodySlack);
+    const std::size_t here = std::min(body_left_, input_.size());
+    body_.append(static_cast<const char*>(input_.data().data()), here);
+    body_left_ -= here;
+    input_.consume(here);
+    return body_left_ == 0 ? dispatch() : read_more();
+  }
   parser.eager(true);
   parse_body();
+}
+
+// A body of known length goes straight to its place; what follows it is the next request's.
+void Connection::take_body(std::string_view bytes) {
+  const std::string_view ours = bytes.substr(0, body_left_);
+  body_.append(ours);
+  body_left_ -= ours.size();
+  if (ours.size() < bytes.size()) keep(bytes.substr(ours.size()));
+  if (body_left_ == 0) return dispatch();
+  read_more();
 }
 
 void Connection::parse_body() {
@@ -198,7 +225,7 @@ void Connection::dispatch() {
     std::ranges::transform(name, name.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? char(c + 32) : c; });
     request.headers.emplace_back(std::move(name), std::string(field.value()));
   }
-  request.body = std::move(message.body());
+  request.body = body_.empty() ? std::move(message.body()) : std::exchange(body_, {});
   input_.shrink_to_fit();
   request.peer = peer_;
   phase_ = Phase::answering;

@@ -58,6 +58,8 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   void on_readable();
   void parse_head(std::size_t head_bytes);
   void parse_body();
+  void take_body(std::string_view bytes);
+  void keep(std::string_view bytes);
   void dispatch();
   void flush();
   bool write_some();
@@ -78,6 +80,8 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   const ConnectionHost& host_;
   boost::beast::flat_buffer input_;
   std::unique_ptr<Parser> parser_;
+  std::string body_;  // of a length that the head said
+  std::size_t body_left_ = 0;
   std::shared_ptr<ResponseOutbox> outbox_;
   std::string writing_;
   std::size_t written_ = 0, lingered_ = 0;

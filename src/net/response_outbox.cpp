@@ -1,11 +1,15 @@
 #include "net/response_outbox.h"
 
 #include <algorithm>
+#include <array>
+#include <charconv>
 
 #include "base/json.h"
 
 namespace hp::net {
 namespace {
+
+constexpr std::size_t kChunkFrame = 20;  // a chunk's size in hex and two line ends
 
 std::string_view reason(int status) {
   switch (status) {
@@ -126,10 +130,14 @@ bool ResponseOutbox::write(std::string bytes) {
     wake_locked();
     return false;
   }
-  if (shape_.http_1_1)
-    pending_.append(fmt::format("{:x}\r\n", bytes.size())).append(bytes).append("\r\n");
-  else
+  if (shape_.http_1_1) {
+    std::array<char, 16> size;
+    char* const end = std::to_chars(size.begin(), size.end(), bytes.size(), 16).ptr;
+    pending_.reserve(pending_.size() + bytes.size() + kChunkFrame);
+    pending_.append(size.data(), end).append("\r\n").append(bytes).append("\r\n");
+  } else {
     pending_ += bytes;
+  }
   wake_locked();
   return true;
 }
