@@ -217,7 +217,7 @@ class Stream:
         return self
 
     def pending(self):
-        """What has arrived already and was not read as events: raw, without waiting."""
+        """What has arrived and was not read as events: raw, without waiting. Nothing can be read as events afterwards."""
         s = self.connection.sock
         s.setblocking(False)
         raw = self.answer.fp.read1()
@@ -227,16 +227,6 @@ class Stream:
         except BlockingIOError:
             pass
         s.settimeout(180)
-        return raw
-
-    def rest(self):
-        """All that still arrives until the connection ends: raw, after pending()."""
-        raw = b""
-        try:
-            while part := self.connection.sock.recv(1 << 20):
-                raw += part
-        except ConnectionResetError:
-            pass
         return raw
 
     def close(self):

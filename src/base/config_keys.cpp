@@ -131,6 +131,8 @@ constexpr std::array kKeys{
     ConfigKey{"gateway.redis", "redis", kText, "", "",
               "Redis that several gateways share, host:port or unix:/path; optional, and no request depends on it."},
     ConfigKey{"gateway.redis_password_file", "redis-password-file", kText, "", "", "File with its password."},
+    ConfigKey{"gateway.redis_timeout_ms", "redis-timeout-ms", kInteger, "50", "ms",
+              "A command that Redis has not answered by then has failed, and Redis is away.", 1, 60000},
     ConfigKey{"gateway.cache", "response-cache", kBoolean, "false", "",
               "Answer deterministic requests (temperature 0, or a seed) from earlier complete answers."},
     ConfigKey{"gateway.cache_mib", "response-cache-mib", kInteger, "64", "MiB",

@@ -53,7 +53,9 @@ Result<std::unique_ptr<Gateway>> Gateway::start(GatewayOptions options, MetricsR
   const net::ServerOptions server = options.server;
   std::unique_ptr<store::Redis> redis;
   if (!options.redis.empty()) {
-    HP_TRY(redis, store::Redis::create({.address = options.redis, .password = options.redis_password}, metrics));
+    HP_TRY(redis, store::Redis::create(
+                      {.address = options.redis, .password = options.redis_password, .timeout = options.redis_timeout},
+                      metrics));
   }
   std::unique_ptr<Gateway> gateway(
       new Gateway(std::make_unique<Core>(std::move(options), std::move(policy), std::move(redis), metrics)));

@@ -135,6 +135,7 @@ Result<GatewayOptions> gateway_options(const Config& config) {
   options.cors_origin = config.text("gateway.cors_origin");
   options.reattach_ttl = std::chrono::seconds(config.integer("gateway.reattach_s"));
   options.redis = config.text("gateway.redis");
+  options.redis_timeout = ms(config, "gateway.redis_timeout_ms");
   if (const std::string& file = config.text("gateway.redis_password_file"); !file.empty()) {
     HP_TRY(const std::string text, read_small_file(file));
     options.redis_password = trim(text.substr(0, text.find('\n')));

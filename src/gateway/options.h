@@ -30,6 +30,7 @@ struct GatewayOptions {
   ReplyCacheOptions replies = {};
   std::string redis;  ///< address; empty: none
   std::string redis_password = {};
+  milliseconds redis_timeout{50};  ///< a command that is not answered by then has failed
   double retry_ratio = 0.1;
   double hedge_share = 0;           ///< of the streams that may ask a second node for a late first token; 0: off
   std::string cors_origin;          ///< of pages whose EventSource may read streams; empty: none but our own
