@@ -12,8 +12,10 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,14 +25,36 @@ PYTHON = ROOT / ".venv" / "bin" / "python"
 
 class Tally:
     def __init__(self):
-        self.passed = self.failed = self.skipped = 0
+        self.passed = self.skipped = 0
+        self.failures, self.parts = [], []  # names; (name, seconds)
 
-    def add(self, passed, failed, skipped=0):
-        self.passed, self.failed, self.skipped = self.passed + passed, self.failed + failed, self.skipped + skipped
+    @property
+    def failed(self):
+        return len(self.failures)
+
+    def add(self, passed, failures, skipped=0):
+        self.passed, self.skipped = self.passed + passed, self.skipped + skipped
+        self.failures += failures
 
     def one(self, ok, name):
         print(f"{'ok  ' if ok else 'FAIL'} {name}", flush=True)
-        self.add(int(ok), int(not ok))
+        self.add(int(ok), [] if ok else [name])
+
+    @contextmanager
+    def part(self, name):
+        begun = time.monotonic()
+        yield
+        self.parts.append((name, time.monotonic() - begun))
+
+    def close(self):
+        """The end of a log tells it all: how long each part took, what failed, and the counts alone on the last line."""
+        if self.parts:
+            print("took: " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.parts))
+        for name in self.failures:
+            print(f"FAILED {name}")
+        skipped = f", {self.skipped} skipped" if self.skipped else ""
+        print(f"{self.passed} passed, {self.failed} failed{skipped}", flush=True)
+        return 1 if self.failed or not self.passed else 0
 
 
 def run(command, **kwargs):
@@ -52,11 +76,10 @@ def build(tally):
 def count_junit(path, tally):
     if not path.exists():
         return False
-    root = ET.parse(path).getroot()
-    cases = list(root.iter("testcase"))
-    failed = sum(1 for c in cases if c.find("failure") is not None or c.find("error") is not None)
+    cases = list(ET.parse(path).getroot().iter("testcase"))
+    failures = [f"{c.get('classname')}: {c.get('name')}" for c in cases if c.find("failure") is not None or c.find("error") is not None]
     skipped = sum(1 for c in cases if c.find("skipped") is not None)
-    tally.add(len(cases) - failed - skipped, failed, skipped)
+    tally.add(len(cases) - len(failures) - skipped, failures, skipped)
     return True
 
 
@@ -72,7 +95,7 @@ def unit(tally):
 
 
 def has_failures(report):
-    return any(c.find("failure") is not None for c in ET.parse(report).getroot().iter("testcase"))
+    return any(c.find("failure") is not None or c.find("error") is not None for c in ET.parse(report).getroot().iter("testcase"))
 
 
 def pytest(tally, folder):
@@ -91,7 +114,7 @@ def cuda(tally):
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         print("skip GPU plug-in: no nvcc here")
-        return tally.add(0, 0, 2)
+        return tally.add(0, [], 2)
     folder = ROOT / "build" / "cuda"
     ok = run(["cmake", "-S", "cuda", "-B", folder], stdout=subprocess.DEVNULL)
     ok = ok and run(["cmake", "--build", folder, "-j", str(os.cpu_count() or 2)], stdout=subprocess.DEVNULL)
@@ -100,7 +123,7 @@ def cuda(tally):
         tally.one(run([folder / "gpu_test"]), "GPU plug-in on this GPU")
     else:
         print("skip GPU plug-in's own tests: no GPU here")
-        tally.add(0, 0, 1)
+        tally.add(0, [], 1)
 
 
 def check_format(tally):
@@ -155,29 +178,37 @@ def main():
     tally = Tally()
     if args.tidy:
         if run(["cmake", "--preset", "dev"], stdout=subprocess.DEVNULL):
-            check_tidy(tally, everything=True)
-        print(f"{tally.passed} passed, {tally.failed} failed")
-        return 1 if tally.failed or not tally.passed else 0
+            with tally.part("tidy"):
+                check_tidy(tally, everything=True)
+        return tally.close()
     if wanted("layout"):
         tally.one(run([sys.executable, "scripts/check_layout.py"]), "layout")
     if args.check:
         check_format(tally)
-    if args.only != "layout" and build(tally):
-        if args.check:
+    if args.only == "layout":
+        return tally.close()
+    with tally.part("build"):
+        built = build(tally)
+    if not built:
+        return tally.close()
+    if args.check:
+        with tally.part("tidy"):
             check_tidy(tally, everything=False)
-        if wanted("unit"):
+    if wanted("unit"):
+        with tally.part("unit"):
             unit(tally)
             tally.one(run([sys.executable, "scripts/check_isa.py", BUILD]), "no AVX outside its kernels")
-        if not args.check:
-            if wanted("cuda"):
-                cuda(tally)
-            for part in ("golden", "deploy", "ops", "conformance", "e2e", "chaos"):
-                if wanted(part) and any((ROOT / "tests" / part).rglob("test_*.py")):
-                    tally.one(run(["scripts/model.sh"], stdout=subprocess.DEVNULL), f"default model for {part}")
-                    pytest(tally, part)
-    skipped = f", {tally.skipped} skipped" if tally.skipped else ""
-    print(f"{tally.passed} passed, {tally.failed} failed{skipped}")
-    return 1 if tally.failed or not tally.passed else 0
+    if args.check:
+        return tally.close()
+    if wanted("cuda"):
+        with tally.part("cuda"):
+            cuda(tally)
+    for part in ("golden", "deploy", "ops", "conformance", "e2e", "chaos"):
+        if wanted(part) and any((ROOT / "tests" / part).rglob("test_*.py")):
+            with tally.part(part):
+                tally.one(run(["scripts/model.sh"], stdout=subprocess.DEVNULL), f"default model for {part}")
+                pytest(tally, part)
+    return tally.close()
 
 
 if __name__ == "__main__":
