@@ -82,17 +82,18 @@ void SharedQuota::send(std::vector<TenantShare> shares) {
          {share.tenant, fmt::format("{}", share.requests), fmt::format("{}", share.tokens), std::to_string(share.open)})
       command.push_back(std::move(word));
   redis_.send(std::move(command), [this, shares = std::move(shares)](const Result<Reply>& reply) {
-    if (reply && reply->list.size() == shares.size() + 1)
+    const bool heard = reply && reply->list.size() == shares.size() + 1;
+    if (heard)
       take(shares, *reply);
     else
       admission_.give_back(shares);  // said again in the next round
     busy_ = false;
+    if (heard) rounds_.add();
   });
 }
 
 void SharedQuota::take(const std::vector<TenantShare>& shares, const Reply& reply) {
   const std::lock_guard lock(mutex_);
-  rounds_.add();
   gateways_ = static_cast<std::size_t>(std::max<std::int64_t>(1, reply.list.back().integer));
   gateways_gauge_.set(static_cast<double>(gateways_.load()));
   admission_.split(1);
