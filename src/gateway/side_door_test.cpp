@@ -8,7 +8,7 @@ namespace hp::gateway {
 namespace {
 
 TEST_F(GatewayTest, AStreamsJourneySaysWhichNodeMadeWhichTokens) {
-  for (int i = 0; i < 2; ++i) add_node();
+  for (int i = 0; i < 2; ++i) add_node({.token_pace = 15ms});
   const auto gateway = start_gateway();
   const Seen seen = run(gateway->port(), chat_body(40), [&](std::size_t count, Seen&) {
     if (count == 10)

@@ -17,7 +17,7 @@ namespace {
 using std::chrono::milliseconds;
 
 bool eventually(const std::function<bool()>& condition) {
-  for (int i = 0; i < 1000 && !condition(); ++i) std::this_thread::sleep_for(milliseconds(5));
+  for (int i = 0; i < 24'000 && !condition(); ++i) std::this_thread::sleep_for(milliseconds(5));
   return condition();
 }
 
@@ -141,7 +141,7 @@ TEST(NodeLimits, FullQueueIs429WithRetryAfter) {
   options.model.max_running = 1;
   options.max_waiting = 1;
   const TestNode node(options, slow_device(milliseconds(5)));
-  const Stream running(node, "/v1/completions", completion_body(R"("max_tokens":200,"stream":true)"));
+  const Stream running(node, "/v1/completions", completion_body(R"("max_tokens":3000,"stream":true)"));
   ASSERT_TRUE(eventually([&] { return running.state->events > 0; }));
   const Stream waiting(node, "/v1/completions", completion_body(R"("max_tokens":2,"stream":true)"));
   ASSERT_TRUE(eventually([&] { return metric(node, "homeport_sequences_waiting") == 1; }));
@@ -156,14 +156,21 @@ TEST(NodeLimits, FullQueueIs429WithRetryAfter) {
 
 TEST(NodeLimits, ADeadlineEndsTheRequest) {
   NodeOptions options = test_options();
-  options.request_timeout = milliseconds(60);
-  const TestNode node(options, slow_device(milliseconds(5)));
-  EXPECT_EQ(node.ask("POST", "/v1/completions", completion_body(R"("max_tokens":2000)")).status, 504);
-  const std::string streamed =
-      Stream(node, "/v1/completions", completion_body(R"("max_tokens":2000,"stream":true)")).wait();
-  EXPECT_NE(streamed.find(R"(data: {"error":{)"), std::string::npos) << streamed;
-  EXPECT_EQ(streamed.find("[DONE]"), std::string::npos);
-  EXPECT_TRUE(eventually([&] { return metric(node, "homeport_kv_blocks_used") == 0; }));
+  bool begun = false;
+  for (const int limit : {60, 600, 6000}) {  // a deadline that came before the first token is no test of a stream
+    if (begun) break;
+    options.request_timeout = milliseconds(limit);
+    const TestNode node(options, slow_device(milliseconds(5)));
+    EXPECT_EQ(node.ask("POST", "/v1/completions", completion_body(R"("max_tokens":2000)")).status, 504);
+    const Stream stream(node, "/v1/completions", completion_body(R"("max_tokens":2000,"stream":true)"));
+    const std::string streamed = stream.wait();
+    EXPECT_TRUE(eventually([&] { return metric(node, "homeport_kv_blocks_used") == 0; }));
+    begun = stream.state->status == 200;
+    if (!begun) continue;
+    EXPECT_NE(streamed.find(R"(data: {"error":{)"), std::string::npos) << streamed;
+    EXPECT_EQ(streamed.find("[DONE]"), std::string::npos);
+  }
+  EXPECT_TRUE(begun) << "no stream began within 6 s";
 }
 
 TEST(NodeLimits, ClientsThatLeaveFreeTheirMemory) {
@@ -187,16 +194,15 @@ TEST(NodeLimits, LeavingDuringALongPrefillFreesTheEngineWithinOneChunk) {
   const Stream s(node, "/v1/completions",
                  fmt::format(R"({{"model":"fake","prompt":[{}],"stream":true}})", numbers(3000)));
   ASSERT_TRUE(eventually([&] { return metric(node, "homeport_sequences_running") == 1; }));
-  // A long prefill does not keep the loop from answering.
-  const auto asked = std::chrono::steady_clock::now();
-  EXPECT_EQ(node.ask("GET", "/health").status, 200);
-  EXPECT_LT(std::chrono::steady_clock::now() - asked, milliseconds(50));
+  const auto computed = [&] { return at(node.ask("GET", "/health").json(), "step_tokens").as_int().value_or(-1); };
+  EXPECT_LT(computed(), 3000) << "a long prefill does not keep the loop from answering";
   node.client->cancel(s.handle);
-  const auto left = std::chrono::steady_clock::now();
+  ASSERT_TRUE(eventually([&] { return metric(node, "homeport_client_disconnects_total") == 1; }));
+  const auto noticed = computed();
   EXPECT_TRUE(eventually([&] { return metric(node, "homeport_sequences_running") == 0; }));
-  EXPECT_LT(std::chrono::steady_clock::now() - left, milliseconds(500));
+  EXPECT_LE(computed() - noticed, 2 * 16);
+  EXPECT_LT(computed(), 3000);
   EXPECT_EQ(metric(node, "homeport_kv_blocks_used"), 0);
-  EXPECT_EQ(metric(node, "homeport_client_disconnects_total"), 1);
 }
 
 TEST(NodeLimits, AClientThatDoesNotReadIsCut) {
@@ -221,9 +227,9 @@ TEST(NodeLimits, AClientThatDoesNotReadIsCut) {
 
 TEST(NodeLimits, ADrainFinishesWhatRunsAndRefusesTheRest) {
   NodeOptions options = test_options();
-  options.drain_time = milliseconds(20'000);
+  options.drain_time = milliseconds(120'000);
   const TestNode node(options, slow_device(milliseconds(4)));
-  const Stream s(node, "/v1/completions", completion_body(R"("max_tokens":100,"stream":true)"));
+  const Stream s(node, "/v1/completions", completion_body(R"("max_tokens":300,"stream":true)"));
   ASSERT_TRUE(eventually([&] { return s.state->events > 0; }));
   node.server->begin_drain();
   node.server->begin_drain();

@@ -35,7 +35,7 @@ struct Reader {
   }
   std::vector<net::SseEvent> wait(std::size_t events) const {
     std::unique_lock lock(state->mutex);
-    EXPECT_TRUE(state->wake.wait_for(lock, std::chrono::seconds(20),
+    EXPECT_TRUE(state->wake.wait_for(lock, std::chrono::seconds(120),
                                      [&] { return state->done || state->events.size() >= events; }));
     return state->events;
   }
@@ -55,6 +55,9 @@ constexpr std::size_t kAll = 100'000;
 constexpr const char* kBody =
     R"({"model":"fake","prompt":"x","ignore_eos":true,"max_tokens":120,"seed":3,"logprobs":0,"stream":true})";
 
+constexpr const char* kLongBody =  // so long that nobody is late for it
+    R"({"model":"fake","prompt":"x","ignore_eos":true,"max_tokens":1500,"seed":3,"logprobs":0,"stream":true})";
+
 FakeExecutorOptions device() {
   return {.latency = [](std::span<const SequenceStep>) -> Duration { return milliseconds(1); }};
 }
@@ -71,7 +74,7 @@ std::vector<std::string> data_of(const std::vector<net::SseEvent>& events) {
 TEST(Replay, AClientThatComesBackMissesNothing) {
   NodeOptions options = test_options();
   options.http_threads = 2;
-  options.detach_grace = milliseconds(5'000);
+  options.detach_grace = milliseconds(120'000);
   const TestNode node(options, device());
   const std::vector<std::string> whole = data_of(Reader(node, kBody, "").wait(kAll));
   ASSERT_EQ(whole.back(), "[DONE]");
@@ -92,11 +95,11 @@ TEST(Replay, AClientThatComesBackMissesNothing) {
 
 TEST(Replay, TheNewConnectionTakesTheStreamFromTheOld) {
   NodeOptions options = test_options();
-  options.detach_grace = milliseconds(5'000);
-  const TestNode node(options, device());
-  const Reader first(node, kBody, "");
+  options.detach_grace = milliseconds(120'000);
+  const TestNode node(options, {.context = 4096, .blocks = 1024, .latency = device().latency});
+  const Reader first(node, kLongBody, "");
   const auto got = first.wait(5);
-  const Reader second(node, kBody, got[0].id);
+  const Reader second(node, kLongBody, got[0].id);
   EXPECT_EQ(second.wait(kAll).back().data, "[DONE]");
   EXPECT_NE(first.wait(kAll).back().data, "[DONE]");
 }
@@ -105,12 +108,11 @@ TEST(Replay, NobodyComesBackAndUnknownStreams) {
   NodeOptions options = test_options();
   options.detach_grace = milliseconds(30);
   const TestNode node(options, {.context = 4096, .blocks = 1024, .latency = device().latency});
-  const Reader first(
-      node, R"({"model":"fake","prompt":"x","ignore_eos":true,"max_tokens":3000,"logprobs":0,"stream":true})", "");
+  const Reader first(node, kLongBody, "");
   const auto got = first.wait(3);
   ASSERT_GE(got.size(), 3U);
   node.client->cancel(first.handle);
-  for (int i = 0; i < 500 && at(node.ask("GET", "/health").json(), "running").as_int() != 0; ++i)
+  for (int i = 0; i < 12'000 && at(node.ask("GET", "/health").json(), "running").as_int() != 0; ++i)
     std::this_thread::sleep_for(milliseconds(10));
   EXPECT_EQ(at(node.ask("GET", "/health").json(), "running").as_int(), 0);
   for (const std::string& id : {got[2].id, std::string("nonsense"), std::string("nonsense:1"), got[2].id + "x"}) {

@@ -17,13 +17,13 @@ class RedisTest : public testing::Test {
     log::configure({.level = log::Level::off});
     if (!TestRedis::installed()) GTEST_SKIP() << "redis-server is not installed";
     server_ = std::make_unique<TestRedis>();
-    auto made = Redis::create({.address = server_->address(), .timeout = 1000ms}, metrics_);
+    auto made = Redis::create({.address = server_->address(), .timeout = 3000ms}, metrics_);
     ASSERT_TRUE(made) << made.error().message;
     redis_ = *std::move(made);
     ASSERT_TRUE(becomes(true));
   }
   bool becomes(bool here) {
-    for (int i = 0; i < 1500 && redis_->available() != here; ++i) std::this_thread::sleep_for(10ms);
+    for (int i = 0; i < 12'000 && redis_->available() != here; ++i) std::this_thread::sleep_for(10ms);
     return redis_->available() == here;
   }
   Result<Reply> ask(std::vector<std::string> words) {

@@ -180,7 +180,7 @@ void build_world(World& world, const Options& options) {
 bool wait_ready(World& world) {
   for (auto* group : {&world.nodes, &world.gateways})
     for (Process& p : *group)
-      if (!p.wait_ready(20)) {
+      if (!p.wait_ready(120)) {
         std::fprintf(stderr, "chaos: %s did not become ready; see its log in %s\n", p.name.c_str(),
                      world.log_folder.c_str());
         return false;

@@ -87,7 +87,7 @@ TEST(IncidentStore, AFullDiskLosesNothing) {
   EXPECT_EQ(seen[0].timeline.size(), 200u) << "memory answers";
   EXPECT_GT(store.waiting(), 0u);
   store.limit_bytes(1 << 30);
-  for (int i = 0; i < 200 && !store.ok(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  for (int i = 0; i < 1'200 && !store.ok(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(100));
   store.flush();
   EXPECT_TRUE(store.ok()) << store.error();
   EXPECT_EQ(store.dropped(), 0u);
