@@ -179,12 +179,12 @@ def test_the_program_takes_every_flag(where, line, env, tmp_path):
     with log.open("w") as out:
         process = subprocess.Popen([PROGRAM, *here], stdout=out, stderr=subprocess.STDOUT, env=clean_environment(**env))
     try:
-        deadline, port = time.monotonic() + 30, None
+        deadline, port = time.monotonic() + 120, None
         while port is None and time.monotonic() < deadline and process.poll() is None:
             found = re.search(r"listening on 127\.0\.0\.1:(\d+)", log.read_text())
             port = found.group(1) if found else time.sleep(0.02)
         assert port, log.read_text()
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=120) as answer:
             metrics = answer.read().decode()
         for name in ("homeport_gateway_requests_total", "homeport_gateway_waiting_requests"):
             assert re.search(rf"^{name}\b", metrics, re.M), f"keda.yaml asks for {name}"

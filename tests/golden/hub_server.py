@@ -19,12 +19,13 @@ def git_sha(data):
 
 class HubServer:
     """files: path -> bytes. Faults: cut_after bytes per answer, so often; wrong_hash paths; token; content_server:
-    another server that file requests are redirected to."""
+    another server that file requests are redirected to; slow_after: so many bytes of an answer at once and the rest drop by
+    drop, until `hurry` is set. `slow` is set when a first answer has come to that."""
 
     def __init__(self, files, folder=None, **faults):
         self.files, self.faults, self.requests = files, faults, []
         self.cuts = faults.get("cuts", 0)
-        self.lock = threading.Lock()
+        self.lock, self.slow, self.hurry = threading.Lock(), threading.Event(), threading.Event()
         hub = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -128,7 +129,13 @@ class HubServer:
             cut = self.cuts > 0 and len(part) > self.faults.get("cut_after", 0)
             self.cuts -= cut
         try:
-            h.wfile.write(part[: self.faults["cut_after"]] if cut else part)
+            at_once = self.faults.get("slow_after", len(part))
+            h.wfile.write(part[: self.faults["cut_after"]] if cut else part[:at_once])
+            while at_once < len(part) and not cut:
+                self.slow.set()
+                step = len(part) if self.hurry.wait(0.05) else 1024
+                h.wfile.write(part[at_once : at_once + step])
+                at_once += step
         except OSError:
             return
         if cut:

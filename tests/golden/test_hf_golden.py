@@ -25,7 +25,7 @@ def run(model, case, isa="ref", threads=2):
     assert TOOL.exists(), f"{TOOL} is not built: ninja -C build/dev logits_tool"
     line = " ".join(str(t) for t in hf_cases.tokens(case)) + "\n"
     command = [TOOL, model, isa, str(threads), "dump", str(hf_cases.PROMPT)]
-    done = subprocess.run(command, input=line.encode(), capture_output=True, timeout=120, check=False)
+    done = subprocess.run(command, input=line.encode(), capture_output=True, timeout=900, check=False)
     if b"is not to be had here" in done.stderr:
         pytest.skip(done.stderr.decode().strip())
     assert done.returncode == 0, done.stderr.decode()
@@ -118,7 +118,7 @@ def test_prediction_layer_against_the_witness(variant, tmp_path):
     for prefill in (1, hf_cases.PROMPT):
         command = [TOOL, tmp_path / "m", "ref", "2", "predict", str(prefill)]
         line = " ".join(str(t) for t in tokens) + "\n"
-        done = subprocess.run(command, input=line, capture_output=True, text=True, timeout=120, check=True)
+        done = subprocess.run(command, input=line, capture_output=True, text=True, timeout=900, check=True)
         got = [int(t) for t in done.stdout.split()]
         assert len(got) == len(tokens) - prefill
         assert got == want[prefill - 1 :].tolist()

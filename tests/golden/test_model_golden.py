@@ -44,7 +44,7 @@ def encode(vocabulary, text):
 def run_tool(isa, mode, lines):
     text = "\n".join(" ".join(str(t) for t in line) for line in lines) + "\n"
     done = subprocess.run(
-        [TOOL, MODEL, isa, "2", *mode], input=text, capture_output=True, text=True, timeout=170, check=False
+        [TOOL, MODEL, isa, "2", *mode], input=text, capture_output=True, text=True, timeout=900, check=False
     )
     if "is not to be had here" in done.stderr:
         pytest.skip(done.stderr.strip())

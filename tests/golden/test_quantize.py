@@ -5,6 +5,8 @@ import json
 import os
 import pathlib
 import resource
+import shutil
+import signal
 import struct
 import subprocess
 import time
@@ -58,7 +60,7 @@ def meaning(stored):
 
 def quantize(source, output, *flags, ok=True):
     command = [BUILD / "homeport", "quantize", source, output, "--json", *flags]
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=900, check=False)
     assert (done.returncode == 0) == ok, done.stderr
     return json.loads(done.stdout) if ok else done.stderr
 
@@ -70,7 +72,7 @@ def agree(folder, case, weights):
     want = [model.forward(tokens[: hf_cases.PROMPT])[-1]]
     want += [model.forward(tokens[i : i + 1])[-1] for i in range(hf_cases.PROMPT, len(tokens))]
     command = [BUILD / "logits_tool", folder, "ref", "2", "dump", hf_cases.PROMPT]
-    done = subprocess.run([str(c) for c in command], input=line.encode(), capture_output=True, timeout=120, check=False)
+    done = subprocess.run([str(c) for c in command], input=line.encode(), capture_output=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr.decode()
     got = np.frombuffer(done.stdout, np.float32).reshape(-1, hf_cases.VOCAB)
     error = np.linalg.norm(got - want, axis=1) / np.linalg.norm(want, axis=1)
@@ -183,12 +185,16 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, monkeypatch):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert quantize(tmp_path / "big", whole, *flags)["files_resumed"] == 0
     command = [str(c) for c in (BUILD / "homeport", "quantize", tmp_path / "big", cut, *flags)]
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    while not list(cut.glob("model-00003-of-*.safetensors")):
-        assert running.poll() is None, "it was through before it could be killed"
-        time.sleep(0.001)
-    running.kill()
-    running.wait()
+    for _ in range(20):  # on a busy machine a run may be through before it is killed: that one is no test
+        shutil.rmtree(cut, ignore_errors=True)
+        running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        while not list(cut.glob("model-00003-of-*.safetensors")) and running.poll() is None:
+            time.sleep(0.001)
+        running.kill()
+        if running.wait() == -signal.SIGKILL:
+            break
+    else:
+        raise AssertionError("20 runs were through before they could be killed")
     assert "other options" in quantize(tmp_path / "big", cut, "--to", "int8", "--shard-mb", "1", ok=False)
     assert quantize(tmp_path / "big", cut, *flags)["files_resumed"] >= 2
     assert sorted(p.name for p in whole.iterdir()) == sorted(p.name for p in cut.iterdir())
@@ -206,7 +212,7 @@ def test_memory_is_a_few_stripes_whatever_the_size(tmp_path, monkeypatch):
     assert 49152 * 1024 * 2 > limit
     command = [str(c) for c in (BUILD / "homeport", "quantize", tmp_path / "big", tmp_path / "q", "--to", "int4", "--threads", "2")]
     bound = lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))  # noqa: E731
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, preexec_fn=bound)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, preexec_fn=bound)
     assert done.returncode == 0, done.stderr
 
 
