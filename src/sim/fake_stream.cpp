@@ -40,7 +40,7 @@ Status read_resume(const JsonValue& resume, FakeStream& stream) {
       const TokenId token = fake_token(stream.prompt, stream.seed, static_cast<std::uint32_t>(index), choice.position);
       if (id.as_int() != token)
         return fail(ErrorCode::invalid_argument, "resume: token {} is not this stream's", choice.position);
-      choice.held = fake_held_back(token) ? choice.held + fake_text(token) : std::string();
+      choice.held = fake_held_back(stream.prompt, token) ? choice.held + fake_text(token) : std::string();
       ++choice.position;
       ++stream.resumed_tokens;
     }
@@ -111,7 +111,7 @@ void FakeStream::step_choice(std::uint32_t index, std::string& out) {
     return;
   }
   c.held += fake_text(token);
-  if (!fake_held_back(token)) part.text = std::exchange(c.held, {});
+  if (!fake_held_back(prompt, token)) part.text = std::exchange(c.held, {});
   c.text += part.text;
   const bool silent = part.text.empty() && !journal;
   if (!silent) out += chunk(index, part, false, c.position, {token});

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "api/chunk_writer.h"
@@ -13,7 +14,8 @@
 
 namespace hp {
 
-bool fake_held_back(TokenId token);
+/// Some tokens are half a character, unless the prompt has the word "steady": their text comes with the next one.
+bool fake_held_back(std::string_view prompt, TokenId token);
 /// A prompt with the word "endless" is answered to the limit.
 bool fake_stops(std::string_view prompt, TokenId token, std::uint64_t position);
 std::string fake_text(TokenId token);

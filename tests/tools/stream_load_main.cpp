@@ -1,5 +1,6 @@
 // Holds N streams open for a while and says how smoothly they flow and whether an event is missing: for
-// bench/gateway_overhead.py. Plain epoll and one buffer, so that it costs a fraction of what it measures.
+// bench/gateway_overhead.py. Plain epoll and one buffer, so that it costs a fraction of what it measures. Its prompts
+// ask the fake node for an event per token.
 //   stream_load --port 8000 --streams 2000 --seconds 30 --prompt-bytes 200 --open-per-s 2000
 #include <arpa/inet.h>
 #include <fmt/format.h>
@@ -86,7 +87,7 @@ class Load {
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     stream.fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     const std::string body = fmt::format(
-        R"({{"model":"fake","stream":true,"max_tokens":1000000,"seed":{},"messages":[{{"role":"user","content":"endless {}{}"}}]}})",
+        R"({{"model":"fake","stream":true,"max_tokens":1000000,"seed":{},"messages":[{{"role":"user","content":"endless steady {}{}"}}]}})",
         number, std::string(std::size_t(flags_["--prompt-bytes"]), 'x'), number);
     const std::string request = fmt::format(
         "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
