@@ -41,7 +41,11 @@ def late_proxy(redis_port, delay):
     def serve():
         while True:
             client, _ = listener.accept()
-            server = socket.create_connection(("127.0.0.1", redis_port))
+            try:
+                server = socket.create_connection(("127.0.0.1", redis_port))
+            except OSError:
+                client.close()
+                continue
             threading.Thread(target=forward, args=(client, server, 0), daemon=True).start()
             threading.Thread(target=forward, args=(server, client, delay), daemon=True).start()
 

@@ -90,14 +90,18 @@ bool wait_for(int fd, short events, Clock::time_point until) {
 
 class Connection {
  public:
-  Status open(const Address& address, const std::string& password, milliseconds limit) {
-    const auto until = Clock::now() + limit;
+  /// `answer_within`: a server that says hello later than a command may last would come and go for ever.
+  Status open(const Address& address, const std::string& password, milliseconds connect_within,
+              milliseconds answer_within) {
+    const auto connected_by = Clock::now() + connect_within;
     context_.reset(address.port == 0 ? redisConnectUnixNonBlock(address.host.c_str())
                                      : redisConnectNonBlock(address.host.c_str(), address.port));
     if (!context_) return fail(ErrorCode::internal, "no memory for a connection");
     if (context_->err != 0) return broken();
     context_->reader->maxbuf = 64 << 10;
-    if (!wait_for(context_->fd, POLLOUT, until)) return fail(ErrorCode::deadline_exceeded, "it takes no connection");
+    if (!wait_for(context_->fd, POLLOUT, connected_by))
+      return fail(ErrorCode::deadline_exceeded, "it takes no connection");
+    const auto until = Clock::now() + answer_within;
     std::vector<std::vector<std::string>> hello;
     if (!password.empty()) hello.push_back({"AUTH", password});
     hello.push_back({"PING"});
@@ -217,11 +221,11 @@ class HiredisStore final : public Redis {
   }
 
   // Half of the limit: what was sent during one exchange has its turn in the next.
-  [[nodiscard]] Clock::time_point limit() const { return Clock::now() + options_.timeout / 2; }
+  [[nodiscard]] milliseconds exchange_time() const { return options_.timeout / 2; }
 
   Status exchange(std::vector<Command>& batch) {
     const auto begin = Clock::now();
-    const auto until = limit();
+    const auto until = begin + exchange_time();
     std::size_t answered = 0;
     const Status status = [&]() -> Status {
       for (const Command& command : batch) HP_TRY_VOID(connection_.append(command.words));
@@ -248,7 +252,7 @@ class HiredisStore final : public Redis {
   // False when it is time to stop.
   bool connect_or_wait() {
     while (!connection_.is_open()) {
-      const Status status = connection_.open(address_, options_.password, options_.timeout);
+      const Status status = connection_.open(address_, options_.password, options_.timeout, exchange_time());
       if (status) {
         const std::lock_guard lock(mutex_);
         here_ = true;
