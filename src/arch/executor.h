@@ -60,7 +60,7 @@ struct DraftRequest {
 
 struct ExecutorInfo {
   std::string device;   ///< "cpu avx512, 2 threads"
-  std::string weights;  ///< fingerprint of the weights
+  std::string weights;  ///< fingerprint of the weights and of the KV type
   std::int32_t vocab = 0;
   std::int32_t context = 0;        ///< most positions of one sequence
   std::int32_t block_tokens = 16;  ///< tokens per KV block

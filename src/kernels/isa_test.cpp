@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/kernel_table.h"
+#include "tensor/kv_groups.h"
 
 namespace hp::kernels {
 namespace {
@@ -268,7 +269,9 @@ struct Attended {
 
   Attended(const KernelTable& t, AttentionShape s, std::int32_t count, DType type) : shape(s), tokens(count) {
     const std::int32_t in_use = (count + 15) / 16;
-    const std::size_t block_bytes = storage_bytes(type, 16 * z(s.kv_heads) * z(s.head_dim + (s.v_in_k ? 0 : s.v_dim)));
+    const std::size_t groups = kv_scale_groups(s.head_dim) + (s.v_in_k ? 0 : kv_scale_groups(s.v_dim));
+    const std::size_t block_bytes = storage_bytes(type, 16 * z(s.kv_heads) * z(s.head_dim + (s.v_in_k ? 0 : s.v_dim))) +
+                                    (type == DType::i8 ? 2 * 16 * z(s.kv_heads) * groups : 0);
     memory.resize((z(in_use) + 3) * block_bytes, std::byte{0xFF});  // unwritten slots hold NaN, and must not count
     for (std::int32_t i = 0; i < in_use; ++i) blocks.push_back(in_use + 2 - i);
     const auto k = noise(z(count) * z(s.kv_heads * s.head_dim), 1), v = noise(z(count) * z(s.kv_heads * s.v_dim), 2);
@@ -345,7 +348,7 @@ TEST_P(EveryIsa, AttendsLikeRefAndAlikeInEveryCompany) {
   const AttentionShape shapes[] = {{9, 3, 64, 64},  {4, 2, 8, 6},         {7, 1, 128, 128},    {2, 2, 40, 80},
                                    {12, 2, 96, 33}, {5, 1, 40, 27, true}, {8, 1, 72, 64, true}};
   for (const AttentionShape& shape : shapes) {
-    for (const DType type : {DType::f32, DType::f16, DType::bf16}) {
+    for (const DType type : {DType::f32, DType::f16, DType::bf16, DType::i8}) {
       const std::int32_t tokens = 1050, from = 500;
       Attended want(ref, shape, tokens, type), got(table, shape, tokens, type);
       const std::vector<float> whole = got.run(table, from, 40);

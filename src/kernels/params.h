@@ -85,7 +85,7 @@ struct MatmulArgs {
 struct KvView {
   std::byte* base = nullptr;
   std::size_t block_stride = 0;
-  DType dtype = DType::f16;  ///< f32, f16 or bf16
+  DType dtype = DType::f16;  ///< f32, f16, bf16, or i8 with scales behind the values (kv_scales.h)
   std::int32_t block_tokens = 16;
   std::int32_t kv_heads = 0, head_dim = 0, v_dim = 0;
   bool v_in_k = false;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <initializer_list>
 
+#include "tensor/kv_groups.h"
+
 namespace hp {
 namespace {
 
@@ -81,18 +83,26 @@ void expert_arrays(const ModelConfig& c, std::int32_t rows, StepArrays& a, Width
 
 }  // namespace
 
-std::size_t kv_elements_per_token_layer(const ModelConfig& config) {
-  if (config.mla.has_value()) return z(std::int64_t{config.mla->kv_lora_rank} + config.mla->qk_rope_dim);
-  return z(std::int64_t{config.kv_heads} * (config.head_dim + config.v_head_dim));
+std::size_t kv_bytes_per_token_layer(const ModelConfig& config, DType kv_dtype) {
+  std::size_t elements = 0, groups = 0;
+  if (config.mla.has_value()) {
+    const std::int32_t latent = config.mla->kv_lora_rank + config.mla->qk_rope_dim;
+    elements = z(latent);
+    groups = kv_scale_groups(latent);
+  } else {
+    elements = z(std::int64_t{config.kv_heads} * (config.head_dim + config.v_head_dim));
+    groups = z(config.kv_heads) * (kv_scale_groups(config.head_dim) + kv_scale_groups(config.v_head_dim));
+  }
+  return storage_bytes(kv_dtype, elements) + (kv_dtype == DType::i8 ? storage_bytes(DType::f16, groups) : 0);
 }
 
 std::size_t kv_bytes_per_token(const ModelConfig& config, DType kv_dtype) {
-  return storage_bytes(kv_dtype, kv_elements_per_token_layer(config) * z(config.layers));
+  return kv_bytes_per_token_layer(config, kv_dtype) * z(config.layers);
 }
 
 std::size_t kv_bytes_per_block(const ModelConfig& config, const KvLayout& layout) {
   const std::int64_t layers = std::int64_t{config.layers} + layout.prediction_layers;
-  return storage_bytes(layout.dtype, kv_elements_per_token_layer(config) * z(layers * layout.block_tokens));
+  return kv_bytes_per_token_layer(config, layout.dtype) * z(layers * layout.block_tokens);
 }
 
 std::size_t parameters(const ModelConfig& config, TensorClass tensor_class) {

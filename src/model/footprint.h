@@ -17,8 +17,9 @@ struct KvLayout {
   std::int32_t prediction_layers = 0;  ///< next-token-prediction layers that keep KV too
 };
 
-/// Elements of KV cache per token and layer: K and V per kv head, or the MLA latent (kv_lora_rank + rope) alone.
-std::size_t kv_elements_per_token_layer(const ModelConfig& config);
+/// Bytes of KV cache per token and layer: K and V per kv head, or the MLA latent (kv_lora_rank + rope) alone; i8 counts
+/// its scales, an f16 per group of dimensions (tensor/kv_groups.h).
+std::size_t kv_bytes_per_token_layer(const ModelConfig& config, DType kv_dtype);
 /// Over all layers but those of next-token prediction.
 std::size_t kv_bytes_per_token(const ModelConfig& config, DType kv_dtype);
 std::size_t kv_bytes_per_block(const ModelConfig& config, const KvLayout& layout);

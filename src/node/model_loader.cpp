@@ -57,7 +57,8 @@ Result<std::optional<DType>> kv_dtype_of(const std::string& name) {
   if (name == "f32") return std::optional(DType::f32);
   if (name == "f16") return std::optional(DType::f16);
   if (name == "bf16") return std::optional(DType::bf16);
-  return fail(ErrorCode::invalid_argument, "expected a KV type of auto, f32, f16 or bf16, found '{}'", name);
+  if (name == "int8") return std::optional(DType::i8);
+  return fail(ErrorCode::invalid_argument, "expected a KV type of auto, f32, f16, bf16 or int8, found '{}'", name);
 }
 
 Result<cuda::WeightType> gpu_weights_of(const std::string& name) {
@@ -70,6 +71,9 @@ Result<std::unique_ptr<Executor>> gpu_executor_of(const Checkpoint& checkpoint, 
   HP_TRY_VOID(cuda_supports(checkpoint.config()));
   HP_TRY(const cuda::PluginApi* api, cuda::load_plugin());
   HP_TRY(const cuda::WeightType weights, gpu_weights_of(o.gpu_weights));
+  HP_TRY(const std::optional<DType> kv_dtype, kv_dtype_of(o.kv_dtype));
+  if (kv_dtype.value_or(DType::bf16) != DType::bf16)
+    return fail(ErrorCode::invalid_argument, "a GPU keeps its KV cache in bf16, not in {} (--kv-dtype)", o.kv_dtype);
   return make_cuda_executor(checkpoint,
                             {.device = gpu,
                              .weights = weights,

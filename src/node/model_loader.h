@@ -26,7 +26,7 @@ struct LoadOptions {
   std::string gpu_weights = "bf16";    ///< what matrices become on a GPU: bf16, or fp8 (128 × 128 blocks)
   std::string isa = "auto";            ///< of the CPU: auto, ref, avx2, avx512, amx
   int threads = 0;                     ///< compute threads; 0: as many as this process may run at once
-  std::string kv_dtype;                ///< f32, f16, bf16; empty: f32 on ref, f16 elsewhere
+  std::string kv_dtype;                ///< f32, f16, bf16, int8; empty: f32 on ref, f16 elsewhere
   std::size_t kv_bytes = 0;            ///< 0: kDefaultKvBytes
   std::int32_t context = 0;            ///< most tokens of a sequence; 0: the model's own
   std::int32_t max_step_tokens = 512;  ///< prompt and answer tokens of one step

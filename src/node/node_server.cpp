@@ -24,7 +24,8 @@ namespace {
 
 /// The same for every node whose answers have the same bits: the number of threads is left out.
 std::string fingerprint_of(const std::string& weights, const ExecutorInfo& info) {
-  const std::string all = fmt::format("{}/{}/{}", weights, info.device.substr(0, info.device.find(',')), kVersion);
+  const std::string all =
+      fmt::format("{}/{}/{}/{}", weights, info.weights, info.device.substr(0, info.device.find(',')), kVersion);
   return fmt::format("fp_{:010x}", hash128(std::as_bytes(std::span(all))).low & 0xFF'FFFF'FFFFULL);
 }
 

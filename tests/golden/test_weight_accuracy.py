@@ -31,9 +31,9 @@ def windows():
     return [tokens[i * WINDOW : (i + 1) * WINDOW] for i in range(WINDOWS)]
 
 
-def log_likelihood(model, isa, lines):
+def log_likelihood(model, isa, lines, *kv):
     text = "\n".join(" ".join(map(str, line)) for line in lines) + "\n"
-    done = subprocess.run([TOOL, model, isa, "2", "score"], input=text, capture_output=True, text=True, check=False)
+    done = subprocess.run([TOOL, model, isa, "2", "score", *kv], input=text, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     cells = [cell.split(":")[1] for row in done.stdout.splitlines() for cell in row.split()]
     assert len(cells) == len(lines) * (WINDOW - 1)
@@ -50,3 +50,10 @@ def test_perplexity_is_that_of_float32(windows, tmp_path, kind):
     change = math.exp(want - got) - 1
     print(f"{kind}: perplexity {math.exp(-got):.3f}, float32 {math.exp(-want):.3f}, {change:+.4%}")
     assert abs(change) < 0.002
+
+
+def test_perplexity_with_an_8_bit_kv_cache(windows):
+    want, got = (log_likelihood(MODEL, "auto", windows, kv) for kv in ("f32", "i8"))
+    change = math.exp(want - got) - 1
+    print(f"KV int8: perplexity {math.exp(-got):.3f}, float32 {math.exp(-want):.3f}, {change:+.4%}")
+    assert 0 < abs(change) < 0.002

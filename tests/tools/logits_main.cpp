@@ -114,9 +114,12 @@ hp::Status predict(hp::Executor& executor, const std::vector<Sequence>& all, std
 hp::Status run(int argc, char** argv) {
   if (argc < 5)
     return hp::fail(hp::ErrorCode::invalid_argument,
-                    "expected: MODEL ISA THREADS greedy N | score | dump P | predict P");
+                    "expected: MODEL ISA THREADS greedy N | score [KV] | dump P | predict P");
   HP_TRY(hp::Checkpoint checkpoint, hp::Checkpoint::open(argv[1]));
   HP_TRY(const hp::kernels::Isa isa, hp::kernels::choose_isa(argv[2]));
+  const bool scores = std::string_view(argv[4]) == "score";
+  const std::optional<hp::DType> kv = scores && argc > 5 ? hp::dtype_from_name(argv[5]) : std::nullopt;
+  if (scores && argc > 5 && !kv) return hp::fail(hp::ErrorCode::invalid_argument, "no KV type '{}'", argv[5]);
   std::vector<Sequence> all;
   std::int32_t next = 0;
   for (std::string line; std::getline(std::cin, line);) {
@@ -127,11 +130,12 @@ hp::Status run(int argc, char** argv) {
   }
   HP_TRY(const auto executor, hp::make_cpu_executor(checkpoint, {.isa = isa,
                                                                  .threads = std::atoi(argv[3]),
+                                                                 .kv_dtype = kv,
                                                                  .blocks = std::max(next, 1),
                                                                  .max_logit_rows = 128,
                                                                  .predict = true,
                                                                  .context = kContext}));
-  if (std::string_view(argv[4]) == "score") return score(*executor, all);
+  if (scores) return score(*executor, all);
   if (std::string_view(argv[4]) == "dump")
     return dump(*executor, all, argc > 5 ? static_cast<std::size_t>(std::max(std::atoi(argv[5]), 1)) : 1);
   if (std::string_view(argv[4]) == "predict")

@@ -1,5 +1,6 @@
-// Batch invariance with every kind of weight on every ISA: a random request's logits alone = in a batch of 32 = in
-// chunks = decoded token by token, bit for bit.
+// Batch invariance with every kind of weight and KV cache on every ISA: a random request's logits alone = in a batch of
+// 32 = in chunks = decoded token by token, bit for bit.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -21,9 +22,9 @@ struct Request {
   std::vector<Logits> alone;  ///< of the last kOutput tokens
 };
 
-class BatchInvariance : public testing::TestWithParam<std::tuple<kernels::Isa, DType>> {
+class BatchInvariance : public testing::TestWithParam<std::tuple<kernels::Isa, DType, DType>> {
  protected:
-  static std::unique_ptr<Executor> open(kernels::Isa isa, DType type) {
+  static std::unique_ptr<Executor> open(kernels::Isa isa, DType type, DType kv) {
     const bool k = traits(type).block_size == 256;
     const TinyModel tiny{.layers = k ? 1U : 2U, .hidden = k ? 256U : 64U, .ffn = k ? 256U : 96U, .matrices = type};
     const auto path = tiny.write("batch_invariance_" + std::string(kernels::to_string(isa)));
@@ -32,6 +33,7 @@ class BatchInvariance : public testing::TestWithParam<std::tuple<kernels::Isa, D
     if (!checkpoint) return nullptr;
     auto executor = make_cpu_executor(*checkpoint, {.isa = isa,
                                                     .threads = 2,
+                                                    .kv_dtype = kv,
                                                     .blocks = kBlocksEach * static_cast<std::int32_t>(kBatch + 1),
                                                     .max_step_tokens = 4096,
                                                     .max_logit_rows = 256,
@@ -66,8 +68,8 @@ class BatchInvariance : public testing::TestWithParam<std::tuple<kernels::Isa, D
 };
 
 TEST_P(BatchInvariance, FiftyRandomRequestsGiveTheirOwnBitsInAnyCompany) {
-  const auto [isa, type] = GetParam();
-  const auto executor = open(isa, type);
+  const auto [isa, type, kv] = GetParam();
+  const auto executor = open(isa, type, kv);
   ASSERT_NE(executor, nullptr);
   std::mt19937 rng(11);
   std::vector<Request> requests(50);
@@ -106,16 +108,23 @@ TEST_P(BatchInvariance, FiftyRandomRequestsGiveTheirOwnBitsInAnyCompany) {
   EXPECT_FALSE(same_bits(requests[0].alone[0], requests[1].alone[0]));
 }
 
+std::string case_name(const testing::TestParamInfo<BatchInvariance::ParamType>& one) {
+  const auto [isa, type, kv] = one.param;
+  return fmt::format("{}_{}_kv_{}", kernels::to_string(isa), traits(type).name, traits(kv).name);
+}
+
 INSTANTIATE_TEST_SUITE_P(Cpu, BatchInvariance,
                          testing::Combine(testing::ValuesIn(kernels::available_isas()),
                                           testing::Values(DType::f32, DType::bf16, DType::q4_0, DType::q4_1,
                                                           DType::q5_0, DType::q5_1, DType::q8_0, DType::q2_k,
                                                           DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k,
-                                                          DType::iq4_nl, DType::iq4_xs)),
-                         [](const auto& one) {
-                           return std::string(kernels::to_string(std::get<0>(one.param))) + "_" +
-                                  std::string(traits(std::get<1>(one.param)).name);
-                         });
+                                                          DType::iq4_nl, DType::iq4_xs),
+                                          testing::Values(DType::f16)),
+                         case_name);
+INSTANTIATE_TEST_SUITE_P(CpuKv, BatchInvariance,
+                         testing::Combine(testing::ValuesIn(kernels::available_isas()), testing::Values(DType::q4_0),
+                                          testing::Values(DType::f32, DType::bf16, DType::i8)),
+                         case_name);
 
 }  // namespace
 }  // namespace hp

@@ -127,8 +127,8 @@ class CpuExecutor final : public Executor {
 };
 
 Status check_options(const CpuExecutorOptions& o, DType kv_dtype) {
-  if (kv_dtype != DType::f32 && kv_dtype != DType::f16 && kv_dtype != DType::bf16) {
-    return fail(ErrorCode::invalid_argument, "KV type: expected f32, f16 or bf16, found {}", traits(kv_dtype).name);
+  if (kv_dtype != DType::f32 && kv_dtype != DType::f16 && kv_dtype != DType::bf16 && kv_dtype != DType::i8) {
+    return fail(ErrorCode::invalid_argument, "KV type: expected f32, f16, bf16 or i8, found {}", traits(kv_dtype).name);
   }
   if (o.threads < 1 || o.max_step_tokens < 1 || o.max_logit_rows < 1 || o.blocks < 0 || o.context < 0) {
     return fail(
@@ -151,7 +151,7 @@ Result<std::unique_ptr<Executor>> make_cpu_executor(Checkpoint& checkpoint, cons
   HP_TRY_VOID(check_options(options, kv_dtype));
   ExecutorInfo info;
   info.device = fmt::format("cpu {}, {} threads", kernels::to_string(options.isa), options.threads);
-  info.weights = checkpoint.fingerprint();
+  info.weights = fmt::format("{}-kv-{}", checkpoint.fingerprint(), traits(kv_dtype).name);
   info.vocab = c.vocab;
   info.context = options.context == 0 ? c.context : std::min(options.context, c.context);
   info.block_tokens = options.block_tokens;

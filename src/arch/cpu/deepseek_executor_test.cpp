@@ -38,16 +38,18 @@ class DeepseekEveryIsa : public testing::TestWithParam<std::tuple<kernels::Isa, 
 };
 
 TEST_P(DeepseekEveryIsa, ChunksOfAnySizeGiveTheSameBits) {
-  const auto executor = open(tiny(), isa());
-  ASSERT_NE(executor, nullptr);
-  const auto prompt = tokens(530, 3);  // over the edge of a KV split
-  const Logits whole = run_chunked(*executor, prompt, 530, 0);
-  ASSERT_TRUE(std::ranges::all_of(whole, [](float v) { return std::isfinite(v); }));
-  for (const std::size_t chunk : {16U, 512U, 7U, 1U})
-    EXPECT_TRUE(same_bits(whole, run_chunked(*executor, prompt, chunk, 70))) << "chunks of " << chunk;
-  auto other = prompt;
-  other[2] = (other[2] + 1) % 128;
-  EXPECT_FALSE(same_bits(whole, run_chunked(*executor, other, 530, 0))) << "an early token must matter";
+  for (const DType kv : {DType::f16, DType::i8}) {
+    const auto executor = open(tiny(), isa(), 2, kv);
+    ASSERT_NE(executor, nullptr);
+    const auto prompt = tokens(530, 3);  // over the edge of a KV split
+    const Logits whole = run_chunked(*executor, prompt, 530, 0);
+    ASSERT_TRUE(std::ranges::all_of(whole, [](float v) { return std::isfinite(v); }));
+    for (const std::size_t chunk : {16U, 512U, 7U, 1U})
+      EXPECT_TRUE(same_bits(whole, run_chunked(*executor, prompt, chunk, 70))) << "chunks of " << chunk;
+    auto other = prompt;
+    other[2] = (other[2] + 1) % 128;
+    EXPECT_FALSE(same_bits(whole, run_chunked(*executor, other, 530, 0))) << "an early token must matter";
+  }
 }
 
 TEST_P(DeepseekEveryIsa, ABatchOf32GivesTheSameBitsAsAlone) {

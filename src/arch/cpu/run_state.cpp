@@ -81,8 +81,7 @@ Result<RunState> make_run_state(const ModelConfig& config, const RunStateSizes& 
   carve(arrays, carver, s, route);
   HP_CHECK(carver.used == s.memory.size(), "{} bytes carved of {}", carver.used, s.memory.size());
   carve_route(config, sizes.limits, route, s);
-  s.layer_kv_bytes = storage_bytes(
-      sizes.kv.dtype, kv_elements_per_token_layer(config) * static_cast<std::size_t>(sizes.kv.block_tokens));
+  s.layer_kv_bytes = kv_bytes_per_token_layer(config, sizes.kv.dtype) * static_cast<std::size_t>(sizes.kv.block_tokens);
   HP_TRY(s.kv, Buffer::allocate(kv_bytes_per_block(config, sizes.kv) * static_cast<std::size_t>(sizes.blocks)));
   return s;
 }

@@ -1,4 +1,4 @@
-// KV writes and attention of the AVX2 table, in float arithmetic over f32, f16 or bf16 KV; latent KV is ref's.
+// KV writes and attention of the AVX2 table, in float arithmetic over f32, f16, bf16 or i8 KV; latent KV is ref's.
 //
 // Up to kMostRows query rows (token, head of the group) go over a split of KV together: scores with tokens across
 // lanes, then weights, then the weighted values with dimensions across lanes. Every row sees the same operations in the
@@ -12,6 +12,7 @@
 #include "kernels/cpu/avx2_kernels.h"
 #include "kernels/cpu/avx2_math.h"
 #include "kernels/isa_tables.h"
+#include "kernels/kv_scales.h"
 
 namespace hp::kernels::avx2 {
 namespace {
@@ -52,6 +53,7 @@ namespace {
 
 struct LoadF32 {
   static constexpr std::size_t kBytes = 4;
+  static constexpr bool kScaled = false;
   static F16 all(const std::byte* p) { return load(reinterpret_cast<const float*>(p)); }
   static F16 some(const std::byte* p, std::size_t, Mask m) { return load(reinterpret_cast<const float*>(p), m); }
   static void put(std::byte* p, std::size_t count, F16 v) {
@@ -67,6 +69,7 @@ inline void load_words(const std::byte* p, std::size_t count, std::uint16_t (&ou
 }
 struct LoadF16 {
   static constexpr std::size_t kBytes = 2;
+  static constexpr bool kScaled = false;
   static F16 all(const std::byte* p) {
     const auto* v = reinterpret_cast<const __m128i*>(p);
     return {_mm256_cvtph_ps(_mm_loadu_si128(v)), _mm256_cvtph_ps(_mm_loadu_si128(v + 1))};
@@ -84,6 +87,7 @@ struct LoadF16 {
 };
 struct LoadBf16 {
   static constexpr std::size_t kBytes = 2;
+  static constexpr bool kScaled = false;
   static F16 all(const std::byte* p) {
     const auto* v = reinterpret_cast<const __m128i*>(p);
     return {bf16_to_ps(_mm_loadu_si128(v)), bf16_to_ps(_mm_loadu_si128(v + 1))};
@@ -99,11 +103,28 @@ struct LoadBf16 {
   }
 };
 
+/// Values of i8 without their scales, which are the same for kKvScaleDims dimensions of a token.
+struct LoadI8 {
+  static constexpr std::size_t kBytes = 1;
+  static constexpr bool kScaled = true;
+  static F16 all(const std::byte* p) {
+    const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v)),
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(v, 8)))};
+  }
+  static F16 some(const std::byte* p, std::size_t count, Mask) {
+    alignas(16) std::byte bytes[16] = {};
+    std::memcpy(bytes, p, std::min<std::size_t>(count, 16));
+    return all(bytes);
+  }
+};
+
 /// Byte addresses of one kv head's K [head_dim, kBlock] and V [kBlock, v_dim] in the block of a position.
 template <typename Load>
 struct KvHead {
   const std::byte* base;
   std::size_t block_stride, k_offset, v_offset;
+  std::size_t k_scales, v_scales;  ///< of dimension 0 (LoadI8)
   const std::int32_t* blocks;
 
   explicit KvHead(const KvView& kv, const std::int32_t* table, std::size_t head)
@@ -111,11 +132,33 @@ struct KvHead {
         block_stride(kv.block_stride),
         k_offset(head * z(kv.head_dim) * kBlock * Load::kBytes),
         v_offset((z(kv.kv_heads) * z(kv.head_dim) + head * z(kv.v_dim)) * kBlock * Load::kBytes),
+        k_scales(KvScales(kv).k_at(head, 0)),
+        v_scales(KvScales(kv).v_at(head, 0)),
         blocks(table) {}
   [[nodiscard]] const std::byte* block(std::size_t position) const {
     return base + z(blocks[position / kBlock]) * block_stride;
   }
+  /// Scales of a block's tokens for K's dimension d.
+  [[nodiscard]] F16 k_scale(const std::byte* block, std::size_t d) const {
+    return LoadF16::all(block + k_scales + d / kKvScaleDims * kBlock * 2);
+  }
+  [[nodiscard]] float v_scale_of(std::size_t position, std::size_t d) const {
+    std::uint16_t bits = 0;
+    std::memcpy(&bits, this->block(position) + v_scales + (d / kKvScaleDims * kBlock + position % kBlock) * 2, 2);
+    return _cvtsh_ss(bits);
+  }
 };
+
+/// acc[r] += q[r][d] · K[d] over the dimensions [begin, end) of a block.
+template <typename Load, std::size_t R>
+[[gnu::always_inline]] inline void dots(const std::byte* k, const Row* rows, std::size_t begin, std::size_t end,
+                                        F16 (&acc)[R]) {
+  for (std::size_t d = begin; d < end; ++d) {
+    const F16 column = Load::all(k + d * kBlock * Load::kBytes);
+#pragma GCC unroll 4
+    for (std::size_t r = 0; r < R; ++r) acc[r] = fma(all(rows[r].q[d]), column, acc[r]);
+  }
+}
 
 /// Scores of R rows against the tokens [begin, end) of a split, whole blocks of lanes; -infinity where a row may not
 /// look. scores: [R, kSplit].
@@ -126,10 +169,16 @@ void score(const KvHead<Load>& kv, const Row* rows, std::size_t head_dim, float 
     const std::byte* k = kv.block(p) + kv.k_offset;
     F16 acc[R];
     for (std::size_t r = 0; r < R; ++r) acc[r] = zero();
-    for (std::size_t d = 0; d < head_dim; ++d) {
-      const F16 column = Load::all(k + d * kBlock * Load::kBytes);
-#pragma GCC unroll 4
-      for (std::size_t r = 0; r < R; ++r) acc[r] = fma(all(rows[r].q[d]), column, acc[r]);
+    if constexpr (Load::kScaled) {
+      for (std::size_t first = 0; first < head_dim; first += kKvScaleDims) {
+        F16 part[R];
+        for (std::size_t r = 0; r < R; ++r) part[r] = zero();
+        dots<Load, R>(k, rows, first, std::min(first + kKvScaleDims, head_dim), part);
+        const F16 scales = kv.k_scale(kv.block(p), first);
+        for (std::size_t r = 0; r < R; ++r) acc[r] = fma(part[r], scales, acc[r]);
+      }
+    } else {
+      dots<Load, R>(k, rows, 0, head_dim, acc);
     }
     for (std::size_t r = 0; r < R; ++r) {
       const Mask seen = lanes(rows[r].visible > p ? rows[r].visible - p : 0);
@@ -164,8 +213,12 @@ void weigh_values(const KvHead<Load>& kv, std::size_t v_dim, std::size_t d, cons
   for (std::size_t p = begin; p < end; ++p) {
     const std::byte* row = kv.block(p) + kv.v_offset + (p % kBlock * v_dim + d) * Load::kBytes;
     const F16 v = width >= 16 ? Load::all(row) : Load::some(row, width, there);
+    const float scale = Load::kScaled ? kv.v_scale_of(p, d) : 1.0F;
 #pragma GCC unroll 4
-    for (std::size_t r = 0; r < R; ++r) acc[r] = fma(all(weights[r * kSplit + (p - begin)]), v, acc[r]);
+    for (std::size_t r = 0; r < R; ++r) {
+      const float weight = weights[r * kSplit + (p - begin)];
+      acc[r] = fma(all(Load::kScaled ? weight * scale : weight), v, acc[r]);
+    }
   }
   for (std::size_t r = 0; r < R; ++r) store(values[r] + d, there, acc[r]);
 }
@@ -280,13 +333,13 @@ void write(const KvWriteArgs& a) {
 
 bool handled(const KvView& kv) {
   return !kv.v_in_k && kv.block_tokens == static_cast<std::int32_t>(kBlock) &&
-         (kv.dtype == DType::f32 || kv.dtype == DType::f16 || kv.dtype == DType::bf16);
+         (kv.dtype == DType::f32 || kv.dtype == DType::f16 || kv.dtype == DType::bf16 || kv.dtype == DType::i8);
 }
 
 }  // namespace
 
 void kv_write(const KvWriteArgs& a) {
-  if (!handled(a.kv)) return ref_table().kv_write(a);
+  if (!handled(a.kv) || a.kv.dtype == DType::i8) return ref_table().kv_write(a);
   if (a.kv.dtype == DType::f32) return write<LoadF32>(a);
   if (a.kv.dtype == DType::f16) return write<LoadF16>(a);
   write<LoadBf16>(a);
@@ -300,6 +353,7 @@ void attention(const AttentionArgs& a) {
   if (!handled(a.kv)) return ref_table().attention(a);
   if (a.kv.dtype == DType::f32) return attend<LoadF32>(a);
   if (a.kv.dtype == DType::f16) return attend<LoadF16>(a);
+  if (a.kv.dtype == DType::i8) return attend<LoadI8>(a);
   attend<LoadBf16>(a);
 }
 

@@ -1,4 +1,4 @@
-// KV writes and attention of the AVX-512 tables, in float arithmetic over f32, f16 or bf16 KV.
+// KV writes and attention of the AVX-512 tables, in float arithmetic over f32, f16, bf16 or i8 KV.
 //
 // Up to kMostRows query rows (token, head of the group) go over a split of KV together: scores with tokens across
 // lanes, then weights, then the weighted values with dimensions across lanes. Every row sees the same operations in the
@@ -14,6 +14,7 @@
 #include "kernels/cpu/avx512_kernels.h"
 #include "kernels/cpu/avx512_math.h"
 #include "kernels/isa_tables.h"
+#include "kernels/kv_scales.h"
 
 namespace hp::kernels::avx512 {
 namespace {
@@ -54,12 +55,14 @@ namespace {
 
 struct LoadF32 {
   static constexpr std::size_t kBytes = 4;
+  static constexpr bool kScaled = false;
   static __m512 all(const std::byte* p) { return _mm512_loadu_ps(p); }
   static __m512 some(const std::byte* p, __mmask16 m) { return _mm512_maskz_loadu_ps(m, p); }
   static void store(std::byte* p, __mmask16 m, __m512 v) { _mm512_mask_storeu_ps(p, m, v); }
 };
 struct LoadF16 {
   static constexpr std::size_t kBytes = 2;
+  static constexpr bool kScaled = false;
   static __m512 all(const std::byte* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
@@ -70,9 +73,22 @@ struct LoadF16 {
 };
 struct LoadBf16 {
   static constexpr std::size_t kBytes = 2;
+  static constexpr bool kScaled = false;
   static __m512 all(const std::byte* p) { return bf16_to_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
   static __m512 some(const std::byte* p, __mmask16 m) { return bf16_to_ps(_mm256_maskz_loadu_epi16(m, p)); }
   static void store(std::byte* p, __mmask16 m, __m512 v) { _mm256_mask_storeu_epi16(p, m, ps_to_bf16(v)); }
+};
+
+/// Values of i8 without their scales, which are the same for kKvScaleDims dimensions of a token.
+struct LoadI8 {
+  static constexpr std::size_t kBytes = 1;
+  static constexpr bool kScaled = true;
+  static __m512 all(const std::byte* p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+  }
+  static __m512 some(const std::byte* p, __mmask16 m) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(m, p)));
+  }
 };
 
 /// Byte addresses of one kv head's K [head_dim, kBlock] and V [kBlock, v_dim] in the block of a position.
@@ -80,6 +96,7 @@ template <typename Load>
 struct KvHead {
   const std::byte* base;
   std::size_t block_stride, k_offset, v_offset;
+  std::size_t k_scales, v_scales;  ///< of dimension 0 (LoadI8)
   const std::int32_t* blocks;
 
   explicit KvHead(const KvView& kv, const std::int32_t* table, std::size_t head)
@@ -87,11 +104,36 @@ struct KvHead {
         block_stride(kv.block_stride),
         k_offset(head * z(kv.head_dim) * kBlock * Load::kBytes),
         v_offset(kv.v_in_k ? k_offset : (z(kv.kv_heads) * z(kv.head_dim) + head * z(kv.v_dim)) * kBlock * Load::kBytes),
+        k_scales(KvScales(kv).k_at(head, 0)),
+        v_scales(KvScales(kv).v_at(head, 0)),
         blocks(table) {}
   [[nodiscard]] const std::byte* block(std::size_t position) const {
     return base + z(blocks[position / kBlock]) * block_stride;
   }
+  /// Scales of a block's tokens for K's and V's dimension d, in the lanes `there`.
+  [[nodiscard]] __m512 k_scale(const std::byte* block, std::size_t d) const {
+    return LoadF16::all(block + k_scales + d / kKvScaleDims * kBlock * 2);
+  }
+  [[nodiscard]] __m512 v_scale(const std::byte* block, std::size_t d, __mmask16 there) const {
+    return LoadF16::some(block + v_scales + d / kKvScaleDims * kBlock * 2, there);
+  }
+  [[nodiscard]] float v_scale_of(std::size_t position, std::size_t d) const {
+    std::uint16_t bits = 0;
+    std::memcpy(&bits, this->block(position) + v_scales + (d / kKvScaleDims * kBlock + position % kBlock) * 2, 2);
+    return _cvtsh_ss(bits);
+  }
 };
+
+/// acc[r] += q[r][d] · K[d] over the dimensions [begin, end) of a block.
+template <typename Load, std::size_t R>
+[[gnu::always_inline]] inline void dots(const std::byte* k, const float* const (&q)[R], std::size_t begin,
+                                        std::size_t end, __m512 (&acc)[R]) {
+  for (std::size_t d = begin; d < end; ++d) {
+    const __m512 column = Load::all(k + d * kBlock * Load::kBytes);
+#pragma GCC unroll 6
+    for (std::size_t r = 0; r < R; ++r) acc[r] = _mm512_fmadd_ps(_mm512_set1_ps(q[r][d]), column, acc[r]);
+  }
+}
 
 /// Scores of R rows against the tokens [begin, end) of a split, whole blocks of lanes; -infinity where a row may not
 /// look. scores: [R, kSplit].
@@ -106,10 +148,18 @@ void score(const KvHead<Load>& kv, const Row* rows, std::size_t head_dim, float 
     __m512 acc[R];
 #pragma GCC unroll 6
     for (std::size_t r = 0; r < R; ++r) acc[r] = _mm512_setzero_ps();
-    for (std::size_t d = 0; d < head_dim; ++d) {
-      const __m512 column = Load::all(k + d * kBlock * Load::kBytes);
+    if constexpr (Load::kScaled) {
+      for (std::size_t first = 0; first < head_dim; first += kKvScaleDims) {
+        __m512 part[R];
 #pragma GCC unroll 6
-      for (std::size_t r = 0; r < R; ++r) acc[r] = _mm512_fmadd_ps(_mm512_set1_ps(q[r][d]), column, acc[r]);
+        for (std::size_t r = 0; r < R; ++r) part[r] = _mm512_setzero_ps();
+        dots<Load, R>(k, q, first, std::min(first + kKvScaleDims, head_dim), part);
+        const __m512 scales = kv.k_scale(kv.block(p), first);
+#pragma GCC unroll 6
+        for (std::size_t r = 0; r < R; ++r) acc[r] = _mm512_fmadd_ps(part[r], scales, acc[r]);
+      }
+    } else {
+      dots<Load, R>(k, q, 0, head_dim, acc);
     }
 #pragma GCC unroll 6
     for (std::size_t r = 0; r < R; ++r) {
@@ -151,9 +201,11 @@ void weigh_values(const KvHead<Load>& kv, std::size_t v_dim, std::size_t d, __mm
 #pragma GCC unroll 4
     for (std::size_t c = 0; c + 1 < C; ++c) v[c] = Load::all(row + c * 16 * Load::kBytes);
     v[C - 1] = Load::some(row + (C - 1) * 16 * Load::kBytes, last);
+    const float scale = Load::kScaled ? kv.v_scale_of(p, d) : 1.0F;
 #pragma GCC unroll 6
     for (std::size_t r = 0; r < R; ++r) {
-      const __m512 w = _mm512_set1_ps(weights[r * kSplit + (p - begin)]);
+      const float weight = weights[r * kSplit + (p - begin)];
+      const __m512 w = _mm512_set1_ps(Load::kScaled ? weight * scale : weight);
 #pragma GCC unroll 4
       for (std::size_t c = 0; c < C; ++c) acc[r][c] = _mm512_fmadd_ps(w, v[c], acc[r][c]);
     }
@@ -181,6 +233,10 @@ void weigh_latent(const KvHead<Load>& kv, std::size_t d, const float* weights, s
     const __mmask16 written = lanes(end - p);  // what lies behind in the block may be anything
     __m512 w[R];
     for (std::size_t r = 0; r < R; ++r) w[r] = _mm512_loadu_ps(weights + r * kSplit + (p - begin));
+    if constexpr (Load::kScaled) {
+      const __m512 scales = kv.v_scale(kv.block(p), d, written);
+      for (std::size_t r = 0; r < R; ++r) w[r] = _mm512_mul_ps(w[r], scales);
+    }
 #pragma GCC unroll 8
     for (std::size_t i = 0; i < D; ++i) {
       const __m512 v = Load::some(rows + i * kBlock * Load::kBytes, written);
@@ -329,13 +385,13 @@ void write(const KvWriteArgs& a) {
 
 bool handled(const KvView& kv) {
   return kv.block_tokens == static_cast<std::int32_t>(kBlock) &&
-         (kv.dtype == DType::f32 || kv.dtype == DType::f16 || kv.dtype == DType::bf16);
+         (kv.dtype == DType::f32 || kv.dtype == DType::f16 || kv.dtype == DType::bf16 || kv.dtype == DType::i8);
 }
 
 }  // namespace
 
 void kv_write(const KvWriteArgs& a) {
-  if (!handled(a.kv)) return ref_table().kv_write(a);
+  if (!handled(a.kv) || a.kv.dtype == DType::i8) return ref_table().kv_write(a);
   if (a.kv.dtype == DType::f32) return write<LoadF32>(a);
   if (a.kv.dtype == DType::f16) return write<LoadF16>(a);
   write<LoadBf16>(a);
@@ -349,6 +405,7 @@ void attention(const AttentionArgs& a) {
   if (!handled(a.kv)) return ref_table().attention(a);
   if (a.kv.dtype == DType::f32) return attend<LoadF32>(a);
   if (a.kv.dtype == DType::f16) return attend<LoadF16>(a);
+  if (a.kv.dtype == DType::i8) return attend<LoadI8>(a);
   attend<LoadBf16>(a);
 }
 

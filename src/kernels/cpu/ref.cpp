@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "kernels/isa_tables.h"
+#include "kernels/kv_scales.h"
 #include "kernels/packing.h"
 
 namespace hp::kernels {
@@ -151,7 +152,9 @@ void rope(float* x, std::int32_t heads, std::int32_t head_dim, std::int32_t rope
 
 // KV and attention. --------------------------------------------------------------------------------------------------
 
+/// The element as it is kept: of i8 without its scale.
 float load(DType dtype, const std::byte* base, std::size_t i) {
+  if (dtype == DType::i8) return static_cast<float>(std::to_integer<std::int8_t>(base[i]));
   if (dtype == DType::f32) {
     float v = 0;
     std::memcpy(&v, base + i * 4, 4);
@@ -183,8 +186,41 @@ std::byte* block_at(const KvView& kv, const std::int32_t* blocks, std::size_t po
 }
 
 void check_kv(const KvView& kv) {
-  HP_CHECK(kv.dtype == DType::f32 || kv.dtype == DType::f16 || kv.dtype == DType::bf16, "KV of type {}",
-           traits(kv.dtype).name);
+  HP_CHECK(kv.dtype == DType::f32 || kv.dtype == DType::f16 || kv.dtype == DType::bf16 || kv.dtype == DType::i8,
+           "KV of type {}", traits(kv.dtype).name);
+}
+
+float scale_at(const std::byte* slot_zero, std::size_t slot) {
+  std::uint16_t bits = 0;
+  std::memcpy(&bits, slot_zero + slot * 2, 2);
+  return f16_to_f32(bits);
+}
+
+/// Rounds up to kKvScaleDims values to 8 bits, `step` elements from one to the next, and keeps their scale.
+void store_i8(const float* x, std::size_t count, std::byte* first, std::size_t step, std::byte* scale_out) {
+  float largest = 0.0F;
+  for (std::size_t i = 0; i < count; ++i) largest = std::max(largest, std::abs(x[i]));
+  constexpr float kLargestF16 = 65504.0F;
+  const std::uint16_t bits = f32_to_f16(std::min(largest / 127.0F, kLargestF16));
+  std::memcpy(scale_out, &bits, 2);
+  const float scale = f16_to_f32(bits);
+  for (std::size_t i = 0; i < count; ++i) {
+    const float q = scale > 0.0F ? std::clamp(std::nearbyint(x[i] / scale), -127.0F, 127.0F) : 0.0F;
+    first[i * step] = std::byte{static_cast<std::uint8_t>(static_cast<std::int8_t>(q))};
+  }
+}
+
+void write_i8(const KvWriteArgs& a, std::size_t t, std::size_t head, std::byte* block, std::size_t slot) {
+  const KvScales scales(a.kv);
+  const std::size_t bt = z(a.kv.block_tokens), head_dim = z(a.kv.head_dim), v_dim = z(a.kv.v_dim);
+  for (std::size_t d = 0; d < head_dim; d += kKvScaleDims) {
+    store_i8(a.k + t * a.k_stride + head * head_dim + d, std::min(kKvScaleDims, head_dim - d),
+             block + k_at(a.kv, head) + d * bt + slot, bt, block + scales.k_at(head, d) + slot * 2);
+  }
+  for (std::size_t d = 0; d < (a.kv.v_in_k ? 0 : v_dim); d += kKvScaleDims) {
+    store_i8(a.v + t * a.v_stride + head * v_dim + d, std::min(kKvScaleDims, v_dim - d),
+             block + v_at(a.kv, head) + slot * v_dim + d, 1, block + scales.v_at(head, d) + slot * 2);
+  }
 }
 
 void kv_write(const KvWriteArgs& a) {
@@ -194,6 +230,10 @@ void kv_write(const KvWriteArgs& a) {
     const std::size_t position = z(a.position) + t;
     std::byte* block = block_at(a.kv, a.blocks, position);
     for (std::size_t h = z(a.head_begin); h < z(std::min(a.head_end, a.kv.kv_heads)); ++h) {
+      if (a.kv.dtype == DType::i8) {
+        write_i8(a, t, h, block, position % bt);
+        continue;
+      }
       for (std::size_t d = 0; d < z(a.kv.head_dim); ++d) {
         store(a.kv.dtype, block, k_at(a.kv, h) + d * bt + position % bt,
               a.k[t * a.k_stride + h * z(a.kv.head_dim) + d]);
@@ -230,6 +270,8 @@ void attend_split(const AttentionArgs& a, const float* q, std::size_t begin, std
   const std::size_t v_dim = z(a.kv.v_dim);
   const std::size_t k_first = k_at(a.kv, z(a.kv_head));
   const std::size_t v_first = a.kv.v_in_k ? k_first : v_at(a.kv, z(a.kv_head));
+  const KvScales scales(a.kv);
+  const bool scaled = a.kv.dtype == DType::i8;
   // Elements from one token's or one dimension's value to the next.
   const std::size_t token_step = a.kv.v_in_k ? 1 : v_dim, dim_step = a.kv.v_in_k ? bt : 1;
   out.max = kMinusInf;
@@ -238,7 +280,10 @@ void attend_split(const AttentionArgs& a, const float* q, std::size_t begin, std
   for (std::size_t p = begin; p < end; ++p) {
     const std::byte* block = block_at(a.kv, a.blocks, p);
     float dot = 0.0F;
-    for (std::size_t d = 0; d < z(a.kv.head_dim); ++d) dot += q[d] * load(a.kv.dtype, block, k_first + d * bt + p % bt);
+    for (std::size_t d = 0; d < z(a.kv.head_dim); ++d) {
+      const float scale = scaled ? scale_at(block + scales.k_at(z(a.kv_head), d), p % bt) : 1.0F;
+      dot += q[d] * load(a.kv.dtype, block, k_first + d * bt + p % bt) * scale;
+    }
     scores[p - begin] = dot * a.scale;
     out.max = std::max(out.max, scores[p - begin]);
   }
@@ -246,8 +291,10 @@ void attend_split(const AttentionArgs& a, const float* q, std::size_t begin, std
     const std::byte* block = block_at(a.kv, a.blocks, p);
     const float w = std::exp(scores[p - begin] - out.max);
     out.sum += w;
-    for (std::size_t d = 0; d < v_dim; ++d)
-      out.values[d] += w * load(a.kv.dtype, block, v_first + p % bt * token_step + d * dim_step);
+    for (std::size_t d = 0; d < v_dim; ++d) {
+      const float scale = scaled ? scale_at(block + scales.v_at(z(a.kv_head), d), p % bt) : 1.0F;
+      out.values[d] += w * load(a.kv.dtype, block, v_first + p % bt * token_step + d * dim_step) * scale;
+    }
   }
 }
 
