@@ -92,6 +92,42 @@ TEST_F(FleetTest, AsManyRunAsAreWanted) {
   fleet.stop(5s);
 }
 
+TEST_F(FleetTest, ARestartThatSomebodyAskedForIsNoDeath) {
+  Fleet fleet(shells("exec sleep 60", 2), clock_, metrics_);
+  fleet.tick();
+  for (const bool hard : {false, true}) {
+    const auto before = fleet.pids();
+    ASSERT_TRUE(fleet.restart("n1", hard));
+    EXPECT_TRUE(eventually(fleet, [&] { return fleet.pids()[1] > 0 && fleet.pids()[1] != before[1]; })) << hard;
+    EXPECT_EQ(fleet.pids()[0], before[0]);
+  }
+  EXPECT_EQ(fleet.children()[1].deaths, 0u);
+  EXPECT_EQ(metrics_.counter("homeport_fleet_deaths_total", "").value(), 0);
+  const Status unknown = fleet.restart("n7", true);
+  ASSERT_FALSE(unknown);
+  EXPECT_EQ(unknown.error().message, "the fleet has no node 'n7'");
+  fleet.stop(5s);
+}
+
+TEST_F(FleetTest, ARestartReachesAFrozenChildAndOneThatWaits) {
+  Fleet fleet(shells("exec sleep 60", 1), clock_, metrics_);
+  fleet.tick();
+  const pid_t frozen = fleet.pids()[0];
+  ASSERT_EQ(::kill(frozen, SIGSTOP), 0);
+  ASSERT_TRUE(fleet.restart("n0", true));
+  EXPECT_TRUE(eventually(fleet, [&] { return fleet.pids()[0] > 0 && fleet.pids()[0] != frozen; }));
+  fleet.stop(5s);
+  Fleet failing(shells("exit 3", 1), clock_, metrics_, {.first = 10min, .longest = 10min});
+  EXPECT_TRUE(eventually(failing, [&] { return failing.children()[0].deaths == 1; }));
+  const auto starts = [&] { return metrics_.counter("homeport_fleet_starts_total", "").value(); };
+  const double before = starts();
+  failing.tick();
+  EXPECT_EQ(starts(), before) << "its pause is long";
+  ASSERT_TRUE(failing.restart("n0", false));
+  failing.tick();
+  EXPECT_EQ(starts(), before + 1) << "a person does not wait for it";
+}
+
 TEST_F(FleetTest, ACrashLoopBacksOffAndIsSeen) {
   Fleet fleet(shells("exit 3", 1), clock_, metrics_, {.first = 10ms, .longest = 40ms});
   EXPECT_TRUE(eventually(fleet, [&] { return fleet.hopeless(4); }));

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
+
 namespace hp::gateway {
 namespace {
 using namespace std::chrono_literals;
@@ -116,6 +118,50 @@ TEST_F(NodeTableTest, AStandbyGroupTakesOverAtOnceAndHandsBackLater) {
   EXPECT_EQ(table_.dispatch({}), 1u) << "the better group has to be usable for 10 s without a break";
   clock_.advance(11s);
   EXPECT_EQ(table_.dispatch({}), 0u);
+}
+
+TEST_F(NodeTableTest, SteeringPrefersAGroupOrLetsItServeBesideAndIsTakenBack) {
+  configure({"a=h:1", "b=h:2;priority=1", "c=h:3;priority=2"});
+  for (NodeIndex i = 0; i < 3; ++i) ready(i);
+  const auto served_by = [&] {
+    std::multiset<NodeIndex> all;
+    for (std::uint64_t r = 0; r < 40; ++r)
+      if (const auto node = table_.dispatch({.cost_tokens = 10, .random = r << 32 | (r * 7)})) all.insert(*node);
+    for (const NodeIndex node : all) table_.release(node, 10);
+    return std::set<NodeIndex>(all.begin(), all.end());
+  };
+  EXPECT_EQ(served_by(), (std::set<NodeIndex>{0}));
+  table_.steer({.prefer = {}, .beside = 2});
+  EXPECT_EQ(served_by(), (std::set<NodeIndex>{0, 2}));
+  EXPECT_TRUE(table_.status()[2].serving);
+  EXPECT_FALSE(table_.status()[1].serving);
+  table_.steer({.prefer = 1, .beside = {}});
+  EXPECT_EQ(served_by(), (std::set<NodeIndex>{1})) << "at once, though a better group is usable";
+  EXPECT_EQ(table_.steering().prefer, 1);
+  table_.set_ready(1, false, false);
+  EXPECT_EQ(served_by(), (std::set<NodeIndex>{0})) << "a preferred group without a usable node is no group";
+  ready(1);
+  EXPECT_EQ(served_by(), (std::set<NodeIndex>{1}));
+  table_.steer({});
+  clock_.advance(1min);
+  served_by();
+  clock_.advance(1min);
+  EXPECT_EQ(served_by(), (std::set<NodeIndex>{0}));
+}
+
+TEST_F(NodeTableTest, AHeldNodeGetsNothingUntilItIsLetIn) {
+  configure({"a=h:1", "b=h:2"});
+  ready(0);
+  ready(1);
+  const std::uint32_t epoch = table_.epoch(0);
+  EXPECT_FALSE(table_.hold("nobody", true));
+  ASSERT_TRUE(table_.hold("a", true));
+  EXPECT_TRUE(table_.status()[0].held);
+  EXPECT_TRUE(table_.leaving(0) || table_.epoch(0) != epoch) << "its streams move on";
+  for (int i = 0; i < 8; ++i) EXPECT_EQ(table_.dispatch({.cost_tokens = 10}), 1u);
+  ASSERT_TRUE(table_.hold("a", false));
+  clock_.advance(1min);
+  EXPECT_EQ(table_.dispatch({.cost_tokens = 10}), 0u) << "and is the emptier one now";
 }
 
 TEST_F(NodeTableTest, TheStallBoundFollowsTheNodesOwnPace) {

@@ -64,6 +64,42 @@ TEST(NodeServer, TheAdminAddressIsItsOwnAndLocal) {
   EXPECT_TRUE(node.server->wait());
 }
 
+TEST(NodeServer, LimitsAreReadSetAndChecked) {
+  NodeOptions options = test_options();
+  options.admin_address = "127.0.0.1";
+  const TestNode node(options);
+  const auto ask = [&](std::string method, std::string target, net::Headers headers = {}) {
+    net::ClientRequest request = node.request(std::move(method), std::move(target));
+    request.port = node.server->admin_port();
+    request.headers = std::move(headers);
+    return node.client->fetch(request).value();
+  };
+  const auto number = [](const net::HttpResponse& r, std::string_view key) {
+    return JsonValue::parse(r.body)->find(key)->as_int().value_or(-1);
+  };
+  const net::HttpResponse first = ask("GET", "/admin/limits");
+  ASSERT_EQ(first.status, 200) << first.body;
+  const std::int64_t most = number(first, "most_running");
+  ASSERT_GE(most, 2) << first.body;
+  EXPECT_EQ(number(first, "max_running"), most);
+  const net::HttpResponse set = ask("POST", "/admin/limits?max_running=1");
+  ASSERT_EQ(set.status, 200) << set.body;
+  EXPECT_EQ(number(set, "max_running"), 1);
+  EXPECT_EQ(number(set, "max_step_tokens"), number(first, "max_step_tokens")) << "what is not named stays";
+  EXPECT_EQ(number(ask("GET", "/admin/limits"), "max_running"), 1);
+  EXPECT_EQ(node.chat(R"("max_tokens":8)").status, 200) << "it goes on serving";
+  EXPECT_LE(number(ask("POST", "/admin/limits?max_running=999999"), "max_running"), most) << "never beyond its buffers";
+  for (const char* wrong :
+       {"/admin/limits", "/admin/limits?max_running=0", "/admin/limits?max_running=-1", "/admin/limits?max_running=1x",
+        "/admin/limits?max_running=", "/admin/limits?max_step_tokens=99999999999999", "/admin/limits?other=1"}) {
+    const net::HttpResponse refused = ask("POST", wrong);
+    EXPECT_EQ(refused.status, 400) << wrong;
+    EXPECT_NE(refused.body.find("max_step_tokens=N"), std::string::npos) << refused.body;
+  }
+  EXPECT_EQ(ask("POST", "/admin/limits?max_running=2", {{"Origin", "http://evil.example"}}).status, 403);
+  EXPECT_EQ(ask("DELETE", "/admin/limits").status, 404);
+}
+
 TEST(NodeServer, FiguresBearTheNamesThatDashboardsRead) {
   const TestNode node;
   ASSERT_EQ(node.chat(R"("max_tokens":8,"ignore_eos":true)").status, 200);
