@@ -44,6 +44,7 @@ struct NodeView {
   int group = 0;         ///< priority: the lowest with a usable node serves, the others stand by
   bool serving = false;  ///< its group gets the requests now
   NodeCondition condition = NodeCondition::unreachable;
+  bool down = false;          ///< as the rule node_down has it: a node that loads or drains is not
   std::int64_t since_ms = 0;  ///< in this condition
   std::int64_t seen_ms = 0;   ///< last successful reading; 0: never
   bool controllable = false;  ///< has admin routes we can reach
@@ -59,6 +60,7 @@ struct ClusterFigures {
   int nodes = 0, usable_nodes = 0, serving_group = 0;
   Figure requests_per_s, tokens_per_s, prompt_tokens_per_s, open_requests, waiting_requests, kv_usage, cache_hit_ratio;
   Figure timeout_ratio, refusal_ratio, error_ratio, resumes_per_s;
+  Figure requests, given_up;     ///< totals since the gateway's start
   LatencyView first_token, gap;  ///< as the clients see it, at the gateway
 };
 

@@ -51,6 +51,24 @@ TEST(Rules, TheSixOfTheBriefToTheFigure) {
   }
 }
 
+TEST(Rules, TheOthersToTheFigure) {
+  struct Row {
+    const char* id;
+    double threshold;
+    std::int64_t for_ms;
+    bool above = true;
+  };
+  for (const Row& row : {Row{"no_token_progress", 0.5, 60'000}, Row{"kv_usage", 0.9, 300'000},
+                         Row{"queue_growth", 0.1, 120'000}, Row{"node_flapping", 4, 0}, Row{"slo_burn_fast", 14.4, 0},
+                         Row{"slo_burn_medium", 6, 0}, Row{"slo_burn_slow", 1, 0}, Row{"certificate", 14, 0, false},
+                         Row{"disk", 0.9, 300'000}, Row{"dead_man", 0.5, 0}}) {
+    const Rule& r = rule(row.id);
+    EXPECT_EQ(r.threshold, row.threshold) << row.id;
+    EXPECT_EQ(r.for_ms, row.for_ms) << row.id;
+    EXPECT_EQ(r.above, row.above) << row.id;
+  }
+}
+
 TEST(Rules, EveryRuleFiresExactlyAtItsDurationAndNotOneSampleBefore) {
   const std::vector<Rule> rules = *load_rules();
   for (const Rule& r : rules) {
@@ -65,6 +83,59 @@ TEST(Rules, EveryRuleFiresExactlyAtItsDurationAndNotOneSampleBefore) {
     AlertState state;
     EXPECT_EQ(first(r, state, AlertPhase::firing, 0, 2 * r.for_ms + 10'000, 1000, r.threshold), -1)
         << r.id << ": at the threshold is not beyond it";
+  }
+}
+
+TEST(Rules, NoneFlapsAtItsThreshold) {
+  const std::vector<Rule> rules = *load_rules();
+  for (const Rule& r : rules) {
+    if (r.id == "dead_man") continue;  // its signal is 1 or absent
+    AlertState state;
+    const double beyond = r.above ? r.threshold + 1e-6 : r.threshold - 1e-6;
+    const double behind = r.above ? r.threshold - 1e-6 : r.threshold + 1e-6;
+    ASSERT_NE(first(r, state, AlertPhase::firing, 0, r.for_ms, 1000, beyond), -1) << r.id;
+    int changes = 0;
+    for (std::int64_t t = r.for_ms + 1000; t < r.for_ms + 3'600'000; t += 1000)
+      changes += advance(r, state, t, t / 1000 % 2 == 0 ? beyond : behind) ? 1 : 0;
+    EXPECT_EQ(changes, 0) << r.id;
+    EXPECT_EQ(state.phase, AlertPhase::firing) << r.id;
+  }
+}
+
+TEST(Rules, EveryAlertEndsExactlyAfterItsCalm) {
+  const std::vector<Rule> rules = *load_rules();
+  for (const Rule& r : rules) {
+    AlertState state;
+    const double beyond = r.above ? r.threshold + 1 : r.threshold - 1;
+    const std::int64_t fired = first(r, state, AlertPhase::firing, 0, r.for_ms, 1000, beyond);
+    const std::int64_t calm = fired + 1000;
+    EXPECT_EQ(first(r, state, AlertPhase::inactive, calm, calm + 2 * r.clear_for_ms, 1000, r.clear),
+              calm + r.clear_for_ms)
+        << r.id;
+  }
+}
+
+TEST(Rules, EveryOneSurvivesAGapAndAClockThatSteps) {
+  const std::vector<Rule> rules = *load_rules();
+  for (const Rule& r : rules) {
+    const double beyond = r.above ? r.threshold + 1 : r.threshold - 1;
+    const std::int64_t half = r.for_ms / 2, gap = std::min(limits::kMaxGapMs, r.for_ms - half);
+    AlertState bridged, anew, back;
+    if (r.for_ms > 0) {
+      ASSERT_EQ(first(r, bridged, AlertPhase::firing, 0, half, 1000, beyond), -1) << r.id;
+      EXPECT_EQ(first(r, bridged, AlertPhase::firing, half + gap, 2 * r.for_ms, 1000, beyond), r.for_ms) << r.id;
+      first(r, anew, AlertPhase::firing, 0, half, 1000, beyond);
+      const std::int64_t later = half + limits::kMaxGapMs + 1;
+      EXPECT_EQ(first(r, anew, AlertPhase::firing, later, later + 2 * r.for_ms, 1000, beyond), later + r.for_ms)
+          << r.id << ": a longer gap is no evidence";
+      first(r, back, AlertPhase::firing, 7'200'000, 7'200'000 + half, 1000, beyond);
+      EXPECT_EQ(first(r, back, AlertPhase::firing, 0, 2 * r.for_ms, 1000, beyond), r.for_ms - half)
+          << r.id << ": two hours back are worth nothing";
+    }
+    AlertState firing;
+    const std::int64_t fired = first(r, firing, AlertPhase::firing, 0, r.for_ms, 1000, beyond);
+    for (const std::int64_t at : {fired + 86'400'000, fired - 86'400'000})
+      EXPECT_EQ(advance(r, firing, at, beyond), std::nullopt) << r.id << ": it goes on";
   }
 }
 
@@ -148,6 +219,8 @@ TEST(Rules, ExportCarriesThresholdsAndBothLanguages) {
   EXPECT_NE(yaml.find("超时请求超过 2 %"), std::string::npos);
   EXPECT_EQ(yaml.find("{threshold"), std::string::npos);
   EXPECT_EQ(yaml.find("{window"), std::string::npos);
+  EXPECT_EQ(yaml.find("{for"), std::string::npos);
+  EXPECT_NE(yaml.find("offset 60s"), std::string::npos) << "what looks back itself has no further 'for'";
 }
 
 }  // namespace

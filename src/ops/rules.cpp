@@ -173,9 +173,11 @@ std::string prometheus_rules(const std::vector<Rule>& rules) {
       if (rule.level != level) continue;
       std::string expr = replaced(rule.expr, "{threshold}", fmt::format("{}", rule.threshold));
       expr = replaced(std::move(expr), "{window}", duration(rule.window_ms));
+      const bool looks_back = expr.find("{for}") != std::string::npos;
+      expr = replaced(std::move(expr), "{for}", duration(rule.for_ms));
       out += fmt::format("      - alert: {}\n        expr: |-\n          {}\n", alert_name(rule.id),
                          replaced(std::move(expr), "\n", "\n          "));
-      if (rule.for_ms > 0) out += fmt::format("        for: {}\n", duration(rule.for_ms));
+      if (rule.for_ms > 0 && !looks_back) out += fmt::format("        for: {}\n", duration(rule.for_ms));
       const std::string_view severity = rule.id == "dead_man" ? "none"
                                         : rule.incident == 1  ? "critical"
                                         : rule.incident == 2  ? "warning"

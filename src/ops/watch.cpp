@@ -1,6 +1,7 @@
 #include "ops/watch.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -10,6 +11,7 @@
 #include <ctime>
 #include <filesystem>
 #include <future>
+#include <limits>
 #include <mutex>
 #include <set>
 
@@ -93,6 +95,9 @@ class LocalWatch final : public Watch {
   bool acknowledge(std::int64_t id, std::string_view who) override;
   bool add_note(std::int64_t id, std::string_view who, std::string_view text) override;
   std::vector<std::pair<std::string, Status>> test_notice(std::string_view channel) override;
+  void recall(PastCounts past) override {
+    run_on_loop([this, &past] { track_.recall(now(), std::move(past)); });
+  }
 
  private:
   [[nodiscard]] static Moment now() { return {.at_ms = steady_ms(), .wall_ms = wall_ms()}; }
@@ -101,6 +106,7 @@ class LocalWatch final : public Watch {
   void read_node(const KnownNode& node);
   void start_reading(const std::string& key, net::ClientRequest request, std::function<void(Result<std::string>)> done);
   void publish(const Moment& moment);
+  void show_nodes(const std::vector<NodeView>& nodes);
 
   const WatchOptions options_;
   const WatchWiring wiring_;
@@ -117,7 +123,7 @@ class LocalWatch final : public Watch {
   // Loop only.
   ClusterTrack track_;
   AlertBoard board_;
-  std::set<std::string> reading_;
+  std::set<std::string> reading_, nodes_shown_;
   std::int64_t round_ = 0, last_round_ms_ = 0;
   bool stopped_ = false;
   Histogram& round_seconds_;
@@ -180,6 +186,7 @@ void LocalWatch::run_on_loop(const std::function<void()>& task) const {
 
 void LocalWatch::begin() {
   run_on_loop([this] {
+    ::pthread_setname_np(::pthread_self(), "hp-watch");
     desk_->take_over(now());
     round();
   });
@@ -273,6 +280,7 @@ void LocalWatch::publish(const Moment& moment) {
   for (const int level : {1, 2})
     metrics_.gauge("homeport_incidents_open", "Incidents that go on", {{"level", std::to_string(level)}})
         .set(open.at(static_cast<std::size_t>(level)));
+  show_nodes(view->nodes);
   metrics_.gauge("homeport_alerts_firing", "Alerts that fire")
       .set(static_cast<double>(std::ranges::count(view->alerts, AlertPhase::firing, &AlertView::phase)));
   const std::shared_ptr<const ClusterView> shared = std::move(view);
@@ -281,6 +289,20 @@ void LocalWatch::publish(const Moment& moment) {
     view_ = shared;
   }
   if (wiring_.on_view) wiring_.on_view(shared);
+}
+
+/// For a Prometheus that reads the gateway only: its `up` says nothing of a node behind it.
+void LocalWatch::show_nodes(const std::vector<NodeView>& nodes) {
+  const auto gauge = [this](const std::string& node) -> Gauge& {
+    return metrics_.gauge("homeport_node_up", "0: a node that should answer does not", {{"node", node}});
+  };
+  std::set<std::string> gone = std::exchange(nodes_shown_, {});
+  for (const NodeView& node : nodes) {
+    gauge(node.name).set(node.down ? 0 : 1);
+    gone.erase(node.name);
+    nodes_shown_.insert(node.name);
+  }
+  for (const std::string& name : gone) gauge(name).set(std::numeric_limits<double>::quiet_NaN());
 }
 
 std::shared_ptr<const ClusterView> LocalWatch::view() const {

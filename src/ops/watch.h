@@ -12,6 +12,7 @@
 #include "base/metrics.h"
 #include "base/result.h"
 #include "ops/cluster_view.h"
+#include "ops/collect/cluster_track.h"
 #include "ops/known_node.h"
 
 namespace hp::ops {
@@ -80,6 +81,8 @@ class Watch {
   virtual bool add_note(std::int64_t incident_id, std::string_view who, std::string_view text) = 0;
   /// One test message through a channel by name, or through all with ""; per channel what came of it.
   virtual std::vector<std::pair<std::string, Status>> test_notice(std::string_view channel) = 0;
+  /// Counts of earlier processes, so that the windows of the error budget outlive this one.
+  virtual void recall(PastCounts past) = 0;
 };
 
 }  // namespace hp::ops

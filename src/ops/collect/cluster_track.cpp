@@ -26,6 +26,16 @@ std::int64_t ClusterTrack::window(std::string_view signal) const {
   return found == windows_.end() || found->second == 0 ? kViewWindowMs : found->second;
 }
 
+void ClusterTrack::recall(const Moment& now, PastCounts past) {
+  for (const auto& [window, growths] : {std::pair{&requests_, &past.requests}, {&given_up_, &past.given_up}}) {
+    for (Growth& growth : *growths) {
+      growth.from_ms += now.at_ms - now.wall_ms;
+      growth.until_ms += now.at_ms - now.wall_ms;
+    }
+    window->recall(*growths);
+  }
+}
+
 NodeTrack& ClusterTrack::node(std::string_view name) {
   return nodes_[std::string(name)];
 }
@@ -177,6 +187,8 @@ void ClusterTrack::fill(ClusterView& view) const {
   f.timeout_ratio = share(timeouts_, kViewWindowMs);
   f.refusal_ratio = share(refusals_, kViewWindowMs);
   f.error_ratio = share(given_up_, kViewWindowMs);
+  f.requests = gateway_.total("homeport_gateway_requests_total");
+  f.given_up = gateway_.total("homeport_gateway_given_up_total");
   f.first_token = latency_view(first_token_, kViewWindowMs);
   f.gap = latency_view(gap_, kViewWindowMs);
   for (const auto& [name, tenant] : gateway_.tenants) view.tenants.push_back(tenant);

@@ -23,9 +23,16 @@ struct Moment {
   std::int64_t wall_ms = 0;  ///< since 1970
 };
 
+/// What the gateway counted before this process. Times are milliseconds since 1970, oldest first.
+struct PastCounts {
+  std::vector<Growth> requests, given_up;
+};
+
 class ClusterTrack {
  public:
   explicit ClusterTrack(const std::vector<Rule>& rules);
+  /// After the gateway's first page: windows of hours and days begin before this process.
+  void recall(const Moment& now, PastCounts past);
   NodeTrack& node(std::string_view name);
   void gateway_page(std::int64_t at_ms, Page page);
   /// Once a round, after the pages. Nodes that are known no more are forgotten.

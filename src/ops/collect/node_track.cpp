@@ -146,6 +146,7 @@ NodeView NodeTrack::view() const {
   v.group = known_.group;
   v.serving = known_.serving;
   v.condition = condition_;
+  v.down = down_;
   v.since_ms = since_wall_ms_;
   v.seen_ms = seen_wall_ms_;
   v.controllable = known_.controllable;

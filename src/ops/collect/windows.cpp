@@ -42,6 +42,23 @@ void CounterWindow::add(std::int64_t at_ms, double total) {
   while (coarse_.size() > 2 && coarse_[1].at_ms <= at_ms - kCoarseSpanMs) coarse_.pop_front();
 }
 
+void CounterWindow::recall(std::span<const Growth> past) {
+  if (fine_.empty()) return;
+  const std::int64_t now_ms = last_ms_;
+  const auto put = [](std::deque<Point>& points, const Point& point) {
+    if (point.at_ms < points.front().at_ms) points.push_front(point);
+  };
+  double grown = fine_.front().grown;
+  for (auto it = past.rbegin(); it != past.rend() && it->from_ms > now_ms - kCoarseSpanMs; ++it) {
+    if (it->until_ms > fine_.front().at_ms || coarse_.size() >= limits::kMaxWindowSnapshots) continue;
+    const Point end{it->until_ms, grown}, begin{it->from_ms, grown -= it->amount};
+    for (const Point& point : {end, begin}) {
+      put(coarse_, point);
+      if (point.at_ms > now_ms - kFineSpanMs) put(fine_, point);
+    }
+  }
+}
+
 std::optional<CounterWindow::Point> CounterWindow::before(std::int64_t at_ms) const {
   if (fine_.empty() || last_ms_ == fine_.front().at_ms) return std::nullopt;
   if (fine_.front().at_ms <= at_ms || coarse_.front().at_ms >= fine_.front().at_ms) return *at_or_first(fine_, at_ms);

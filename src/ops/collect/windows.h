@@ -10,9 +10,18 @@
 
 namespace hp::ops {
 
+/// What a counter grew by within a while.
+struct Growth {
+  std::int64_t from_ms = 0, until_ms = 0;
+  double amount = 0;
+};
+
 class CounterWindow {
  public:
   void add(std::int64_t at_ms, double total);
+  /// Growth from before the first reading, oldest first and without overlaps; what lies after that reading is left out.
+  /// Nothing happens while there is no reading.
+  void recall(std::span<const Growth> past);
   /// Growth within the window, or since the first reading when that is later; empty before there are two readings.
   [[nodiscard]] std::optional<double> increase(std::int64_t window_ms) const;
   /// Per second over the same time.
