@@ -1,5 +1,6 @@
 // A console over a made-up cluster: `console_tool PORT KEY NODES [calm]`. For tests of the pages and for looking at
-// them without machines: 200 nodes with seven days of history, an incident that a POST to /fake/incident starts.
+// them without machines: 200 nodes with seven days of history (with HISTORY_FILE through the file that the product
+// keeps), an incident that a POST to /fake/incident starts.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -147,6 +148,7 @@ class FakeWatch final : public Watch {
       if (i.id == id) i.timeline.push_back({unix_ms_now(), "note", std::string(who), "", "", std::string(text)});
     return true;
   }
+  void recall(PastCounts) override {}
   std::vector<std::pair<std::string, Status>> test_notice(std::string_view channel) override {
     return {{std::string(channel), Status{}}};
   }
@@ -252,18 +254,27 @@ std::string page_at(std::int64_t ms) {
   return page;
 }
 
-void fill(History& history, const FakeWatch& watch, std::int64_t now) {
-  const auto walk = [&](std::int64_t from, std::int64_t to, std::int64_t step) {
-    for (std::int64_t t = from; t < to; t += step) {
-      history.advance(t);
-      record_view(history, watch.picture(t));
-      record_latencies(history, page_at(t));
-    }
-  };
-  walk(now - 7 * kDay, now - 6 * kHour, 10 * kMinute);
-  walk(now - 6 * kHour, now - 15 * kMinute, kMinute);
-  walk(now - 15 * kMinute, now, 5'000);
-  history.advance(now);
+void walk(History& history, const FakeWatch& watch, std::int64_t from, std::int64_t to, std::int64_t step,
+          const History::SlotClosed& closed = {}) {
+  for (std::int64_t t = from; t < to; t += step) {
+    history.advance(t, closed);
+    record_view(history, watch.picture(t));
+    record_latencies(history, page_at(t));
+  }
+}
+
+void walk_days(History& history, const FakeWatch& watch, std::int64_t now, const History::SlotClosed& closed = {}) {
+  walk(history, watch, now - 7 * kDay, now - 6 * kHour, 10 * kMinute, closed);
+  walk(history, watch, now - 6 * kHour, now - 15 * kMinute, kMinute, closed);
+}
+
+/// What a process that watched for a week would have left on the disk.
+void write_days(const char* path, const FakeWatch& watch, std::int64_t now) {
+  History history;
+  HistoryFile file(path);
+  if (const Status opened = file.open(history, now); !opened)
+    std::fprintf(stderr, "%s\n", opened.error().message.c_str());
+  walk_days(history, watch, now, [&](std::size_t r, std::int64_t slot) { file.append(history, r, slot, now); });
 }
 
 void stream_answer(const std::string& body, const std::shared_ptr<net::ResponseWriter>& writer) {
@@ -288,8 +299,15 @@ int main(int argc, char** argv) {
   const std::string odd = std::getenv("ODD_NAME") != nullptr ? std::getenv("ODD_NAME") : "branch-7b";
   FakeWatch watch(std::atoi(argv[3]), odd);
   ConsoleSource source = watch_source(watch, [] { return page_at(unix_ms_now()); });
+  const char* history_file = std::getenv("HISTORY_FILE");
+  if (history_file != nullptr) write_days(history_file, watch, unix_ms_now());
   source.record = [&, record = source.record, filled = false](History& history) mutable {
-    if (!std::exchange(filled, true)) fill(history, watch, unix_ms_now());
+    if (!std::exchange(filled, true)) {
+      const std::int64_t now = unix_ms_now();
+      if (history_file == nullptr) walk_days(history, watch, now);
+      walk(history, watch, now - 15 * kMinute, now, 5'000);
+      history.advance(now);
+    }
     record(history);
   };
   source.journey = [](std::string_view stream) -> Result<std::string> {
@@ -302,6 +320,7 @@ int main(int argc, char** argv) {
   const auto console = Console::start(
       {.keys = *parse_console_keys(fmt::format("ada admin {}\nbob viewer {}-viewer", argv[2], argv[2]), "arguments"),
        .secret = "a secret of the test",
+       .history_file = history_file != nullptr ? history_file : "",
        .version = "test"},
       std::move(source));
   MetricsRegistry metrics;

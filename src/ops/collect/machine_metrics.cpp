@@ -1,5 +1,7 @@
 #include "ops/collect/machine_metrics.h"
 
+#include <pthread.h>
+
 #include <array>
 
 #include "base/log.h"
@@ -20,6 +22,7 @@ MachineMetrics::MachineMetrics(MachineOptions options, MetricsRegistry& metrics)
     log::info("hardware: no GPU: {}", nvml ? "none is listed by the driver" : nvml.error().message);
   round();
   thread_ = std::jthread([this](const std::stop_token& stop) {
+    ::pthread_setname_np(::pthread_self(), "hp-machine");
     std::unique_lock lock(mutex_);
     while (!stop.stop_requested()) {
       wake_.wait_for(lock, stop, options_.interval, [] { return false; });

@@ -61,6 +61,7 @@ ConsoleSource watch_source(Watch& watch, std::function<std::string()> metrics_pa
   ConsoleSource source;
   source.overview = [&watch] { return overview_sections(*watch.view()); };
   source.record = [&watch, page = std::move(metrics_page), round = std::int64_t{-1}](History& history) mutable {
+    if (round < 0) watch.recall(past_counts(history));  // the file has just been read
     if (page) record_latencies(history, page());
     const auto view = watch.view();
     if (std::exchange(round, view->round) != view->round) record_view(history, *view);

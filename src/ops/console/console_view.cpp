@@ -1,6 +1,7 @@
 #include "ops/console/console_view.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "base/json.h"
@@ -9,6 +10,7 @@ namespace hp::ops {
 namespace {
 
 constexpr std::int64_t kSeenStepMs = 10'000;
+constexpr std::string_view kRequestsSeries = "slo/requests", kGivenUpSeries = "slo/given_up";
 
 /// Four digits are enough for people, and a value that only trembles is not sent again.
 void figure(JsonWriter& json, std::string_view key, const Figure& value) {
@@ -162,6 +164,24 @@ ConsoleSection section_of(std::string name, const std::vector<T>& things, const 
   return section;
 }
 
+/// From the rates of its slots: by the minute as far back as that goes, by ten minutes before.
+std::vector<Growth> growth_in(const History& history, std::string_view series) {
+  const std::array lanes{fmt::format("{}:mean", series)};
+  std::vector<Growth> out;
+  const std::int64_t minutes_from = history.query(1, lanes, kResolutions[1].slots).from_ms;
+  for (const std::size_t resolution : {2, 1}) {
+    const History::Table table = history.query(resolution, lanes, kResolutions[resolution].slots);
+    if (table.columns.empty()) continue;
+    std::int64_t from = table.from_ms;
+    for (const float rate : table.columns.front().values) {
+      const Growth growth{from, from + table.step_ms, rate * static_cast<double>(table.step_ms) / 1000};
+      from = growth.until_ms;
+      if (!std::isnan(rate) && (resolution == 1 || growth.until_ms <= minutes_from)) out.push_back(growth);
+    }
+  }
+  return out;
+}
+
 void write_actions(JsonWriter& json, const std::vector<ActionInfo>& actions) {
   json.begin_array();
   for (const ActionInfo& action : actions) write_action(json, action);
@@ -243,6 +263,8 @@ void record_view(History& history, const ClusterView& view) {
   keep("errors", f.error_ratio);
   keep("timeouts", f.timeout_ratio);
   keep("refusals", f.refusal_ratio);
+  if (f.requests) history.counter(kRequestsSeries, *f.requests);
+  if (f.given_up) history.counter(kGivenUpSeries, *f.given_up);
   for (const NodeView& n : view.nodes) {
     const auto of_node = [&](std::string_view metric, const Figure& value) {
       if (value) history.gauge(fmt::format("node/{}/{}", n.name, metric), *value);
@@ -264,6 +286,10 @@ void record_view(History& history, const ClusterView& view) {
     of_node("gpu_temperature", hottest);
     of_node("gpu", load);
   }
+}
+
+PastCounts past_counts(const History& history) {
+  return {.requests = growth_in(history, kRequestsSeries), .given_up = growth_in(history, kGivenUpSeries)};
 }
 
 void record_latencies(History& history, std::string_view page) {

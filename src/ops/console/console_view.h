@@ -22,6 +22,8 @@ std::string view_json(const ClusterView& view);
 
 /// The figures of one moment.
 void record_view(History& history, const ClusterView& view);
+/// What record_view() kept of the gateway's counters.
+PastCounts past_counts(const History& history);
 /// Percentiles as the clients see them: from the gateway's own page in Prometheus' text format.
 void record_latencies(History& history, std::string_view metrics_page);
 

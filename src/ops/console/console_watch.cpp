@@ -1,4 +1,6 @@
 // The console's tick: figures into the history, changes to the browsers that are looking.
+#include <pthread.h>
+
 #include "base/json.h"
 #include "base/log.h"
 #include "net/sse.h"
@@ -9,6 +11,7 @@ namespace hp::ops {
 
 void ConsoleServer::begin() {
   loop_->post([this] {
+    ::pthread_setname_np(::pthread_self(), "hp-console");
     if (file_) {
       // What cannot be opened is said once and tried again later: watching goes on in memory.
       if (const Status opened = file_->open(history_, unix_ms_now()); !opened)
