@@ -1,9 +1,12 @@
 // `top`: the console's overview in a terminal.
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <termios.h>
 #include <unistd.h>
 
+#include <array>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -13,6 +16,7 @@
 #include "cli/command.h"
 #include "cli/console_wiring.h"
 #include "cli/plan_common.h"
+#include "cli/signal_thread.h"
 #include "hub/url.h"
 #include "net/http_client.h"
 #include "ops/console/console_auth.h"
@@ -106,17 +110,39 @@ class RawTerminal {
   RawTerminal(const RawTerminal&) = delete;
   RawTerminal& operator=(const RawTerminal&) = delete;
 
-  /// True when 'q' was pressed within the time.
-  static bool quit_within(double seconds) {
-    pollfd wait{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
-    if (::poll(&wait, 1, static_cast<int>(seconds * 1000)) <= 0) return false;
+ private:
+  termios before_{};
+};
+
+/// What a person wants: keys, a window of another size, and the signals that end a program, which must not leave the
+/// terminal as it is. Make it before other threads.
+class Wishes {
+ public:
+  Wishes() = default;
+  ~Wishes() { ::close(wake_); }
+  Wishes(const Wishes&) = delete;
+  Wishes& operator=(const Wishes&) = delete;
+
+  /// Returns early when there is one; true: to quit.
+  bool quit_within(double seconds) {
+    std::array<pollfd, 2> wait{
+        {{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0}, {.fd = wake_, .events = POLLIN, .revents = 0}}};
+    ::poll(wait.data(), wait.size(), static_cast<int>(seconds * 1000));
+    std::uint64_t woken = 0;
+    if (wait[1].revents != 0 && ::read(wake_, &woken, sizeof woken) < 0) return false;
+    if (ended_) return true;
+    if (wait[0].revents == 0) return false;
     char key = 0;
-    const ssize_t got = ::read(STDIN_FILENO, &key, 1);
-    return got <= 0 || key == 'q' || key == 'Q' || key == 3;
+    return ::read(STDIN_FILENO, &key, 1) <= 0 || key == 'q' || key == 'Q';
   }
 
  private:
-  termios before_{};
+  int wake_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  std::atomic<bool> ended_ = false;
+  SignalThread signals_{{SIGINT, SIGTERM, SIGHUP, SIGWINCH}, [this](int signal) {
+                          if (signal != SIGWINCH) ended_ = true;
+                          ::eventfd_write(wake_, 1);
+                        }};
 };
 
 ops::TopSize terminal_size() {
@@ -138,7 +164,7 @@ Result<int> show_once(Viewer& viewer, bool json) {
   return kExitOk;
 }
 
-Result<int> show(Viewer& viewer, double interval_s) {
+Result<int> show(Viewer& viewer, Wishes& wishes, double interval_s) {
   const RawTerminal terminal;
   do {
     const auto text = viewer.look();
@@ -154,7 +180,7 @@ Result<int> show(Viewer& viewer, double interval_s) {
     screen += "\x1b[J\x1b[2mq: quit\x1b[0m";
     std::fputs(screen.c_str(), stdout);
     std::fflush(stdout);
-  } while (!RawTerminal::quit_within(interval_s));
+  } while (!wishes.quit_within(interval_s));
   return kExitOk;
 }
 
@@ -189,9 +215,13 @@ Command top_command() {
             if (key.empty())
               return fail(ErrorCode::invalid_argument,
                           "there is no console key on this machine: give one with --key-file");
+            if (flags->once || flags->json || ::isatty(STDOUT_FILENO) == 0) {
+              Viewer viewer(std::move(url), std::move(key));
+              return show_once(viewer, flags->json);
+            }
+            Wishes wishes;
             Viewer viewer(std::move(url), std::move(key));
-            if (flags->once || flags->json || ::isatty(STDOUT_FILENO) == 0) return show_once(viewer, flags->json);
-            return show(viewer, flags->interval_s);
+            return show(viewer, wishes, flags->interval_s);
           }};
 }
 
