@@ -112,6 +112,16 @@ net::ClientRequest request_to(const gateway::NodeConfig& node, std::string targe
   return request;
 }
 
+/// `admin`: "host:port" or "unix:/path".
+net::ClientRequest admin_request(const std::string& admin, std::string target) {
+  net::ClientRequest request{.host = admin, .target = std::move(target)};
+  if (const auto colon = admin.rfind(':'); !admin.starts_with("unix:") && colon != std::string::npos) {
+    request.host = admin.substr(0, colon);
+    request.port = static_cast<std::uint16_t>(std::strtoul(admin.c_str() + colon + 1, nullptr, 10));
+  }
+  return request;
+}
+
 ops::BundleInput bundle_input(const Config& config, gateway::Gateway& gateway, const MetricsRegistry& metrics,
                               const std::shared_ptr<ConsoleSlot>& slot, pid_t first) {
   ops::BundleInput input{.secrets = ops::secrets_of(config)};
@@ -128,6 +138,9 @@ ops::BundleInput bundle_input(const Config& config, gateway::Gateway& gateway, c
     for (const std::string_view page : {"metrics", "health"})
       input.pages.push_back(
           {fmt::format("nodes/{}/{}.txt", node.config.name, page), request_to(node.config, fmt::format("/{}", page))});
+    if (!node.config.admin.empty())
+      input.pages.push_back(
+          {fmt::format("nodes/{}/stats.txt", node.config.name), admin_request(node.config.admin, "/admin/stats")});
     if (!node.config.api_key.empty()) input.secrets.push_back(node.config.api_key);
   }
   return input;

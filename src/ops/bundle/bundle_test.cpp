@@ -60,6 +60,42 @@ TEST(Redact, TheConfigurationInForce) {
   std::filesystem::remove(keys);
 }
 
+TEST(Redact, WhatTheFilesOfTheConfigurationHold) {
+  const auto folder = std::filesystem::temp_directory_path() / fmt::format("hp-secrets-{}", ::getpid());
+  std::filesystem::create_directories(folder / "ops");
+  const auto file = [&](const char* name, std::string_view text) {
+    std::ofstream(folder / name) << text;
+    return (folder / name).string();
+  };
+  ASSERT_EQ(::setenv("HP_TEST_DING", "https://oapi.dingtalk.com/robot/send?access_token=ding-token-0123456789", 1), 0);
+  const std::string notices =
+      "[[channel]]\nname=\"ding\"\nkind=\"dingtalk\"\nurl=\"env:HP_TEST_DING\"\nsecret=\"file:" +
+      file("ding", "ding-signing-secret\n") +
+      "\"\n[[channel]]\nkind=\"slack\"\nurl=\"https://hooks.slack.com/services/T01/B02/slack-part-abcdefgh\"\n"
+      "[[channel]]\nkind=\"mail\"\nurl=\"smtp://"
+      "mail:587\"\nfrom=\"a@b\"\nto=[\"c@d\"]\nuser=\"u\"\npassword=\"mail-pass-word\"\n";
+  Config config;
+  ASSERT_TRUE(config.set_flag("ops-notices", file("notices.toml", notices)));
+  ASSERT_TRUE(config.set_flag("redis-password-file", file("redis", "redis-pass-word\n")));
+  ASSERT_TRUE(config.set_flag("console-keys-file", file("keys", "# people\nada admin console-key-of-ada\n")));
+  ASSERT_TRUE(config.set_flag("ops-folder", (folder / "ops").string()));
+  file("ops/console.key", "made-console-key");
+  file("ops/console.secret", "made-console-secret");
+  const auto secrets = secrets_of(config);
+  for (const std::string_view secret :
+       {"ding-token-0123456789", "ding-signing-secret", "slack-part-abcdefgh", "mail-pass-word", "redis-pass-word",
+        "console-key-of-ada", "made-console-key", "made-console-secret"}) {
+    const std::string text = redacted(fmt::format("a log line says '{}' here", secret), secrets);
+    EXPECT_EQ(text.find(secret), std::string::npos) << secret;
+    EXPECT_EQ(redacted_config(config).find(secret), std::string::npos) << secret;
+  }
+  EXPECT_EQ(redacted("dingtalk, slack and webhook channels", secrets), "dingtalk, slack and webhook channels");
+  file("notices.toml", "[[channel]]\nkind=\"slak\"\nsecret=\"torn-file-secret\"\n");
+  EXPECT_EQ(redacted("torn-file-secret", secrets_of(config)), "[removed]")
+      << "one that does not parse holds secrets too";
+  std::filesystem::remove_all(folder);
+}
+
 class BundleTest : public ::testing::Test {
  protected:
   void SetUp() override {

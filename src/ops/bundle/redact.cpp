@@ -5,6 +5,9 @@
 #include <cctype>
 #include <fstream>
 
+#include "ops/notice/channel.h"
+#include "ops/watch_options.h"
+
 namespace hp::ops {
 namespace {
 
@@ -118,14 +121,50 @@ std::vector<std::string> words_of_file(const std::string& path) {
   for (std::string word; file >> word && (bytes += word.size()) < kMaxKeyFileBytes;) {
     std::erase_if(word, [](char c) { return c == '"' || c == '\'' || c == '[' || c == ']' || c == ','; });
     if (word.size() >= kShortestSecret && !word.starts_with('#') && word != "concurrent" &&
-        word.find("_per_minute") == std::string::npos && word != "[tenant]" && word != "key_sha256" && word != "viewer")
+        word.find("_per_minute") == std::string::npos && word != "[tenant]" && word != "key_sha256" &&
+        word != "viewer") {
+      if (const auto sign = word.find('='); sign != std::string::npos) out.push_back(word.substr(sign + 1));
       out.push_back(std::move(word));
+    }
   }
   return out;
 }
 
-bool holds_key_file(std::string_view name) {
-  return name.ends_with("keys_file") || name.ends_with("tenants_file") || name.ends_with("notices_file");
+std::string text_of_file(const std::string& path) {
+  std::ifstream file(path);
+  std::string text(kMaxKeyFileBytes, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<std::size_t>(file.gcount()));
+  return text;
+}
+
+/// What the channels know, env: and file: followed. An address may itself be the secret, or hold it in a long part.
+std::vector<std::string> secrets_of_notices(const std::string& path) {
+  constexpr std::size_t kLongPart = 16;
+  const auto notices = load_notices(text_of_file(path), path);
+  if (!notices) return words_of_file(path);
+  std::vector<std::string> out;
+  for (const Channel& channel : notices->channels) {
+    out.push_back(channel.secret);
+    out.push_back(channel.mail_server.password);
+    std::string_view target = channel.url.target;
+    out.push_back(std::string(target));
+    while (!target.empty()) {
+      const std::string_view part = target.substr(0, target.find_first_of("/?&="));
+      target.remove_prefix(std::min(target.size(), part.size() + 1));
+      if (part.size() >= kLongPart) out.emplace_back(part);
+    }
+  }
+  return out;
+}
+
+/// What the file that this key names holds.
+std::vector<std::string> secrets_of_file(std::string_view key, const std::string& path) {
+  if (key.ends_with("notices_file")) return secrets_of_notices(path);
+  if (key.ends_with("keys_file") || key.ends_with("tenants_file")) return words_of_file(path);
+  if (!key.ends_with("password_file") && !key.ends_with("token_file")) return {};
+  std::string text = text_of_file(path);
+  return {text.substr(0, text.find_first_of("\r\n"))};
 }
 
 }  // namespace
@@ -159,12 +198,15 @@ std::vector<std::string> secrets_of(const Config& config) {
   for (const ConfigKey& key : config_keys()) {
     if (key.type != ConfigType::text) continue;
     const std::string& value = config.text(key.name);
-    if (!value.empty() && holds_key_file(key.name)) {
-      for (std::string& word : words_of_file(value)) out.push_back(std::move(word));
-    }
+    if (!value.empty())
+      for (std::string& secret : secrets_of_file(key.name, value)) out.push_back(std::move(secret));
     for (std::size_t at = value.find(";key="); at != std::string::npos; at = value.find(";key=", at + 5))
       out.push_back(value.substr(at + 5, value.find_first_of(",;", at + 5) - at - 5));
   }
+  if (const std::string folder = ops_folder(config); !folder.empty())
+    for (const std::string_view made : {"console.key", "console.secret"})
+      out.push_back(text_of_file(fmt::format("{}/{}", folder, made)));
+  std::erase_if(out, [](const std::string& secret) { return secret.size() < kShortestSecret; });
   std::ranges::sort(out, std::greater{}, &std::string::size);  // the longest first: one may contain another
   return out;
 }
