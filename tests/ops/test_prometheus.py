@@ -59,11 +59,18 @@ class Prometheus:
         (folder / "prometheus.yml").write_text(
             "global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [rules.yml]\n"
             f"scrape_configs:\n- job_name: homeport\n  static_configs: [{{targets: ['127.0.0.1:{port}']}}]\n")
-        self.log = folder / "log"
-        with self.log.open("w") as log:
+        self.folder, self.log = folder, folder / "log"
+        self.start()
+
+    def start(self):
+        with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                ["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
+                ["prometheus", f"--config.file={self.folder}/prometheus.yml", f"--storage.tsdb.path={self.folder}/data",
                  f"--web.listen-address=127.0.0.1:{self.port}"], stdout=log, stderr=subprocess.STDOUT)
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(60)
 
     def get(self, path, **query):
         url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(query)}"
@@ -88,8 +95,7 @@ def prometheus(cluster, tmp_path_factory):
         pytest.skip("no prometheus (Debian: prometheus)")
     running = Prometheus(tmp_path_factory.mktemp("prometheus"), cluster.port)
     yield running
-    running.process.terminate()
-    running.process.wait(30)
+    running.stop()
 
 
 def test_prometheus_scrapes_and_evaluates(prometheus):
@@ -113,3 +119,16 @@ def test_prometheus_scrapes_and_evaluates(prometheus):
 def test_prometheus_answers_every_panel(prometheus, expressions):
     for expression in expressions:  # rates need two scrapes
         prometheus.wait(lambda e=expression: prometheus.get("query", query=e)["result"])
+
+
+def test_what_happens_while_prometheus_is_away_is_there_when_it_is_back(cluster, prometheus):
+    def total():
+        found = prometheus.get("query", query="homeport_gateway_requests_total")["result"]
+        return float(found[0]["value"][1]) if found else None
+
+    before = prometheus.wait(total)
+    prometheus.stop()
+    for _ in range(5):
+        assert cluster.chat()[0] == 200
+    prometheus.start()
+    prometheus.wait(lambda: total() == before + 5)
