@@ -57,13 +57,13 @@ class Bench:
         self.node_pids = [self.spawn(self.build / "fake_node", "--port", p, "--heartbeat-ms", 250, *flags).pid for p in ports]
         return ports
 
-    def gateway(self, nodes, policy="round-robin", processes=1, core=None, redis=None):
+    def gateway(self, nodes, policy="round-robin", processes=1, core=None, redis=None, more=()):
         """Port and pids. Several processes share the port."""
         port = free_port()
         names = ",".join(f"n{i}=127.0.0.1:{p}" for i, p in enumerate(nodes))
         flags = ["--port", port, "--node", names, "--policy", policy, "--access-log", "false", "--max-connections", "20000"]
         flags += ["--share-port", "true"] if processes > 1 else []
-        flags += ["--redis", f"127.0.0.1:{redis}"] if redis else []
+        flags += [*more, *(["--redis", f"127.0.0.1:{redis}"] if redis else [])]
         pids = []
         for _ in range(processes):
             pids.append(self.spawn(self.build / "gateway_tool", *flags, core=core).pid)

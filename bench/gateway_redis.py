@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """What Redis costs a request: gateways without one, with one, with one that is frozen for a third of each round and with
-ones whose answers are late, side by side in one run. Streams of 16 tokens come at a fixed rate, half of the rounds with
-an Idempotency-Key, which is the kind of request that asks Redis before it begins.
+ones whose answers are late, side by side in one run. Streams of 16 tokens come at a fixed rate: plain ones, ones with an
+Idempotency-Key and ones that the response cache may answer. The last two ask Redis before they begin.
 
-usage: gateway_redis.py [--build build/release] [--rate 100] [--seconds 3] [--rounds 3] [--json]
+usage: gateway_redis.py [--build build/release] [--rate 100] [--seconds 2] [--rounds 3] [--json]
 """
 import argparse
 import json
@@ -19,6 +19,7 @@ from pathlib import Path
 from gateway_overhead import Bench, cpu_seconds, free_port
 
 LATE_MS = (20, 30)
+KINDS = {"": {}, ", with key": {"idempotency": 1}, ", cacheable": {"cacheable": 1}}
 
 
 def late_proxy(redis_port, delay):
@@ -63,10 +64,10 @@ def redis(bench):
         time.sleep(0.05)
 
 
-def one_round(bench, port, pid, frozen, keyed):
+def one_round(bench, port, pid, frozen, flags):
     args = bench.args
     before = cpu_seconds(pid)
-    load = bench.load("rate_load", port=port, rate=args.rate, seconds=args.seconds, max_tokens=16, idempotency=int(keyed))
+    load = bench.load("rate_load", port=port, rate=args.rate, seconds=args.seconds, max_tokens=16, **flags)
     if frozen:
         time.sleep(args.seconds / 3)
         frozen.send_signal(signal.SIGSTOP)
@@ -80,7 +81,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", default="build/release")
     parser.add_argument("--rate", type=int, default=100)
-    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
@@ -107,17 +108,17 @@ def measure(bench):
     freezer = bench.processes[-1]
     cases = {"without Redis": None, "Redis": healthy, "Redis frozen for a third of the time": freezing}
     cases |= {f"Redis {ms} ms late": late_proxy(healthy, ms / 1000) for ms in LATE_MS}
-    gateways = {name: bench.gateway(nodes, redis=port) for name, port in cases.items()}
+    gateways = {name: bench.gateway(nodes, redis=port, more=["--response-cache", "true"]) for name, port in cases.items()}
     time.sleep(1)
     rows = {}
     for _ in range(bench.args.rounds):
-        for keyed in (False, True):
+        for kind, flags in KINDS.items():
             for name, (port, [pid]) in gateways.items():
                 frozen = freezer if cases[name] == freezing else None
-                rows.setdefault((keyed, name), []).append(one_round(bench, port, pid, frozen, keyed))
+                rows.setdefault((kind, name), []).append(one_round(bench, port, pid, frozen, flags))
     result = {}
-    for (keyed, name), rounds in sorted(rows.items(), key=lambda entry: entry[0][0]):
-        result[f"{name}{', with key' if keyed else ''}"] = {
+    for (kind, name), rounds in sorted(rows.items(), key=lambda entry: list(KINDS).index(entry[0][0])):
+        result[name + kind] = {
             "failed": sum(r["failed"] for r in rounds), "of": sum(r["requests"] for r in rounds)} | {
             key: round(statistics.median(r[key] for r in rounds), 2)
             for key in ("first_p50_ms", "first_p99_ms", "p50_ms", "p99_ms", "max_ms", "cpu_us")}

@@ -1,6 +1,6 @@
 // Sends requests at a fixed rate, whether or not the answers keep up, and says how long each took from the moment it
 // was due: for bench/gateway_overhead.py and bench/gateway_redis.py. Every prompt begins differently.
-//   rate_load --port 8000 --rate 50 --seconds 20 --prompt-bytes 460800 --max-tokens 4 --idempotency 0
+//   rate_load --port 8000 --rate 50 --seconds 20 --prompt-bytes 460800 --max-tokens 4 --idempotency 0 --cacheable 0
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -47,15 +47,17 @@ hp::net::ClientRequest request_of(const std::map<std::string, long>& flags, long
   if (flags.at("--idempotency") != 0)
     request.headers.emplace_back("Idempotency-Key", fmt::format("load-{}-{}", ::getpid(), number));
   request.body = fmt::format(
-      R"({{"model":"fake","stream":true,"max_tokens":{},"messages":[{{"role":"user","content":"{:012} endless {}"}}]}})",
-      flags.at("--max-tokens"), number, std::string(static_cast<std::size_t>(flags.at("--prompt-bytes")), 'x'));
+      R"({{"model":"fake","stream":true,"temperature":{},"max_tokens":{},"messages":[{{"role":"user","content":"{:012} endless {}"}}]}})",
+      flags.at("--cacheable") != 0 ? 0 : 1, flags.at("--max-tokens"), number,
+      std::string(static_cast<std::size_t>(flags.at("--prompt-bytes")), 'x'));
   return request;
 }
 }  // namespace
 
 int main(int argc, char** argv) {
   std::map<std::string, long> flags{{"--port", 8000},        {"--rate", 50},      {"--seconds", 20},
-                                    {"--prompt-bytes", 200}, {"--max-tokens", 4}, {"--idempotency", 0}};
+                                    {"--prompt-bytes", 200}, {"--max-tokens", 4}, {"--idempotency", 0},
+                                    {"--cacheable", 0}};
   for (int i = 1; i + 1 < argc; i += 2) flags[argv[i]] = std::atol(argv[i + 1]);
   const auto loop = hp::net::EventLoop::create();
   auto http = hp::net::HttpClient::create(*loop);
