@@ -4,6 +4,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
+#include <cstring>
 #include <utility>
 
 #include "base/log.h"
@@ -103,7 +104,7 @@ void Connection::on_readable() {
 
 void Connection::keep(std::string_view bytes) {
   const auto space = input_.prepare(bytes.size());
-  std::ranges::copy(bytes, static_cast<char*>(space.data()));
+  std::memcpy(space.data(), bytes.data(), bytes.size());
   input_.commit(bytes.size());
 }
 
