@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+TOOLS = ("gateway_tool", "fake_node", "stream_load", "rate_load")
 
 
 def free_port():
@@ -43,6 +44,9 @@ class Bench:
     def __init__(self, args, folder):
         self.args, self.folder, self.processes, self.node_pids = args, folder, [], []
         self.build = ROOT / args.build
+        if missing := [t for t in TOOLS if not (self.build / t).exists()]:
+            raise SystemExit(f"{args.build} has no {' '.join(missing)}; build them: cmake --preset release && "
+                             f"cmake --build build/release --target {' '.join(TOOLS)}")
 
     def spawn(self, *command, core=None):
         log = open(self.folder / "log.txt", "ab")
