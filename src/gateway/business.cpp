@@ -57,7 +57,8 @@ std::vector<std::string> parse_refusal_phrases(std::string_view text) {
 
 Business::Business(MetricsRegistry& metrics, std::vector<std::string> phrases)
     : metrics_(metrics),
-      timeouts_(metrics.counter("homeport_gateway_timeouts_total", "Requests ended by a time limit of the gateway")) {
+      timeouts_(metrics.counter("homeport_gateway_timeouts_total",
+                                "Requests that a time limit ended, the gateway's or their own")) {
   // There from the start: a rate needs a first value.
   metrics_.counter("homeport_refusals_total", "Replies that the model refused",
                    {{"tenant", ""}, {"model", ""}, {"by", "content_filter"}});

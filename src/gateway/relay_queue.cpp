@@ -35,6 +35,7 @@ bool Relay::is_late() const {
 // It would be served, but too late for its client: no node is asked any more.
 void Relay::refuse_late() {
   core_.metrics.deadline_expired.add();
+  core_.business.timed_out(stream_->tenant, peek().model);
   if (node_) close_attempt();
   retry_in_s_ = whole_seconds(core_.queue.estimate(wait_entry()).value_or(std::chrono::seconds(1)));
   give_up(attempt_ > 0 ? 504 : 503,
@@ -56,6 +57,7 @@ bool Relay::join_queue() {
   const bool full = core_.queue.size() >= core_.options.max_waiting;
   if (full || (wait && *wait > left)) {
     (full ? core_.metrics.queue_full : core_.metrics.deadline_refused).add();
+    if (!full) core_.business.timed_out(stream_->tenant, peek().model);
     retry_in_s_ = whole_seconds(wait && !full ? *wait - left : wait.value_or(std::chrono::seconds(1)));
     give_up(503, full ? "Too many requests are waiting; try again later."
                       : "The request would not start before its deadline; try again later.");

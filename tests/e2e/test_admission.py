@@ -145,6 +145,8 @@ def test_many_deadlines(gateway, fake):
     allowed = sorted(d for s, _, d in results if s == 200)
     assert all(a <= b for a, b in zip(sorted(row["first_token_ms"] for row in served), allowed)), "none past its deadline"
     assert gateway.metric("homeport_gateway_deadline_refused_total") > refused, "refused before its time was up"
+    missed = gateway.metric("homeport_gateway_deadline_refused_total") + gateway.metric("homeport_gateway_deadline_expired_total")
+    assert gateway.metric("homeport_gateway_timeouts_total") >= missed, "either way its client had no answer in time"
 
 
 def test_a_deadline_ends_a_request_that_a_node_sits_on():
@@ -152,6 +154,7 @@ def test_a_deadline_ends_a_request_that_a_node_sits_on():
         for stream in (True, False):
             status, _ = gateway.chat(model="fake", stream=stream, deadline_ms=200)[0], None
             assert status == 504
+        assert gateway.metric("homeport_gateway_timeouts_total") == 2, "what the rule request_timeouts looks at"
         gateway.wait_for(lambda: slow.stats()["open"] == 0)
 
 
