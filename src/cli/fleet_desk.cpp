@@ -35,16 +35,27 @@ Status FleetDesk::restart(const std::string& node, bool hard) {
   return {};
 }
 
-Result<std::string> FleetDesk::change(int by) {
+Result<FleetControls::Change> FleetDesk::grow(std::size_t by, bool dry_run) {
   const std::lock_guard lock(mutex_);
-  const auto now = static_cast<int>(fleet_.wanted()), most = static_cast<int>(fleet_.children().size());
-  if (least_ == 0) least_ = fleet_.wanted();
-  const int wanted = std::clamp(now + by, static_cast<int>(least_), most);
-  if (wanted == now && by > 0)
+  const std::size_t now = fleet_.wanted(), most = fleet_.children().size(), wanted = std::min(now + by, most);
+  if (wanted == now)
     return fail(ErrorCode::resource_exhausted, "{} of at most {} node processes run (fleet.nodes_max)", now, most);
-  if (wanted == now) return fail(ErrorCode::not_found, "no node was added that could be ended");
-  fleet_.want(static_cast<std::size_t>(wanted));
-  return fmt::format("{} node processes instead of {}", wanted, now);
+  if (!dry_run) {
+    added_ = std::min(added_ + wanted - now, most - least_);
+    fleet_.want(wanted);
+  }
+  return FleetControls::Change{.nodes = static_cast<int>(wanted - now),
+                               .text = fmt::format("{} node processes instead of {}", wanted, now)};
+}
+
+Result<FleetControls::Change> FleetDesk::shrink(std::size_t by, bool dry_run) {
+  const std::lock_guard lock(mutex_);
+  const std::size_t now = fleet_.wanted(), wanted = std::max(now - std::min(by, now), least_);
+  if (!dry_run) added_ -= std::min(by, added_);
+  if (wanted >= now) return fail(ErrorCode::not_found, "no node was added that could be ended");
+  if (!dry_run) fleet_.want(wanted);
+  return FleetControls::Change{.nodes = static_cast<int>(now - wanted),
+                               .text = fmt::format("{} node processes instead of {}", wanted, now)};
 }
 
 std::map<std::string, FleetControls::Life> FleetDesk::lives() {
@@ -59,8 +70,8 @@ std::map<std::string, FleetControls::Life> FleetDesk::lives() {
 
 FleetControls FleetDesk::controls() {
   return {.restart = [this](const std::string& node, bool hard) { return restart(node, hard); },
-          .grow = [this](int count) { return change(count); },
-          .shrink = [this](int count) { return change(-count); },
+          .grow = [this](int count, bool dry_run) { return grow(static_cast<std::size_t>(count), dry_run); },
+          .shrink = [this](int count, bool dry_run) { return shrink(static_cast<std::size_t>(count), dry_run); },
           .pid =
               [this](const std::string& node) {
                 const std::lock_guard lock(mutex_);

@@ -31,7 +31,8 @@ class LocalNodes {
 
 class FleetDesk {
  public:
-  explicit FleetDesk(fleet::Fleet& fleet) : fleet_(fleet) {}  ///< it must outlive this
+  /// `least`: as many run without anybody's doing. The fleet must outlive this.
+  FleetDesk(fleet::Fleet& fleet, std::size_t least) : fleet_(fleet), least_(least) {}
 
   /// What the fleet's own thread does: its children die with that thread, so only that one starts them.
   template <typename Task>
@@ -40,15 +41,20 @@ class FleetDesk {
     task();
   }
   [[nodiscard]] FleetControls controls();
+  /// Those that an action added stay until an action takes them back, whatever the scaling law wants. Inside
+  /// with_fleet.
+  [[nodiscard]] std::size_t floor() const { return least_ + added_; }
 
  private:
   Status restart(const std::string& node, bool hard);
-  Result<std::string> change(int by);
+  Result<FleetControls::Change> grow(std::size_t by, bool dry_run);
+  Result<FleetControls::Change> shrink(std::size_t by, bool dry_run);
   std::map<std::string, FleetControls::Life> lives();
 
   fleet::Fleet& fleet_;
   std::mutex mutex_;
-  std::size_t least_ = 0;                        // what ran before the first growth
+  const std::size_t least_;
+  std::size_t added_ = 0;                        // by actions
   std::map<std::string, TimePoint> restarting_;  // since when
 };
 

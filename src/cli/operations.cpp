@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "cli/kube_scale.h"
 #include "cli/operations_actions.h"
 #include "ops/watch_options.h"
 
@@ -52,6 +53,14 @@ Result<std::shared_ptr<Operations>> Operations::start(const Config& config, gate
   if (!config.boolean("ops.enabled")) return operations;
   HP_TRY(const ops::WatchOptions options, ops::watch_options(config));
   operations->client_ = net::HttpClient::create();
+  if (!config.text("ops.kube_scale").empty()) {
+    if (fleet.grow)
+      return fail(ErrorCode::invalid_argument,
+                  "ops.kube_scale: this process starts nodes of its own; it is for `homeport gateway`");
+    HP_TRY(const auto scale, KubeScale::open(config, *operations->client_));
+    fleet.grow = [scale](int nodes, bool dry_run) { return scale->change(nodes, dry_run); };
+    fleet.shrink = [scale](int nodes, bool dry_run) { return scale->change(-nodes, dry_run); };
+  }
   ops::WatchWiring wiring{
       .nodes = [&gateway, fleet] { return known_nodes(gateway, fleet); },
       .gateway_metrics = [&metrics] { return metrics.render(); },

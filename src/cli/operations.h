@@ -22,8 +22,11 @@ namespace hp::cli {
 /// What a fleet of local nodes can do; empty functions where there is none. Each may block and comes from any thread.
 struct FleetControls {
   std::function<Status(const std::string& node, bool hard)> restart;
-  std::function<Result<std::string>(int nodes)> grow;  ///< says what it did
-  std::function<Result<std::string>(int nodes)> shrink;
+  struct Change {
+    int nodes = 0;     ///< so many more, or fewer
+    std::string text;  ///< what was done
+  };
+  std::function<Result<Change>(int nodes, bool dry_run)> grow, shrink;
   std::function<pid_t(const std::string& node)> pid;  ///< -1: not running, or not ours
   struct Life {
     std::uint64_t deaths = 0;

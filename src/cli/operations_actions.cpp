@@ -192,13 +192,12 @@ ActionOutcome restart(gateway::Gateway& gateway, net::HttpClient& client, const 
   return done(fmt::format("process {} is ended{} and started anew", pid, answers ? " in order" : " at once"));
 }
 
-ActionOutcome scale(const std::function<Result<std::string>(int)>& change, const ActionRequest& r) {
+ActionOutcome scale(const std::function<Result<FleetControls::Change>(int, bool)>& change, const ActionRequest& r) {
   const int count = number(r.argument).value_or(1);
   if (count < 1 || count > 64) return failed("expected a number of nodes from 1 to 64");
   if (!change) return failed("there is no fleet here that could start or end nodes");
-  if (r.dry_run) return done(fmt::format("{} nodes", count), std::to_string(count));
-  const auto text = change(count);
-  return text ? done(*text, std::to_string(count)) : failed(text.error().message);
+  const auto changed = change(count, r.dry_run);
+  return changed ? done(changed->text, std::to_string(changed->nodes)) : failed(changed.error().message);
 }
 
 ops::ActionInfo info(std::string name, ops::ActionTarget target, std::string en, std::string zh, std::string undo = {},

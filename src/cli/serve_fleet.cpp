@@ -96,13 +96,15 @@ Status check_standby(const Config& config) {
 /// Asks the law and tells the fleet.
 class Scaling {
  public:
-  Scaling(const planner::ScalingPolicy& policy, double sequences_per_node, const Clock& clock)
-      : on_(policy.max_replicas > policy.min_replicas),
+  Scaling(bool on, const planner::ScalingPolicy& policy, double sequences_per_node, const Clock& clock)
+      : on_(on && policy.max_replicas > policy.min_replicas),
         clock_(clock),
         started_(clock.now()),
         scaler_(policy, sequences_per_node) {}
 
-  void tick(const gateway::Gateway& front, const std::vector<gateway::NodeConfig>& own, fleet::Fleet& nodes) {
+  /// `least`: not fewer, whatever the law says.
+  void tick(const gateway::Gateway& front, const std::vector<gateway::NodeConfig>& own, fleet::Fleet& nodes,
+            std::size_t least) {
     if (!on_) return;
     FleetScaler::Nodes view{.wanted = static_cast<int>(nodes.wanted())};
     for (const gateway::NodeStatus& status : front.nodes()) {
@@ -114,7 +116,7 @@ class Scaling {
     if (view.ready == 0) return;  // the first one still loads
     if (!std::exchange(warm_, true)) scaler_.warmed_up_in(clock_.now() - started_);
     const std::optional<int> want = scaler_.decide(clock_.now(), front.load(), view);
-    if (!want) return;
+    if (!want || (*want < view.wanted && static_cast<std::size_t>(*want) < least)) return;
     const planner::ScalingSignals& s = scaler_.signals();
     log::info(
         "fleet: {} nodes instead of {}: {:.1f} requests/s, {:.0f} waiting, slots {:.0f} % full, first token p99 {:.2f} "
@@ -159,9 +161,10 @@ Result<int> serve_fleet(const Invocation& in) {
   HP_TRY(const auto front, gateway::Gateway::start(options, metrics));
   fleet::Fleet nodes(std::move(children), clock, metrics);
   nodes.want(static_cast<std::size_t>(policy.min_replicas));
-  Scaling scaling(policy, static_cast<double>(in.config.integer("engine.max_running")), clock);
+  Scaling scaling(in.config.boolean("fleet.scaling_law"), policy,
+                  static_cast<double>(in.config.integer("engine.max_running")), clock);
   nodes.tick();
-  FleetDesk desk(nodes);
+  FleetDesk desk(nodes, static_cast<std::size_t>(policy.min_replicas));
   HP_TRY(auto operations, Operations::start(in.config, *front, metrics, desk.controls()));
   const std::string address = shown_address(options.server, front->port());
   log::info("serve: {} over {} nodes", address, policy.min_replicas);
@@ -175,7 +178,7 @@ Result<int> serve_fleet(const Invocation& in) {
   gateway::wait_for_end(*front, in.config, reload, [&] {
     desk.with_fleet([&] {
       nodes.tick();
-      scaling.tick(*front, own, nodes);
+      scaling.tick(*front, own, nodes, desk.floor());
     });
     if (!std::exchange(said_ready, said_ready || front->usable_nodes() > 0) && front->usable_nodes() > 0)
       log::info("ready: {} serves {}", address, model.stem().string());

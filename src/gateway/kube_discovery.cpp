@@ -1,9 +1,6 @@
 #include "gateway/kube_discovery.h"
 
 #include <atomic>
-#include <charconv>
-#include <cstdlib>
-#include <fstream>
 #include <mutex>
 
 #include "base/log.h"
@@ -22,44 +19,10 @@ constexpr milliseconds kListTimeout{10'000};
 constexpr milliseconds kRetryMax{20'000};
 constexpr milliseconds kRetryBase{250};
 
-struct Api {
-  bool tls = true;
-  std::string host;
-  std::uint16_t port = 443;
-  std::string token_file;
-  std::shared_ptr<const net::TlsAuthority> authority;
-};
-
-Result<Api> api_of(const KubeOptions& options) {
-  Api api;
-  std::string url = options.url;
-  if (url.empty()) {
-    const char* host = std::getenv("KUBERNETES_SERVICE_HOST");
-    const char* port = std::getenv("KUBERNETES_SERVICE_PORT");
-    if (host == nullptr)
-      return fail(ErrorCode::invalid_argument,
-                  "k8s: nodes need the Kubernetes API: run inside a cluster, or set gateway.kube_url");
-    url = fmt::format(
-        fmt::runtime(std::string_view(host).find(':') != std::string_view::npos ? "https://[{}]:{}" : "https://{}:{}"),
-        host, port != nullptr ? port : "443");
-  }
-  api.tls = url.starts_with("https://");
-  if (!api.tls && !url.starts_with("http://"))
-    return fail(ErrorCode::invalid_argument, "gateway.kube_url must begin with https://, found '{}'", url);
-  HP_TRY(const NodeConfig address, parse_node(url));
-  api.host = address.host;
-  api.port = address.port;
-  api.token_file = options.token_file;
-  if (api.tls && !options.ca_file.empty()) {
-    HP_TRY(api.authority, net::TlsAuthority::load(options.ca_file));
-  }
-  return api;
-}
-
 // One service. All on the loop; the discovery outlives the loop's last task.
 class Follower {
  public:
-  Follower(const Api& api, KubeSource source, net::EventLoop& loop, net::HttpClient& client,
+  Follower(const KubeApi& api, KubeSource source, net::EventLoop& loop, net::HttpClient& client,
            std::function<void(std::vector<NodeConfig>)> publish)
       : api_(api), source_(std::move(source)), loop_(loop), client_(client), publish_(std::move(publish)) {}
 
@@ -76,18 +39,9 @@ class Follower {
 
  private:
   [[nodiscard]] net::ClientRequest request(std::string_view more) const {
-    net::ClientRequest request{.host = api_.host, .port = api_.port, .tls = api_.tls, .authority = api_.authority};
-    request.target = fmt::format(
+    return api_.request(fmt::format(
         "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3D{}{}",
-        source_.space, source_.service, more);
-    request.headers = {{"Accept", "application/json"}};
-    request.keep_alive = false;
-    if (std::ifstream file(api_.token_file); file) {
-      std::string token;
-      std::getline(file, token);
-      if (!token.empty()) request.headers.emplace_back("Authorization", "Bearer " + token);
-    }
-    return request;
+        source_.space, source_.service, more));
   }
 
   void on_list(const Status& outcome) {
@@ -164,7 +118,7 @@ class Follower {
 
   void after(milliseconds pause, std::function<void()> task) { loop_.after(pause, std::move(task)); }
 
-  const Api& api_;
+  const KubeApi& api_;
   const KubeSource source_;
   net::EventLoop& loop_;
   net::HttpClient& client_;
@@ -178,7 +132,7 @@ class Follower {
 
 class Discovery final : public KubeDiscovery {
  public:
-  explicit Discovery(Api api)
+  explicit Discovery(KubeApi api)
       : api_(std::move(api)), loop_(net::EventLoop::create()), client_(net::HttpClient::create(*loop_)) {}
   ~Discovery() override {
     client_.reset();  // its last callbacks come here, on the loop
@@ -213,7 +167,7 @@ class Discovery final : public KubeDiscovery {
     ++version_;
   }
 
-  const Api api_;
+  const KubeApi api_;
   mutable std::mutex mutex_;
   std::vector<std::vector<NodeConfig>> found_;
   std::atomic<std::uint64_t> version_{0};
@@ -224,16 +178,10 @@ class Discovery final : public KubeDiscovery {
 
 }  // namespace
 
-KubeOptions kube_options(const Config& config) {
-  return {.url = config.text("gateway.kube_url"),
-          .token_file = config.text("gateway.kube_token_file"),
-          .ca_file = config.text("gateway.kube_ca_file")};
-}
-
 Result<std::unique_ptr<KubeDiscovery>> KubeDiscovery::start(std::vector<KubeSource> sources,
                                                             const KubeOptions& options) {
   if (sources.empty()) return nullptr;
-  HP_TRY(Api api, api_of(options));
+  HP_TRY(KubeApi api, KubeApi::open(options));
   auto discovery = std::make_unique<Discovery>(std::move(api));
   discovery->follow(std::move(sources));
   return std::unique_ptr<KubeDiscovery>(std::move(discovery));

@@ -7,18 +7,11 @@
 #include <string>
 #include <vector>
 
-#include "base/config.h"
 #include "base/result.h"
+#include "gateway/kube_api.h"
 #include "gateway/kube_slices.h"
 
 namespace hp::gateway {
-
-struct KubeOptions {
-  std::string url;         ///< of the API; empty: https:// and KUBERNETES_SERVICE_HOST and _PORT
-  std::string token_file;  ///< read again for every request: Kubernetes changes it
-  std::string ca_file;
-};
-KubeOptions kube_options(const Config& config);
 
 class KubeDiscovery {
  public:
