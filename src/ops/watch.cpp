@@ -157,7 +157,8 @@ LocalWatch::LocalWatch(const WatchOptions& options, WatchWiring wiring, MetricsR
                           .actions = actions_.get(),
                           .store = &store_,
                           .notifier = notifier_.get(),
-                          .post = [this](std::function<void()> task) { loop_->post(std::move(task)); }});
+                          .post = [this](std::function<void()> task) { loop_->post(std::move(task)); },
+                          .clock = now});
   metrics_.gauge_callback("homeport_ops_store_ok", "1: incidents reach the disk; 0: they are kept in memory", {},
                           [this] { return store_.ok() ? 1.0 : 0.0; });
 }

@@ -2,7 +2,7 @@
 
 #include <cstdlib>
 #include <fstream>
-#include <sstream>
+#include <iterator>
 
 namespace hp::ops {
 namespace {
@@ -11,9 +11,9 @@ Result<std::string> text_of_file(const Config& config, std::string_view key) {
   const std::string& path = config.text(key);
   if (path.empty()) return std::string();
   std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  if (!file || !(text << file.rdbuf())) return fail(ErrorCode::not_found, "{}: cannot read {}", key, path);
-  return std::move(text).str();
+  std::string text{std::istreambuf_iterator<char>(file), {}};  // an empty file is an empty text
+  if (!file.is_open() || file.bad()) return fail(ErrorCode::not_found, "{}: cannot read {}", key, path);
+  return text;
 }
 
 std::vector<std::string> words_of(std::string_view text) {

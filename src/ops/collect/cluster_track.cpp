@@ -130,6 +130,7 @@ void ClusterTrack::gateway_signals(const Moment& now, std::vector<SignalSample>&
   burn("slo_burn_3d_6h", 6 * kHour, 3 * kDay);
   if (const auto end = gateway_.total("homeport_certificate_expiry_seconds"))
     out.push_back({"certificate_days_left", "gateway", days_left(*end, now)});
+  if (const auto ok = gateway_.total("homeport_ops_store_ok")) add("store_failed", 1 - *ok);
   const auto free = gateway_.total("homeport_disk_free_bytes"), total = gateway_.total("homeport_disk_total_bytes");
   if (free && total && *total > 0) out.push_back({"disk_used_ratio", "gateway", 1 - *free / *total});
 }
@@ -137,7 +138,10 @@ void ClusterTrack::gateway_signals(const Moment& now, std::vector<SignalSample>&
 std::vector<SignalSample> ClusterTrack::signals(const Moment& now) const {
   std::vector<SignalSample> out;
   for (const auto& [name, node] : nodes_) node_signals(now, node, out);
-  out.push_back({"ttft_p99_seconds", std::string(kCluster), first_token_p99(window("ttft_p99_seconds")).value_or(0)});
+  // Without traffic nobody waits, and an alert ends; with requests open, no first token at all is no good news.
+  const auto late = first_token_p99(window("ttft_p99_seconds"));
+  if (late || gateway_.total("homeport_gateway_open_requests").value_or(0) <= 0)
+    out.push_back({"ttft_p99_seconds", std::string(kCluster), late.value_or(0)});
   gateway_signals(now, out);
   out.push_back({"watchdog", std::string(kCluster), 1});
   return out;

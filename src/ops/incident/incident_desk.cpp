@@ -267,6 +267,7 @@ void IncidentDesk::carry_out(const Ref& incident, const std::shared_ptr<Run>& ru
   const std::uint64_t serial = ++run->serial;
   parts_.actions->perform(std::move(request), [this, incident, run, order, serial](const ActionOutcome& outcome) {
     parts_.post([this, incident, run, order, serial, outcome] {
+      now_ = parts_.clock();
       if (run->serial != serial || !run->open) return late_outcome(incident, order, outcome);
       on_outcome(incident, run, order, outcome);
       if (incident->view.state != IncidentState::closed) drive(incident, now_);  // the next step at once

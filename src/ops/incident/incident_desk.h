@@ -28,6 +28,7 @@ class IncidentDesk {
     IncidentStore* store = nullptr;
     Notifier* notifier = nullptr;
     Post post;
+    std::function<Moment()> clock;  ///< when an action's outcome comes in, between two rounds
   };
   explicit IncidentDesk(Parts parts) : parts_(std::move(parts)) {}
 

@@ -93,6 +93,7 @@ class PlaybookRun {
   std::size_t step_ = 0;              // the next one
   std::vector<std::string> targets_;  // of the current step, still to be done, last first
   bool in_flight_ = false, step_begun_ = false;
+  bool step_took_ = false;  // an order of the current step was carried out
   std::int64_t not_before_ms_ = 0, verify_until_ms_ = 0;
   std::vector<Applied> applied_;
 };

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 #include "ops/incident/playbook.h"
@@ -34,12 +35,12 @@ std::optional<Order> PlaybookRun::next(std::int64_t now_ms, const Situation& sit
     // It came back while we were taking steps back: those that were undone are done again.
     phase_ = Phase::acting;
     step_ = applied_.empty() ? 0 : applied_.back().step + 1;
-    step_begun_ = false;
+    step_begun_ = step_took_ = false;
     not_before_ms_ = now_ms;
   }
   if (phase_ != Phase::undoing && !situation.firing) {
     phase_ = Phase::undoing;
-    step_begun_ = false;
+    step_begun_ = step_took_ = false;
     targets_.clear();
     not_before_ms_ = now_ms;
   }
@@ -67,9 +68,9 @@ std::optional<Order> PlaybookRun::act(std::int64_t now_ms, const Situation& situ
     if (targets_.empty()) {
       ++step_;
       step_begun_ = false;
+      if (!std::exchange(step_took_, false) || step.wait_ms == 0) continue;  // what was not done needs no time to help
       not_before_ms_ = now_ms + step.wait_ms;
-      if (step.wait_ms > 0) return std::nullopt;
-      continue;
+      return std::nullopt;
     }
     in_flight_ = true;
     return Order{
@@ -104,6 +105,7 @@ void PlaybookRun::finished(const Order& order, bool ok, std::string undo_action,
     return;
   }
   if (!targets_.empty()) targets_.pop_back();
+  step_took_ = step_took_ || ok;
   if (!ok || undo_action.empty() || !playbook_.steps[step_].undo) return;
   applied_.push_back({.step = step_,
                       .undo_action = std::move(undo_action),

@@ -67,6 +67,13 @@ TEST(Playbook, AStepThatFailsIsNotUndoneAndDoesNotStopTheOthers) {
   EXPECT_EQ(run.phase(), PlaybookRun::Phase::done);
 }
 
+TEST(Playbook, AStepThatFailedEverywhereIsNotWaitedFor) {
+  const PlaybookSet set = shipped();
+  PlaybookRun run(*set.find(2, "latency_p99"), "cluster");
+  EXPECT_EQ(drive(run, 0, 0, {.firing = true, .nodes = {"a", "b"}}, false),
+            (std::vector<std::string>{"set_step_tokens a", "set_step_tokens b", "use_variant ", "scale_out "}));
+}
+
 TEST(Playbook, UndoOfAnEarlierProcess) {
   const Playbook nothing{.name = "x", .rules = {}, .undo_pause_ms = 1000, .steps = {}};
   PlaybookRun run = PlaybookRun::undo_only(nothing, "cluster",
