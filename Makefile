@@ -48,8 +48,9 @@ rolling:          ## 10-minute streams while every node is restarted and taken a
 	@cmake --preset dev >/dev/null && cmake --build build/dev -j $(JOBS) --target chaos gateway_tool fake_node
 	@build/dev/chaos --scenario rolling --streams 100 --concurrent 100 --every 10 --pace-ms 100 --seconds $${STREAM_SECONDS:-600}
 
-drills:           ## a local cluster whose nodes are killed and frozen: detection, actions, notices, recovery
-	@python3 tests/ops/drills.py
+drills: test-deps ## eight faults on a local cluster: detection, actions, notices, recovery, as a table (RUNS, default 3; ONLY='node slow,KV full')
+	@cmake --preset dev >/dev/null && cmake --build build/dev -j $(JOBS) --target homeport
+	@.venv/bin/python tests/ops/drills.py --runs $(or $(RUNS),3) --only "$(ONLY)"
 
 layout:
 	@python3 scripts/check_layout.py

@@ -2,17 +2,33 @@
 import json
 import socket
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from drills import Channels
-from serving import PROGRAM, clean_environment
+sys.path[:0] = [str(Path(__file__).resolve().parents[0]), str(Path(__file__).resolve().parents[1])]
+from cluster import certificate  # noqa: E402
+from drill_channels import KINDS, Channels  # noqa: E402
+from serving import PROGRAM, clean_environment  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not PROGRAM.exists(), reason="the program is not built")
 
 
-def ops(*arguments):
-    return subprocess.run([PROGRAM, "ops", *map(str, arguments)], capture_output=True, text=True, check=False, env=clean_environment(), timeout=60)
+def ops(*arguments, **environment):
+    return subprocess.run([PROGRAM, "ops", *map(str, arguments)], capture_output=True, text=True, check=False,
+                          env=clean_environment(**environment), timeout=60)
+
+
+@pytest.fixture
+def channels(tmp_path):
+    channels = Channels(certificate(tmp_path, "mail"))
+    yield channels
+    channels.close()
+
+
+def notice_test(channels, *arguments):
+    return ops("test-notice", *arguments, SSL_CERT_FILE=str(channels.certificate[0]))
 
 
 def test_the_playbooks_in_force():
@@ -39,22 +55,30 @@ def test_own_playbooks_replace_and_are_checked(tmp_path):
         assert done.returncode == 2 and complaint in done.stderr, done.stderr
 
 
-def test_a_test_message_reaches_every_channel(tmp_path):
-    channels, file = Channels(), tmp_path / "notices.toml"
+def test_a_test_message_reaches_every_channel(tmp_path, channels):
+    file = tmp_path / "notices.toml"
     file.write_text(channels.toml())
-    done = ops("test-notice", "--ops-notices", file)
+    done = notice_test(channels, "--ops-notices", file)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count(": taken") == len(Channels.KINDS)
-    assert sorted(kind for _, kind, _ in channels.got) == sorted(Channels.KINDS) and not channels.bad
+    assert done.stdout.count(": taken") == len(KINDS)
+    assert sorted(kind for _, kind, _ in channels.got) == sorted(KINDS) and not channels.bad
 
 
-def test_a_channel_that_fails_is_named(tmp_path):
-    channels, file = Channels(), tmp_path / "notices.toml"
+def test_a_mail_goes_to_nobody_whose_certificate_is_not_trusted(tmp_path, channels):
+    file = tmp_path / "notices.toml"
+    file.write_text(channels.toml())
+    failed = {o["channel"]: o["error"] for o in json.loads(ops("test-notice", "--ops-notices", file, "--json").stdout) if not o["ok"]}
+    assert set(failed) == {"mail"} and "certificate" in failed["mail"], failed
+    assert [kind for _, kind, _ in channels.bad] in ([], ["mail"])
+
+
+def test_a_channel_that_fails_is_named(tmp_path, channels):
+    file = tmp_path / "notices.toml"
     with socket.socket() as nobody:  # bound, not listening: refused
         nobody.bind(("127.0.0.1", 0))
-        file.write_text(channels.toml().replace('/dingtalk"\nsecret = "SECdrill"', '/dingtalk"\nsecret = "wrong"') +
+        file.write_text(channels.toml().replace('/dingtalk"\nlevel = 3\nroles = ["lead"]\nlanguage = "zh"\nsecret = "SECdrill"', '/dingtalk"\nlevel = 3\nsecret = "wrong"') +
                         f'[[channel]]\nname = "gone"\nkind = "webhook"\nurl = "http://127.0.0.1:{nobody.getsockname()[1]}/"\n')
-        done = ops("test-notice", "--ops-notices", file, "--json")
+        done = notice_test(channels, "--ops-notices", file, "--json")
     assert done.returncode == 1, done.stdout + done.stderr
     failed = {o["channel"]: o["error"] for o in json.loads(done.stdout) if not o["ok"]}
     assert set(failed) == {"dingtalk", "gone"} and all(failed.values())
