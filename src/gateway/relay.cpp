@@ -334,9 +334,9 @@ void Relay::sweep(TimePoint now, bool paused) {
   const Duration silence = core_.nodes.silence(node, now), standstill = core_.nodes.standstill(node, now);
   if (silence > bound || (heard_ && standstill > bound && has_other())) {
     core_.metrics.stalls.add();
-    core_.nodes.trip(node, silence > bound
-                               ? fmt::format("no byte for {:.1f} s", to_seconds(silence))
-                               : fmt::format("no progress in any stream for {:.1f} s", to_seconds(standstill)));
+    core_.nodes.trip(node, silence > bound ? fmt::format("no byte for {:.1f} s", to_seconds(silence))
+                                           : fmt::format("no progress in any stream for {:.1f} s",
+                                                         to_seconds(std::min(standstill, pause))));
     return leave_node("it is dead");
   }
   if (!heard_) {

@@ -75,6 +75,7 @@ std::vector<Case> cases() {
       {"gpu_xid", 0,
        [](std::int64_t t) { return fmt::format("homeport_gpu_xid_errors_total{{gpu=\"0\"}} {}\n", bad(t)); }},
       {"disk", 300, fixed("homeport_disk_free_bytes", 20, 9.9, "homeport_disk_total_bytes 100")},
+      {"incident_store", 30, {}, fixed("homeport_ops_store_ok", 1, 0)},
       {"certificate", 1,
        [](std::int64_t t) {
          return fmt::format("homeport_certificate_expiry_seconds {}\n",

@@ -87,6 +87,8 @@ CASES = [
     ("slo_burn_slow", 300, requests(gateway_given_up="0+0x900 1+1x900"), 296100),
     ("gpu_xid", 15, {'homeport_gpu_xid_errors_total{gpu="0"}': "0+0x9 1+0x30"}, 150),
     ("disk", 15, {"homeport_disk_free_bytes": "9+0x40", "homeport_disk_total_bytes": "100+0x40"}, 300),
+    ("incident_store", 15, {"homeport_ops_store_ok": "1 1 0+0x20"}, 60),
+    ("incident_store", 15, {"homeport_ops_store_ok": "1 1 0 1 0 1+0x20"}, None),
     ("certificate", 15, {"homeport_certificate_expiry_seconds": "1209600+0x100"}, 15),
     ("dead_man", 15, {"unused": "1+0x10"}, 0),
 ]
