@@ -14,7 +14,7 @@ import pytest
 
 import sys
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from serving import MODEL, PROGRAM, Server, clean_environment  # noqa: E402
+from serving import MODEL, PROGRAM, Server, clean_environment, wait_for  # noqa: E402
 
 pytestmark = [pytest.mark.skipif(not PROGRAM.exists(), reason="build/dev/homeport is not built"),
               pytest.mark.skipif(not MODEL.exists(), reason="no default model (scripts/model.sh)")]
@@ -27,7 +27,7 @@ class Live:
         keys = folder / "api-keys.txt"
         keys.write_text(API_KEY + "\n")
         self.server = Server("--nodes", 2, "--ops-folder", folder / "ops", "--api-keys-file", keys, "--console-keys-file", "",
-                             command="serve")
+                             "--ops-playbooks", "off", command="serve")
         self.url = self.server.url
         self.key = (folder / "ops" / "console.key").read_text()
         token = json.loads(self.get("/console/api/session"))["csrf"]
@@ -37,24 +37,13 @@ class Live:
 
     def open(self, path, body=None, headers=()):
         data = json.dumps(body).encode() if body is not None else None
-        return urllib.request.urlopen(urllib.request.Request(self.url + path, data=data, headers={"Content-Type": "application/json", **dict(headers)}), timeout=60)
+        return urllib.request.urlopen(urllib.request.Request(self.url + path, data=data, headers={"Content-Type": "application/json", **dict(headers)}), timeout=300)
 
     def get(self, path):
         return self.open(path, headers={"Cookie": getattr(self, "cookie", "")}).read()
 
-    def node_pid(self, name):
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (process / "cmdline").read_bytes().split(b"\0")
-                parent = int((process / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            except (OSError, IndexError):
-                continue
-            if parent == self.server.process.pid and any(w.endswith(f"/{name}.sock".encode()) for w in words):
-                return int(process.name)
-        raise AssertionError(f"{name} does not run")
-
     def program(self, *words):
-        return subprocess.run([PROGRAM, *map(str, words)], capture_output=True, text=True, timeout=120, env=clean_environment(), check=False)
+        return subprocess.run([PROGRAM, *map(str, words)], capture_output=True, text=True, timeout=600, env=clean_environment(), check=False)
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +54,11 @@ def live(tmp_path_factory):
 
 
 def wait_for_nodes(live, count):
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+    def there():
         view = json.loads(live.get("/console/api/list/view"))
-        if view["cluster"]["usable_nodes"] == count and len(view["nodes"]) == 2:
-            return view
-        time.sleep(0.2)
-    raise AssertionError(view)
+        return view if view["cluster"]["usable_nodes"] == count and len(view["nodes"]) == 2 else None
+
+    return wait_for(there, 300, live.server.log)
 
 
 def test_the_made_key_is_ours_alone_and_in_no_log(live):
@@ -82,30 +69,37 @@ def test_the_made_key_is_ours_alone_and_in_no_log(live):
         assert API_KEY not in line
 
 
-def test_a_chat_survives_its_node_and_tells_the_journey(live):
-    wait_for_nodes(live, 2)
-    body = {"model": "default", "stream": True, "max_tokens": 300, "temperature": 0, "ignore_eos": True, "stream_options": {"include_usage": True},
+def chat_with_a_kill(live):
+    """(usage, journey, the node that was killed) of a chat of 600 tokens."""
+    body = {"model": "default", "stream": True, "max_tokens": 600, "temperature": 0, "ignore_eos": True, "stream_options": {"include_usage": True},
             "messages": [{"role": "user", "content": "Count from one to three hundred."}]}
     model = json.loads(live.get("/console/api/list/view"))["models"]
     if model:
         body["model"] = model[0]["name"]
     answer = live.open("/console/api/chat", body, {"Cookie": live.cookie, "X-CSRF-Token": live.csrf})
-    stream, chunks, killed, usage = answer.headers["Homeport-Stream"], 0, None, None
+    stream, killed, usage = answer.headers["Homeport-Stream"], None, None
     for line in answer:
         if not line.startswith(b"data: {"):
             continue
         chunk = json.loads(line[6:])
         assert "error" not in chunk, chunk
         usage = chunk.get("usage") or usage
-        chunks += 1
-        if chunks == 20:
+        if not killed:
             killed = json.loads(live.get(f"/console/api/journey/{stream}"))["legs"][0]["node"]
-            os.kill(live.node_pid(killed), signal.SIGKILL)
-    journey = json.loads(live.get(f"/console/api/journey/{stream}"))
-    assert usage["completion_tokens"] == 300 == journey["tokens"]
+            os.kill(live.server.nodes()[killed], signal.SIGKILL)
+    return usage, json.loads(live.get(f"/console/api/journey/{stream}")), killed
+
+
+def test_a_chat_survives_its_node_and_tells_the_journey(live):
+    for _ in range(5):  # a chat that was over before its node was killed is no test
+        wait_for_nodes(live, 2)
+        usage, journey, killed = chat_with_a_kill(live)
+        assert usage["completion_tokens"] == 600 == journey["tokens"]
+        if len(journey["legs"]) > 1:
+            break
     first, second = journey["legs"]
     assert first["node"] == killed != second["node"]
-    assert first["from_token"] == 0 and second["from_token"] == first["tokens"] and second["from_token"] + second["tokens"] == 300
+    assert first["from_token"] == 0 and second["from_token"] == first["tokens"] and second["from_token"] + second["tokens"] == 600
     wait_for_nodes(live, 2)
 
 
@@ -128,7 +122,7 @@ def test_top_shows_the_cluster(live):
 
 def test_a_bundle_of_a_cluster_with_a_stopped_node(live, tmp_path):
     wait_for_nodes(live, 2)
-    stopped = live.node_pid("node1")
+    stopped = live.server.nodes()["node1"]
     os.kill(stopped, signal.SIGSTOP)
     try:
         began = time.monotonic()

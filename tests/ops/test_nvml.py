@@ -1,13 +1,12 @@
 """GPU figures on a node's page, read through a libnvidia-ml.so.1 that answers what a file says (tests/tools/fake_nvml.cpp)."""
 import re
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from serving import MODEL, PROGRAM, Server  # noqa: E402
+from serving import MODEL, PROGRAM, Server, wait_for  # noqa: E402
 
 LIBRARY = PROGRAM.parent / "fake_nvml" / "libnvidia-ml.so.1"
 pytestmark = pytest.mark.skipif(not MODEL.exists() or not LIBRARY.exists(), reason="no default model or fake_nvml is not built")
@@ -31,21 +30,17 @@ def figures(server):
     return out
 
 
-def wait_for(server, key, value):
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if figures(server).get(key) == value:
-            return
-        time.sleep(0.2)
-    pytest.fail(f"{key} never became {value}: {figures(server)}")
+def becomes(server, key, value):
+    wait_for(lambda: figures(server).get(key) == value, what=lambda: (key, figures(server)))
 
 
 def test_every_figure_of_a_board(tmp_path):
     file = tmp_path / "boards"
     write(file, FIRST)
     with Server("--nvml", LIBRARY, environment={"FAKE_NVML": str(file)}) as node:
+        becomes(node, ("gpus", None, None), 2)
+        becomes(node, ("gpu_temperature_celsius", "1", None), 40)
         got = figures(node)
-        assert got["gpus", None, None] == 2
         wanted = {"gpu_temperature_celsius": 71, "gpu_memory_used_bytes": 64424509440, "gpu_memory_total_bytes": 85899345920, "gpu_power_watts": 612.5,
                   "gpu_power_limit_watts": 700, "gpu_clock_mhz": 1755, "gpu_memory_clock_mhz": 2619, "gpu_utilization_ratio": 0.93,
                   "gpu_ecc_errors_total": 0, "gpu_xid_errors_total": 0}
@@ -56,14 +51,14 @@ def test_every_figure_of_a_board(tmp_path):
         assert got["gpu_temperature_celsius", "1", None] == 40 and ("gpu_power_watts", "1", None) not in got
 
         write(file, FIRST | {"temperature": 91, "ecc": 2, "xid": 3, "throttle": 0})
-        wait_for(node, ("gpu_xid_errors_total", "0", None), 3)
-        wait_for(node, ("gpu_temperature_celsius", "0", None), 91)
-        wait_for(node, ("gpu_ecc_errors_total", "0", None), 2)
-        wait_for(node, ("gpu_throttled", "0", "hw_thermal"), 0)
+        becomes(node, ("gpu_xid_errors_total", "0", None), 3)
+        becomes(node, ("gpu_temperature_celsius", "0", None), 91)
+        becomes(node, ("gpu_ecc_errors_total", "0", None), 2)
+        becomes(node, ("gpu_throttled", "0", "hw_thermal"), 0)
 
 
 @pytest.mark.parametrize("library,why", [(LIBRARY, "the NVIDIA driver does not answer"), ("/nowhere/libnvidia-ml.so.1", "no NVIDIA driver here")])
 def test_no_gpu_says_so(library, why):
     with Server("--nvml", library) as node:
+        wait_for(lambda: f"no GPU: {why}" in node.log(), what=node.log)
         assert figures(node) == {("gpus", None, None): 0}
-        assert f"no GPU: {why}" in node.log()
