@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "base/cpu_count.h"
 #include "base/json.h"
 #include "cli/command.h"
 #include "cli/doctor_bundle.h"
@@ -28,8 +29,8 @@ std::vector<Finding> findings(const Machine& m) {
     out.push_back({false, fmt::format("the limit on open files is {}; for many clients raise it: ulimit -n {}",
                                       m.open_files, kMinOpenFiles * 4)});
   if (m.cpu_quota > 0.0 && m.cpu_quota < static_cast<double>(m.cpus))
-    out.push_back({false, fmt::format("the container may use {:.1f} of {} CPUs: set --threads {}", m.cpu_quota, m.cpus,
-                                      std::max(1, static_cast<int>(m.cpu_quota)))});
+    out.push_back({false, fmt::format("the container may use {:.1f} of {} CPUs: models run with {} threads",
+                                      m.cpu_quota, m.cpus, usable_cpus())});
   if (m.model.empty())
     out.push_back({false, fmt::format("no model in {}: scripts/model.sh fetches a small one, or give --model FILE",
                                       m.models_folder.string())});

@@ -10,9 +10,9 @@
 #include <charconv>
 #include <cstdlib>
 #include <fstream>
-#include <sstream>
 #include <thread>
 
+#include "base/cpu_count.h"
 #include "cli/node_flags.h"
 #include "kernels/kernel_table.h"
 
@@ -47,12 +47,6 @@ std::string first_line(const fs::path& path) {
   std::string line;
   std::getline(file, line);
   return line;
-}
-
-double cgroup_cpus() {
-  std::istringstream words(first_line("/sys/fs/cgroup/cpu.max"));
-  double quota = 0.0, period = 0.0;
-  return words >> quota >> period && period > 0.0 ? quota / period : 0.0;
 }
 
 std::vector<Gpu> find_gpus() {
@@ -97,7 +91,7 @@ Machine look_at_machine() {
   m.system = value_in("/etc/os-release", "PRETTY_NAME");
   m.cpu = value_in("/proc/cpuinfo", "model name");
   m.cpus = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-  m.cpu_quota = cgroup_cpus();
+  m.cpu_quota = container_cpus();
   for (const kernels::Isa isa : kernels::available_isas()) m.isas.emplace_back(to_string(isa));
   m.memory_bytes = leading_number(value_in("/proc/meminfo", "MemTotal")) * 1024;
   m.memory_free_bytes = leading_number(value_in("/proc/meminfo", "MemAvailable")) * 1024;

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "arch/cpu/calibration.h"
+#include "base/cpu_count.h"
 #include "base/json.h"
 #include "cli/command.h"
 #include "cli/machine.h"
@@ -164,7 +165,7 @@ Result<int> run(const Flags& f) {
   if (!recipe) return fail(ErrorCode::invalid_argument, "--to '{}': expected fp8, int8, int4 or mixed", f.recipe);
   if (f.embeddings != "auto" && f.embeddings != "keep" && f.embeddings != "fp8")
     return fail(ErrorCode::invalid_argument, "--embeddings '{}': expected auto, keep or fp8", f.embeddings);
-  const int threads = f.threads > 0 ? static_cast<int>(f.threads) : std::max(1, look_at_machine().cpus);
+  const int threads = f.threads > 0 ? static_cast<int>(f.threads) : usable_cpus();
   std::optional<Windows> windows;  // before hours of work: a wrong text file should fail now
   if (!f.text.empty() || !f.tokens.empty()) {
     HP_TRY(windows, windows_of(f, f.text, f.tokens));

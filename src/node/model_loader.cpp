@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <charconv>
-#include <thread>
 
 #include "arch/cpu/cpu_executor.h"
 #include "arch/cuda/cuda_executor.h"
 #include "arch/cuda/plugin.h"
+#include "base/cpu_count.h"
 #include "base/log.h"
 #include "base/mapped_file.h"
 #include "model/checkpoint.h"
@@ -99,7 +99,7 @@ Result<int> gpu_index(const std::string& device) {
 Result<CpuExecutorOptions> cpu_options(const LoadOptions& o) {
   HP_TRY(const kernels::Isa isa, kernels::choose_isa(o.isa));
   HP_TRY(const std::optional<DType> kv_dtype, kv_dtype_of(o.kv_dtype));
-  const int threads = o.threads > 0 ? o.threads : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  const int threads = o.threads > 0 ? o.threads : usable_cpus();
   return CpuExecutorOptions{.isa = isa,
                             .threads = threads,
                             .kv_dtype = kv_dtype,
