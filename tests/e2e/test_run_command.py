@@ -10,7 +10,7 @@ from serving import MODEL, PROGRAM, clean_environment
 
 
 def run(*arguments, stdin=b""):
-    return subprocess.run([PROGRAM, "run", "--model", MODEL, *arguments], input=stdin, capture_output=True, timeout=120,
+    return subprocess.run([PROGRAM, "run", "--model", MODEL, *arguments], input=stdin, capture_output=True, timeout=600,
                           env=clean_environment())
 
 
@@ -42,14 +42,15 @@ class Terminal:
             os.execve(PROGRAM, [str(PROGRAM), "run", "--model", str(MODEL), *arguments], {**clean_environment(), "TERM": "xterm"})
         self.seen = b""
 
-    def wait_for(self, text, timeout=60.0):
+    def wait_for(self, text, timeout=300.0):
         deadline = time.monotonic() + timeout
         while text not in self.seen:
             left = deadline - time.monotonic()
             assert left > 0, f"no {text!r} in {self.seen[-500:]!r}"
             if select.select([self.fd], [], [], left)[0]:
                 self.seen += os.read(self.fd, 65536)
-        self.seen = self.seen.partition(text)[2]
+        before, _, self.seen = self.seen.partition(text)
+        return before
 
     def type(self, data):
         os.write(self.fd, data)
@@ -73,7 +74,6 @@ def test_chat_on_a_terminal():
     t.wait_for(b"tokens/s")
     t.wait_for(b"> ")
     t.type(b"half a line\x03")  # Ctrl-C empties the line
-    time.sleep(0.2)
     t.type(b"/stats\r")
     t.wait_for(b"first after")
     t.wait_for(b"> ")
@@ -84,19 +84,25 @@ def test_chat_on_a_terminal():
 def test_ctrl_c_stops_the_answer_not_the_program():
     t = Terminal("-t", "1", "--seed", "1")
     t.wait_for(b"> ")
-    t.type(b"Write a very long story about the sea, with many chapters.\r")
-    t.wait_for(b"chapters.")
-    time.sleep(0.2)
-    t.type(b"\x03")
-    t.wait_for(b"stopped", 10)
-    t.wait_for(b"> ")
+    for _ in range(5):  # an answer may be over before its Ctrl-C arrives: then the next one is stopped
+        t.type(b"Write a very long story about the sea, with many chapters.\r")
+        t.wait_for(b"chapters.")
+        t.wait_for(b" the ")
+        t.type(b"\x03")
+        t.wait_for(b"first after")  # the figures below the answer
+        stopped = b"stopped" in t.wait_for(b"]")
+        t.wait_for(b"> ")
+        if stopped:
+            break
+    else:
+        raise AssertionError("each of 5 answers was over before its Ctrl-C: they are too short for this machine")
     t.type(b"/quit\r")
     assert t.end() == 0
 
 
 def test_ctrl_c_ends_a_single_answer():
-    process = subprocess.Popen([PROGRAM, "run", "--model", MODEL, "--raw", "-t", "1", "-n", "4000", "Once upon a time"],
+    process = subprocess.Popen([PROGRAM, "run", "--model", MODEL, "--raw", "-t", "0", "-n", "4000", "Once upon a time"],
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=clean_environment())
     process.stdout.read(20)
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 130
+    assert process.wait(120) == 130
