@@ -25,7 +25,7 @@ class Tool:
                                          headers={k.replace("_", "-"): v for k, v in headers.items()})
         opener = urllib.request.build_opener(NoRedirect)
         try:
-            with opener.open(request, timeout=20) as answer:
+            with opener.open(request, timeout=120) as answer:
                 return answer.status, answer.headers, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.headers, error.read()
@@ -41,7 +41,7 @@ class Tool:
 
     def stop(self):
         self.process.terminate()
-        self.log = self.process.communicate(timeout=20)[1]
+        self.log = self.process.communicate(timeout=120)[1]
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):

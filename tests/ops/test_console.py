@@ -152,6 +152,7 @@ class Watched:
     def __init__(self, browser, tool, **context):
         self.tool, self.errors, self.foreign = tool, [], []
         self.context = browser.new_context(**{"locale": "en-GB", "viewport": {"width": 1360, "height": 860}, **context})
+        self.context.set_default_timeout(120_000)
         self.page = self.context.new_page()
         self.page.on("console", lambda m: m.type in ("error", "warning") and self.errors.append(m.text))
         self.page.on("pageerror", lambda e: self.errors.append(str(e)))
@@ -183,6 +184,7 @@ def watched(browser, tool):
 
 def test_login_with_a_wrong_key_says_so(browser, tool):
     page = browser.new_page(locale="zh-CN")
+    page.set_default_timeout(120_000)
     page.goto(tool.url + "/console")
     page.fill("#key", "not-the-right-key")
     page.press("#key", "Enter")
