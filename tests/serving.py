@@ -161,6 +161,12 @@ class Server:
         usable = lambda: json.loads(self.ask("GET", "/ready")[2])["usable_nodes"]
         wait_for(lambda: len(self.nodes()) == count and usable() == count, what=self.log)
 
+    def wait_watched(self, rounds=3):
+        """Until the watch of a `serve` has read every node's figures so many times more."""
+        done = lambda: self.metric("homeport_ops_round_seconds_count")
+        before = done()
+        wait_for(lambda: done() >= before + rounds, what=self.log)
+
     def serving_nodes(self):
         """The process ids of the nodes that the gateway of a `serve` has requests at."""
         page, nodes = self.ask("GET", "/metrics")[2].decode(), self.nodes()

@@ -347,7 +347,10 @@ def test_the_console_cannot_be_framed(browser, tool):
     errors = []
     page.on("console", lambda m: errors.append(m.text))
     page.set_content(f"<iframe src='{tool.url}/console/'></iframe>")
-    page.wait_for_timeout(500)
+    for _ in range(600):
+        if any("frame-ancestors" in e for e in errors):
+            break
+        page.wait_for_timeout(200)
     assert any("frame-ancestors" in e for e in errors), errors
     page.close()
 
