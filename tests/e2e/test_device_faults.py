@@ -25,7 +25,7 @@ def environment(fault, once=None):
 
 
 def stream(port, result, tokens=40):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
     body = {"model": "default", "messages": [{"role": "user", "content": "Hi."}], "max_tokens": tokens, "stream": True,
             "temperature": 0, "ignore_eos": True}
     try:
@@ -41,14 +41,14 @@ def stream(port, result, tokens=40):
 
 
 @pytest.mark.parametrize("fault, code, reason", [
-    ("lost:20", 1, "an illegal memory access was encountered"), ("hang:20", EXIT_HUNG, "the device hangs: a step has taken 4."),
+    ("lost:20", 1, "an illegal memory access was encountered"), ("hang:20", EXIT_HUNG, "the device hangs: a step has taken "),
 ])
 def test_a_worker_without_its_device_ends_with_a_reason(fault, code, reason):
     with Server("--device", "cuda", command="node", program=BESIDE, environment=environment(fault)) as server:
         heard = []
         client = threading.Thread(target=stream, args=(server.port, heard))
         client.start()
-        assert server.process.wait(30) == code, server.log()
+        assert server.process.wait(300) == code, server.log()
         client.join()
         assert reason in server.log()
         assert "[DONE]" not in heard
@@ -57,7 +57,7 @@ def test_a_worker_without_its_device_ends_with_a_reason(fault, code, reason):
 
 
 def test_no_memory_is_a_sentence_before_anything_is_served():
-    done = subprocess.run([BESIDE, "node", "--model", MODEL, "--port", "0", "--device", "cuda"], timeout=60, text=True,
+    done = subprocess.run([BESIDE, "node", "--model", MODEL, "--port", "0", "--device", "cuda"], timeout=300, text=True,
                           capture_output=True, env=clean_environment(**environment("memory")))
     assert done.returncode == 1 and "no memory for the KV cache: wants 1024 MiB" in done.stdout + done.stderr
 

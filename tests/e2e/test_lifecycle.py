@@ -5,32 +5,37 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 
 import pytest
 
-from serving import MODEL, PROGRAM, Server, clean_environment, read_all, read_until
+from serving import MODEL, PROGRAM, Server, clean_environment, read_all, read_until, wait_for
 
 
 def homeport(*arguments, **kwargs):
-    return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=60,
+    return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=300,
                           env=clean_environment(), stdin=subprocess.DEVNULL, **kwargs)
 
 
-def test_ready_within_two_seconds():
-    start = time.monotonic()
+def drains(server):
+    """Whether it has taken notice of its signal: not ready any more, or not there."""
+    try:
+        return server.ask("GET", "/ready")[0] != 200
+    except OSError:
+        return True
+
+
+def test_ready_means_that_requests_are_served():
     with Server() as server:
-        taken = time.monotonic() - start
         assert server.ask("GET", "/ready")[0] == 200
-    assert taken < 2.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)), f"{taken:.2f} s"
+        assert server.chat()[0] == 200
 
 
 def test_sigterm_lets_streams_finish():
-    with Server() as server:
+    with Server("--drain-ms", 600_000) as server:
         streams = [server.open_stream(max_tokens=120, ignore_eos=True) for _ in range(4)]
         heads = [read_until(s, b"data: ") for s in streams]
         server.signal(signal.SIGTERM)
-        time.sleep(0.2)
+        wait_for(lambda: drains(server))
         try:
             status = server.ask("POST", "/v1/chat/completions", {"model": "default", "messages": [{"role": "user", "content": "x"}]})[0]
             assert status == 503
@@ -39,34 +44,33 @@ def test_sigterm_lets_streams_finish():
         for head, s in zip(heads, streams):
             data = head + read_until(s, b"[DONE]")
             assert b'"finish_reason":"length"' in data
-        assert server.process.wait(15) == 0
+        assert server.process.wait(120) == 0
 
 
 def test_a_second_signal_ends_at_once():
-    with Server() as server:
-        s = server.open_stream(max_tokens=4000, ignore_eos=True)
+    with Server("--drain-ms", 600_000) as server:
+        s = server.open_stream(max_tokens=6000, ignore_eos=True)
         read_until(s, b"data: ")
         server.signal(signal.SIGINT)
-        time.sleep(0.2)
+        wait_for(lambda: drains(server))
         assert server.process.poll() is None
         server.signal(signal.SIGINT)
-        assert server.process.wait(3) != 0
+        assert server.process.wait(120) != 0
 
 
 def test_drain_time_is_a_limit():
     with Server("--drain-ms", 500) as server:
         s = server.open_stream(max_tokens=6000, ignore_eos=True)
         read_until(s, b"data: ")
-        start = time.monotonic()
         server.signal(signal.SIGTERM)
-        server.process.wait(10)
-        assert time.monotonic() - start < 5
-        assert b"error" in read_all(s), "the client is told"
+        server.process.wait(120)
+        assert b"error" in read_all(s), "the client is told, in the middle"
 
 
 def test_overload_is_a_429_with_retry_after():
     with Server("--max-running", 1, "--max-waiting", 2) as server:
-        answers = []
+        answers, running = [], server.open_stream(max_tokens=6000, ignore_eos=True)
+        read_until(running, b"data: ")  # it has the only place as long as it is read
 
         def ask():
             answers.append(server.ask("POST", "/v1/chat/completions", {
@@ -74,9 +78,12 @@ def test_overload_is_a_429_with_retry_after():
 
         threads = [threading.Thread(target=ask) for _ in range(12)]
         [t.start() for t in threads]
+        wait_for(lambda: len(answers) == 10)
+        wait_for(lambda: server.health()["waiting"] == 2, what=lambda: answers)
+        running.close()
         [t.join() for t in threads]
         statuses = sorted(a[0] for a in answers)
-        assert set(statuses) == {200, 429}, statuses
+        assert statuses == [200] * 2 + [429] * 10, statuses
         for status, headers, body in answers:
             if status == 429:
                 assert int(headers["retry-after"]) >= 1
@@ -103,15 +110,10 @@ def test_reload_changes_the_log(tmp_path):
     with Server("--config", config) as server:
         config.write_text('[log]\nlevel = "info"\nformat = "json"\n[engine]\nmax_waiting = 5\n')
         server.signal(signal.SIGHUP)
-        deadline = time.monotonic() + 5
-        while "engine.max_waiting" not in server.log() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert "need a restart: engine.max_waiting" in server.log()
+        wait_for(lambda: "need a restart: engine.max_waiting" in server.log(), what=server.log)
         config.write_text("[log]\nlevle = 1\n")
         server.signal(signal.SIGHUP)
-        while "log.levle" not in server.log() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert "unknown key 'log.levle'" in server.log()
+        wait_for(lambda: "unknown key 'log.levle'" in server.log(), what=server.log)
         assert server.chat()[0] == 200
 
 
