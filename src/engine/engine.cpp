@@ -81,13 +81,21 @@ void Engine::State::apply_deadlines() {
         finish(*list, i, FinishReason::deadline);
 }
 
-RunningView Engine::State::view(const Sequence& s) const {
+RunningView Engine::State::view(const Sequence& s) {
+  return {
+      .rank = s.rank, .tokens = s.size(), .computed = s.computed, .blocks = static_cast<std::int32_t>(s.blocks.size())};
+}
+
+/// What the plan asks about the running sequences. Their blocks are counted only when the step may run out of blocks:
+/// that walks over all of them, and a step takes at most one begun block per sequence beside its tokens' whole ones.
+void Engine::State::view_running(const StepLimits& limits) {
+  views.clear();
+  for (const auto& s : running) views.push_back(view(*s));
+  const std::size_t most = static_cast<std::size_t>(limits.step_tokens / limits.block_tokens) + running.size();
+  if (static_cast<std::size_t>(limits.free_blocks) > most) return;
   const auto alone = [&](BlockId b) { return pool.references(b) == 1; };
-  return {.rank = s.rank,
-          .tokens = s.size(),
-          .computed = s.computed,
-          .blocks = static_cast<std::int32_t>(s.blocks.size()),
-          .freeable = static_cast<std::int32_t>(std::ranges::count_if(s.blocks, alone))};
+  for (std::size_t i = 0; i < running.size(); ++i)
+    views[i].freeable = static_cast<std::int32_t>(std::ranges::count_if(running[i]->blocks, alone));
 }
 
 /// Takes over the cached blocks that the sequence begins with; at least one token stays to be computed, for its logits.

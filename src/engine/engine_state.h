@@ -55,11 +55,12 @@ struct Engine::State {
   [[nodiscard]] bool held_back(const Sequence& s) const;
   void attach(Sequence& s);
   void detach(Sequence& s);
-  [[nodiscard]] RunningView view(const Sequence& s) const;
+  [[nodiscard]] static RunningView view(const Sequence& s);
+  void view_running(const StepLimits& limits);
   void step();
   Status run(StepPlan plan);
   std::int32_t guess(Sequence& s, StepPlan& plan, std::int32_t& rows_left) const;
-  void predict(std::span<const SequenceStep> batch, std::span<const std::pair<Sequence*, std::int32_t>> members);
+  void predict();
   void take_rows(Sequence& s, const StepLogits& logits, std::int32_t row, std::span<const TokenId> drafts);
   void index_full_blocks(Sequence& s);
   [[nodiscard]] static bool takes_the_best(const Sequence& s, std::int32_t drafts);
@@ -92,6 +93,11 @@ struct Engine::State {
   Sequences running;
   std::vector<std::pair<Sequence*, FinishReason>> ended;
   std::vector<TokenEvent> events;
+  // Of the step that runs, kept for their memory: what the plan sees, what the executor gets, whose it is (and its
+  // guessed tokens).
+  std::vector<RunningView> views;
+  std::vector<SequenceStep> batch;
+  std::vector<std::pair<Sequence*, std::int32_t>> members;
   std::uint64_t arrivals = 0;
   EngineStats stats;
   std::thread thread;

@@ -133,8 +133,7 @@ void Engine::State::take_rows(Sequence& s, const StepLogits& logits, std::int32_
 }
 
 /// Shows the prediction layer the tokens that followed the step's rows, and keeps its guesses for the next step.
-void Engine::State::predict(std::span<const SequenceStep> batch,
-                            std::span<const std::pair<Sequence*, std::int32_t>> members) {
+void Engine::State::predict() {
   std::vector<DraftRequest> requests;
   std::vector<Sequence*> asking;
   for (std::size_t i = 0; i < batch.size(); ++i) {
@@ -155,8 +154,8 @@ void Engine::State::predict(std::span<const SequenceStep> batch,
 }
 
 Status Engine::State::run(StepPlan plan) {
-  std::vector<SequenceStep> batch;
-  std::vector<std::pair<Sequence*, std::int32_t>> members;  // and its guessed tokens
+  batch.clear();
+  members.clear();
   std::int32_t rows_left = std::min(kMaxDraftRows, info.max_logit_rows - static_cast<std::int32_t>(running.size()));
   for (std::size_t i = 0; i < running.size(); ++i) {
     Sequence& s = *running[i];
@@ -182,6 +181,7 @@ Status Engine::State::run(StepPlan plan) {
   step_since.store(clock.now().time_since_epoch().count(), std::memory_order_release);
   const Result<StepLogits> logits = executor->step(batch);
   step_since.store(0, std::memory_order_release);
+  events.reserve(events.size() + batch.size());
   std::int32_t row = 0;
   for (std::size_t i = 0; i < batch.size(); ++i) {
     Sequence& s = *members[i].first;
@@ -198,16 +198,15 @@ Status Engine::State::run(StepPlan plan) {
     row += batch[i].logit_rows;
   }
   if (!logits) return fail(logits.error());
-  if (info.predicts && options.max_draft_tokens > 0) predict(batch, members);
+  if (info.predicts && options.max_draft_tokens > 0) predict();
   ++stats.steps;
   return {};
 }
 
 void Engine::State::step() {
-  std::vector<RunningView> views;
-  for (const auto& s : running) views.push_back(view(*s));
   const StepLimits limits{
       .step_tokens = step_tokens_now, .block_tokens = info.block_tokens, .free_blocks = pool.available()};
+  view_running(limits);
   StepPlan plan = plan_step(views, limits);
   if (!plan.preempt.empty()) {
     preempt(plan);

@@ -37,10 +37,11 @@ StepPlan plan_step(std::span<const RunningView> running, const StepLimits& limit
   std::vector<std::size_t> order(running.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   const auto pending = [&](std::size_t i) { return running[i].tokens - running[i].computed; };
-  std::ranges::sort(order, [&](std::size_t a, std::size_t b) {
+  const auto before = [&](std::size_t a, std::size_t b) {
     const bool prefill_a = pending(a) > 1, prefill_b = pending(b) > 1;
     return prefill_a != prefill_b ? prefill_b : running[a].rank < running[b].rank;
-  });
+  };
+  if (!std::ranges::is_sorted(order, before)) std::ranges::sort(order, before);  // mostly they came in this order
   for (const std::size_t i : order) {
     if (gone[i]) continue;
     const RunningView& s = running[i];

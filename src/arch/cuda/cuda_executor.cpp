@@ -4,6 +4,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "arch/cuda/weight_rows.h"
@@ -218,21 +219,18 @@ class CudaExecutor final : public Executor {
   [[nodiscard]] const ExecutorInfo& info() const override { return info_; }
 
   Result<StepLogits> step(std::span<const SequenceStep> batch) override {
+    static_assert(sizeof(BlockId) == sizeof(std::int32_t) && std::is_standard_layout_v<BlockId>);
     std::int32_t rows = 0;
-    std::size_t blocks = 0;
-    for (const SequenceStep& s : batch) rows += s.logit_rows, blocks += s.blocks.size();
     sequences_.clear();
-    blocks_.clear();
-    blocks_.reserve(blocks);  // so that the pointers below stay
     for (const SequenceStep& s : batch) {
+      rows += s.logit_rows;
       sequences_.push_back({.tokens = s.tokens.data(),
                             .count = static_cast<int>(s.tokens.size()),
                             .position = s.position,
                             .logit_rows = s.logit_rows,
-                            .blocks = blocks_.data() + blocks_.size()});
+                            .blocks = reinterpret_cast<const std::int32_t*>(s.blocks.data())});
       if (const auto& d = s.draw)
         sequences_.back().draw = {d->temperature, d->top_p, d->min_p, d->choice, d->seed, d->position};
-      for (const BlockId block : s.blocks) blocks_.push_back(block.value);
     }
     const bool best = std::ranges::all_of(
         batch, [](const SequenceStep& s) { return s.best_suffices || s.draw.has_value() || s.logit_rows == 0; });
@@ -255,7 +253,6 @@ class CudaExecutor final : public Executor {
   void* model_;
   ExecutorInfo info_;
   std::vector<cuda::PluginSequence> sequences_;
-  std::vector<std::int32_t> blocks_;
 };
 
 cuda::ModelShape shape_of(const ModelConfig& c, std::int32_t context) {
