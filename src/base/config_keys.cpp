@@ -52,6 +52,11 @@ constexpr std::array kKeys{
     ConfigKey{"model.any_name", "any-model-name", kBoolean, "false", "", "Answer requests for any model name."},
     ConfigKey{"engine.threads", "threads", kInteger, "0", "threads",
               "Compute threads; 0 takes one per core, in a container one per core of its share.", 0, 1024},
+    ConfigKey{
+        "engine.tensor_parallel", "tensor-parallel", kInteger, "1", "ranks",
+        "Ranks that share the model on the CPU, each with its part of the weights and of the threads. The bits of "
+        "answers depend on it: a stream goes on only at nodes with as many.",
+        1, 64},
     ConfigKey{"engine.device", "device", kText, "auto", "",
               "cpu, cuda, cuda:N, or auto: a GPU that can run the model, else the CPU."},
     ConfigKey{"engine.gpu_weights", "gpu-weights", kText, "bf16", "", "Weights on a GPU: bf16 or fp8."},

@@ -99,6 +99,7 @@ LoadOptions engine_options(const Config& config) {
   return LoadOptions{.device = config.text("engine.device"),
                      .gpu_weights = config.text("engine.gpu_weights"),
                      .isa = config.text("engine.isa"),
+                     .tensor_parallel = static_cast<int>(config.integer("engine.tensor_parallel")),
                      .threads = static_cast<int>(config.integer("engine.threads")),
                      .kv_dtype = config.text("engine.kv_dtype"),
                      .kv_bytes = static_cast<std::size_t>(config.integer("engine.kv_mib")) << 20,

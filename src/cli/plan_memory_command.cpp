@@ -32,7 +32,9 @@ Predicted predicted(std::string name, const ModelConfig& config, const EngineMem
                     const CpuExecutorOptions& options) {
   const DType dtype = options.kv_dtype.value_or(options.isa == kernels::Isa::ref ? DType::f32 : DType::f16);
   const std::int32_t layers = load.predict && config.mtp_layers > 0 ? 1 : 0;
-  const std::size_t block = kv_bytes_per_block(config, {.dtype = dtype, .prediction_layers = layers});
+  // Of all ranks; `config` is one's.
+  const std::size_t block = kv_bytes_per_block(config, {.dtype = dtype, .prediction_layers = layers}) *
+                            static_cast<std::size_t>(load.tensor_parallel);
   return {.model = std::move(name),
           .memory = memory,
           .kv_per_token = block / 16,
@@ -42,12 +44,15 @@ Predicted predicted(std::string name, const ModelConfig& config, const EngineMem
 
 Result<Predicted> predict_file(const LoadOptions& load, const CpuExecutorOptions& options) {
   HP_TRY(const Checkpoint checkpoint, Checkpoint::open(load.path));
-  HP_TRY(const EngineMemory memory, cpu_engine_memory(types_of(checkpoint), options));
-  return predicted(load.path.filename().string(), checkpoint.config(), memory, load, options);
+  HP_TRY(const EngineMemory memory, ranks_engine_memory(types_of(checkpoint), options, load.tensor_parallel));
+  HP_TRY(const ShardPlan plan, ShardPlan::make(checkpoint, {.rank = 0, .world = load.tensor_parallel}));
+  return predicted(load.path.filename().string(), plan.config(), memory, load, options);
 }
 
 Result<Predicted> predict_shape(const std::string& name, const std::string& format, const LoadOptions& load,
                                 const CpuExecutorOptions& options) {
+  if (load.tensor_parallel > 1)
+    return fail(ErrorCode::unsupported, "--tensor-parallel: a rank's memory is foretold from a file, not from a shape");
   HP_TRY(const ModelConfig config, model_from(name));
   const planner::WeightFormat* const found = planner::find_format(format);
   if (found == nullptr)

@@ -120,7 +120,7 @@ Status resolve_compressed_tensors(std::vector<NamedTensor>& tensors) {
 }
 
 void compressed_rows(const Checkpoint& checkpoint, const NamedTensor& tensor, std::int64_t first, std::int64_t count,
-                     std::span<std::byte> out) {
+                     std::span<std::byte> out, RowPart part) {
   const NamedTensor* values = checkpoint.find(tensor.name + "_packed");
   const NamedTensor* scale = checkpoint.find(tensor.name + std::string(kScale));
   const NamedTensor* zero = checkpoint.find(tensor.name + std::string(kZero));
@@ -129,10 +129,12 @@ void compressed_rows(const Checkpoint& checkpoint, const NamedTensor& tensor, st
   const std::int64_t k = tensor.view.shape[1], groups = scale->view.shape[1], block = t.block_size;
   const bool four = tensor.view.dtype != DType::i8_32;
   const std::size_t row_bytes = z(four ? k / 2 : k), data_bytes = z(four ? block / 2 : block);
-  HP_CHECK(out.size() == storage_bytes(tensor.view.dtype, z(count * k)), "{} bytes", out.size());
+  const std::int64_t end = part.columns < 0 ? k : part.first + part.columns;
+  HP_CHECK(part.first % block == 0 && end % block == 0 && end <= k, "columns {} to {} of {}", part.first, end, k);
+  HP_CHECK(out.size() == storage_bytes(tensor.view.dtype, z(count * (end - part.first))), "{} bytes", out.size());
   std::byte* to = out.data();
   for (std::int64_t r = first; r < first + count; ++r) {
-    for (std::int64_t c = 0; c < k; c += block, to += t.block_bytes) {
+    for (std::int64_t c = part.first; c < end; c += block, to += t.block_bytes) {
       const std::int64_t g = c / (k / groups);
       const float d = float_at(scale->view, r * groups + g);
       std::memcpy(to, &d, sizeof(d));

@@ -25,8 +25,12 @@ inline bool is_compressed(const NamedTensor& tensor) {
   return tensor.view.data == nullptr;
 }
 
-/// Rows [first, first + count) as blocks of tensor.view.dtype.
+/// A part of every row: whole blocks; columns < 0: all of them.
+struct RowPart {
+  std::int64_t first = 0, columns = -1;
+};
+/// Rows [first, first + count), or a part of them, as blocks of tensor.view.dtype.
 void compressed_rows(const Checkpoint& checkpoint, const NamedTensor& tensor, std::int64_t first, std::int64_t count,
-                     std::span<std::byte> out);
+                     std::span<std::byte> out, RowPart part = {});
 
 }  // namespace hp

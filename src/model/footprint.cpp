@@ -166,6 +166,10 @@ StepArrays step_arrays(const ModelConfig& c, const StepLimits& limits) {
   }
   if (c.moe.has_value()) expert_arrays(c, rows, a, widest);
   a.logits = area(limits.logit_rows, c.vocab);
+  if (limits.ranks > 1) {
+    a.joined = area(rows, c.hidden);
+    a.gathered = area(limits.logit_rows, (c.vocab + limits.ranks - 1) / limits.ranks) * (z(limits.ranks) + 1);
+  }
   constexpr std::size_t kFloatsPerLine = kStepAlignment / sizeof(float);
   a.scratch = (limits.scratch_floats + kFloatsPerLine - 1) / kFloatsPerLine * kFloatsPerLine * z(limits.members);
   // Beside the widest operand a narrow one: a member may prepare the one while another still reads the other.
@@ -181,8 +185,9 @@ std::size_t step_bytes(const StepArrays& a) {
   const auto add = [&total](std::initializer_list<std::size_t> counts, std::size_t element) {
     for (const std::size_t n : counts) total += (n * element + kStepAlignment - 1) / kStepAlignment * kStepAlignment;
   };
-  add({a.x, a.normed, a.q, a.k, a.v, a.q_low, a.q_nope, a.q_latent, a.latent, a.pairs, a.attended, a.gate, a.up, a.act,
-       a.expert_out, a.scores, a.slot_weight, a.logits, a.scratch},
+  add({a.x,          a.normed, a.q,           a.k,        a.v,      a.q_low,    a.q_nope,
+       a.q_latent,   a.latent, a.pairs,       a.attended, a.gate,   a.up,       a.act,
+       a.expert_out, a.scores, a.slot_weight, a.logits,   a.joined, a.gathered, a.scratch},
       sizeof(float));
   for (int scale_sum_isum = 0; scale_sum_isum < 3; ++scale_sum_isum)
     add({a.prepared_groups, a.shared_groups}, sizeof(float));

@@ -42,6 +42,7 @@ struct StepLimits {
   int members = 1;                 ///< threads
   std::size_t scratch_floats = 0;  ///< of attention, per thread (the kernels say)
   bool predicts = false;           ///< with the next-token-prediction layer
+  std::int32_t ranks = 1;          ///< that compute together; the configuration is then one rank's (shard.h)
 };
 
 /// Elements of every array of a step; an array that the architecture does not need has 0. T = rows, S = T ·
@@ -56,9 +57,11 @@ struct StepArrays {
   std::size_t gate = 0, up = 0, act = 0;    // f32 [T, ffn], or [S, expert_ffn] and behind it [T, shared ffn]
   std::size_t expert_out = 0;               // f32 [S, hidden]
   std::size_t scores = 0, slot_weight = 0;  // f32 [T, 2 · experts], [S]
-  std::size_t route = 0;    // i32: expert of slot, slot of token, row of slot, first slot of expert, head rows
-  std::size_t logits = 0;   // f32 [logit_rows, vocab]
-  std::size_t scratch = 0;  // f32, all members
+  std::size_t route = 0;     // i32: expert of slot, slot of token, row of slot, first slot of expert, head rows
+  std::size_t logits = 0;    // f32 [logit_rows, vocab]
+  std::size_t joined = 0;    // f32 [T, hidden]: this rank's part of a sum over all ranks; 0 without others
+  std::size_t gathered = 0;  // f32 [1 + ranks, logit_rows, ids of a rank]: own logits, then those of all
+  std::size_t scratch = 0;   // f32, all members
   std::size_t prepared = 0, prepared_groups = 0;  // values of bf16 and of i8; groups of scale, sum and integer sum
   std::size_t shared_prepared = 0, shared_groups = 0;
 };

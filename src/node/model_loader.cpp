@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "arch/cpu/cpu_executor.h"
+#include "arch/cpu/ranks_executor.h"
 #include "arch/cuda/cuda_executor.h"
 #include "arch/cuda/plugin.h"
 #include "base/cpu_count.h"
@@ -69,6 +70,11 @@ Result<cuda::WeightType> gpu_weights_of(const std::string& name) {
 
 Result<std::unique_ptr<Executor>> gpu_executor_of(const Checkpoint& checkpoint, const LoadOptions& o, int gpu) {
   HP_TRY_VOID(cuda_supports(checkpoint.config()));
+  if (o.tensor_parallel > 1)
+    return fail(ErrorCode::unsupported,
+                "--tensor-parallel {}: several GPUs cannot share a model yet; with --device cpu "
+                "ranks of threads can",
+                o.tensor_parallel);
   HP_TRY(const cuda::PluginApi* api, cuda::load_plugin());
   HP_TRY(const cuda::WeightType weights, gpu_weights_of(o.gpu_weights));
   HP_TRY(const std::optional<DType> kv_dtype, kv_dtype_of(o.kv_dtype));
@@ -114,7 +120,7 @@ namespace {
 
 Result<std::unique_ptr<Executor>> cpu_executor_of(Checkpoint& checkpoint, const LoadOptions& o) {
   HP_TRY(const CpuExecutorOptions options, cpu_options(o));
-  return make_cpu_executor(checkpoint, options);
+  return make_ranks_executor(checkpoint, options, o.tensor_parallel);
 }
 
 Result<std::unique_ptr<Executor>> executor_of(Checkpoint& checkpoint, const LoadOptions& o) {

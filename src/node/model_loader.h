@@ -25,6 +25,7 @@ struct LoadOptions {
   std::string device = "auto";         ///< cpu; cuda or cuda:N; auto: a GPU that can run the model, else the CPU
   std::string gpu_weights = "bf16";    ///< what matrices become on a GPU: bf16, or fp8 (128 × 128 blocks)
   std::string isa = "auto";            ///< of the CPU: auto, ref, avx2, avx512, amx
+  int tensor_parallel = 1;             ///< ranks that share the model, on the CPU; bits depend on it
   int threads = 0;                     ///< compute threads; 0: as many as this process may run at once
   std::string kv_dtype;                ///< f32, f16, bf16, int8; empty: f32 on ref, f16 elsewhere
   std::size_t kv_bytes = 0;            ///< 0: kDefaultKvBytes

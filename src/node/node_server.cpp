@@ -22,10 +22,10 @@
 namespace hp {
 namespace {
 
-/// The same for every node whose answers have the same bits: the number of threads is left out.
-std::string fingerprint_of(const std::string& weights, const ExecutorInfo& info) {
-  const std::string all =
-      fmt::format("{}/{}/{}/{}", weights, info.weights, info.device.substr(0, info.device.find(',')), kVersion);
+/// The same for every node whose answers have the same bits: what the weights became on the device, the type of the KV
+/// cache and the number of ranks belong to it, the number of threads does not.
+std::string fingerprint_of(const ExecutorInfo& info) {
+  const std::string all = fmt::format("{}/{}/{}", info.weights, info.device.substr(0, info.device.find(',')), kVersion);
   return fmt::format("fp_{:010x}", hash128(std::as_bytes(std::span(all))).low & 0xFF'FFFF'FFFFULL);
 }
 
@@ -142,7 +142,7 @@ Status LocalNode::serve(NodeModel model) {
   const ExecutorInfo& info = node_.engine->info();
   node_.context = static_cast<std::int32_t>(
       std::min<std::int64_t>(info.context, static_cast<std::int64_t>(info.blocks) * info.block_tokens));
-  node_.fingerprint = fingerprint_of(node_.model.fingerprint, info);
+  node_.fingerprint = fingerprint_of(info);
   node_.figures = std::make_unique<NodeMetrics>(node_.metrics, node_.names.front(), *node_.engine);
   node_.phase.store(NodePhase::ready, std::memory_order_release);
   supervisor_ = std::thread([this] { supervise(); });

@@ -138,7 +138,22 @@ WITNESS_ONLY = {
         "scoring_func": "softmax",
         "norm_topk_prob": False,
         "routed_scaling_factor": 1.0,
-    }
+    },
+    # V3 in sizes that a GPU takes, whose heads and feed-forwards are whole blocks of 128 for up to four ranks.
+    "v3_wide": CASES["v3"]
+    | {
+        "num_hidden_layers": 2,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 8,
+        "intermediate_size": 512,
+        "moe_intermediate_size": 512,
+        "kv_lora_rank": 512,
+        "q_lora_rank": 128,
+        "qk_nope_head_dim": 128,
+        "qk_rope_head_dim": 64,
+        "v_head_dim": 128,
+        "num_nextn_predict_layers": 0,
+    },
 }
 # How the weights are stored; the reference always runs on what they mean in float32.
 VARIANTS = {name: ["f32", "bf16"] for name in CASES}

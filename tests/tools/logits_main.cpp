@@ -1,4 +1,5 @@
-// Test program: runs token ids through the CPU executor, one sequence per line of standard input.
+// Test program: runs token ids through an executor, one sequence per line of standard input. THREADS: 2, or 4x1
+// for four ranks of one thread each. ISA: one of the CPU's, or cuda or cuda:fp8 for a GPU.
 //   logits_tool MODEL ISA THREADS greedy N   prints the N greedy tokens that follow each line
 //   logits_tool MODEL ISA THREADS score      prints, per position, "argmax:logprob of the line's next token"
 //   logits_tool MODEL ISA THREADS dump P     prefills the first P tokens of each line, then feeds the rest one by one;
@@ -14,11 +15,15 @@
 #include <cstdlib>
 #include <iostream>
 #include <iterator>
+#include <memory>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <vector>
 
-#include "arch/cpu/cpu_executor.h"
+#include "arch/cpu/ranks_executor.h"
+#include "arch/cuda/cuda_executor.h"
+#include "arch/cuda/plugin.h"
 
 namespace {
 
@@ -111,12 +116,38 @@ hp::Status predict(hp::Executor& executor, const std::vector<Sequence>& all, std
   return {};
 }
 
+/// "cuda" and "cuda:fp8" are a GPU, with the layers' matrices in bf16 or fp8; all else is the CPU's kernels.
+hp::Result<std::unique_ptr<hp::Executor>> open_executor(hp::Checkpoint& checkpoint, std::string_view isa_name,
+                                                        const char* threads_word, std::optional<hp::DType> kv,
+                                                        std::int32_t blocks) {
+  constexpr std::int32_t kLogitRows = 128;
+  if (isa_name.starts_with("cuda")) {
+    HP_TRY(const hp::cuda::PluginApi* api, hp::cuda::load_plugin());
+    const auto weights = isa_name == "cuda:fp8" ? hp::cuda::WeightType::fp8 : hp::cuda::WeightType::bf16;
+    return hp::make_cuda_executor(checkpoint, {.weights = weights, .max_logit_rows = kLogitRows, .context = kContext},
+                                  *api);
+  }
+  HP_TRY(const hp::kernels::Isa isa, hp::kernels::choose_isa(std::string(isa_name)));
+  const std::string_view threads = threads_word;
+  const std::size_t x = threads.find('x');
+  const int world = x == std::string_view::npos ? 1 : std::atoi(threads_word);
+  const int each = std::atoi(threads_word + (x == std::string_view::npos ? 0 : x + 1));
+  return hp::make_ranks_executor(checkpoint,
+                                 {.isa = isa,
+                                  .threads = world * each,
+                                  .kv_dtype = kv,
+                                  .blocks = blocks,
+                                  .max_logit_rows = kLogitRows,
+                                  .predict = true,
+                                  .context = kContext},
+                                 world);
+}
+
 hp::Status run(int argc, char** argv) {
   if (argc < 5)
     return hp::fail(hp::ErrorCode::invalid_argument,
                     "expected: MODEL ISA THREADS greedy N | score [KV] | dump P | predict P");
   HP_TRY(hp::Checkpoint checkpoint, hp::Checkpoint::open(argv[1]));
-  HP_TRY(const hp::kernels::Isa isa, hp::kernels::choose_isa(argv[2]));
   const bool scores = std::string_view(argv[4]) == "score";
   const std::optional<hp::DType> kv = scores && argc > 5 ? hp::dtype_from_name(argv[5]) : std::nullopt;
   if (scores && argc > 5 && !kv) return hp::fail(hp::ErrorCode::invalid_argument, "no KV type '{}'", argv[5]);
@@ -128,13 +159,7 @@ hp::Status run(int argc, char** argv) {
     for (int i = 0; i < kContext / 16; ++i) s.blocks.push_back(hp::BlockId{next++});
     all.push_back(std::move(s));
   }
-  HP_TRY(const auto executor, hp::make_cpu_executor(checkpoint, {.isa = isa,
-                                                                 .threads = std::atoi(argv[3]),
-                                                                 .kv_dtype = kv,
-                                                                 .blocks = std::max(next, 1),
-                                                                 .max_logit_rows = 128,
-                                                                 .predict = true,
-                                                                 .context = kContext}));
+  HP_TRY(const auto executor, open_executor(checkpoint, argv[2], argv[3], kv, std::max(next, 1)));
   if (scores) return score(*executor, all);
   if (std::string_view(argv[4]) == "dump")
     return dump(*executor, all, argc > 5 ? static_cast<std::size_t>(std::max(std::atoi(argv[5]), 1)) : 1);

@@ -13,8 +13,10 @@ namespace {
 
 class CpuExecutor final : public Executor {
  public:
-  CpuExecutor(ModelConfig config, const CpuExecutorOptions& options, ExecutorInfo info, DType kv_dtype)
-      : config_(std::move(config)),
+  CpuExecutor(ShardPlan plan, const CpuExecutorOptions& options, ExecutorInfo info, DType kv_dtype)
+      : plan_(std::move(plan)),
+        config_(plan_.config()),
+        ranks_(plan_.rank().world > 1 ? options.ranks : nullptr),
         info_(std::move(info)),
         table_(kernels::kernel_table(options.isa)),
         team_(options.threads),
@@ -29,13 +31,14 @@ class CpuExecutor final : public Executor {
                                                        .logit_rows = info_.max_logit_rows,
                                                        .members = team_.size(),
                                                        .scratch_floats = scratch,
-                                                       .predicts = info_.predicts},
+                                                       .predicts = info_.predicts,
+                                                       .ranks = plan_.rank().world},
                                             .blocks = info_.blocks,
                                             .kv = {.dtype = kv_.dtype,
                                                    .block_tokens = info_.block_tokens,
                                                    .prediction_layers = info_.predicts ? 1 : 0}}));
     kv_.base = state_.kv.data();
-    HP_TRY(weights_, load_weights(checkpoint, info_.predicts, team_));
+    HP_TRY(weights_, load_weights(checkpoint, plan_, info_.predicts, team_));
     info_.memory = {.weights = bytes_held(weights_),
                     .tables = (rope_.cos.size() + rope_.sin.size()) * sizeof(float),
                     .step = state_.memory.size(),
@@ -54,6 +57,7 @@ class CpuExecutor final : public Executor {
       tokens += static_cast<std::int32_t>(s.tokens.size());
     }
     if (!batch.empty()) forward(model(), batch);
+    HP_TRY_VOID(state_.link);
     const std::size_t values = static_cast<std::size_t>(rows) * static_cast<std::size_t>(config_.vocab);
     return StepLogits{.values = {state_.logits, values}, .rows = rows, .vocab = config_.vocab};
   }
@@ -88,7 +92,9 @@ class CpuExecutor final : public Executor {
             .rope = rope_,
             .state = state_,
             .team = team_,
-            .kv = kv_};
+            .kv = kv_,
+            .ranks = ranks_,
+            .first_id = plan_.first_id()};
   }
   // The engine made the batch: whatever is wrong with it is a bug. Returns the logit rows.
   std::int32_t check_batch(std::span<const SequenceStep> batch) const {
@@ -115,7 +121,9 @@ class CpuExecutor final : public Executor {
     return rows;
   }
 
-  ModelConfig config_;
+  ShardPlan plan_;
+  const ModelConfig& config_;  ///< of this rank
+  Communicator* ranks_;        ///< null: alone
   ExecutorInfo info_;
   const kernels::KernelTable& table_;
   ParallelTeam team_;
@@ -146,7 +154,10 @@ Status check_options(const CpuExecutorOptions& o, DType kv_dtype) {
 }  // namespace
 
 Result<std::unique_ptr<Executor>> make_cpu_executor(Checkpoint& checkpoint, const CpuExecutorOptions& options) {
-  const ModelConfig& c = checkpoint.config();
+  HP_TRY(ShardPlan plan, ShardPlan::make(checkpoint, options.rank));
+  HP_CHECK(options.rank.world == 1 || options.ranks != nullptr, "{} ranks without a way to each other",
+           options.rank.world);
+  const ModelConfig& c = plan.config();
   const DType kv_dtype = options.kv_dtype.value_or(options.isa == kernels::Isa::ref ? DType::f32 : DType::f16);
   HP_TRY_VOID(check_options(options, kv_dtype));
   ExecutorInfo info;
@@ -168,7 +179,7 @@ Result<std::unique_ptr<Executor>> make_cpu_executor(Checkpoint& checkpoint, cons
   }
   info.max_step_tokens = options.max_step_tokens;
   info.max_logit_rows = options.max_logit_rows;
-  auto executor = std::make_unique<CpuExecutor>(c, options, std::move(info), kv_dtype);
+  auto executor = std::make_unique<CpuExecutor>(std::move(plan), options, std::move(info), kv_dtype);
   HP_TRY_VOID(executor->load(checkpoint));
   return executor;
 }

@@ -21,8 +21,9 @@ void dense_ffn(const StepMember& m, const FloatRow& norm, const FfnWeights& w) {
   // Rounding looks at whole rows, so the columns of the others must be there.
   m.prepare(m.prepared_wide(), s.act, rows, c.ffn, {&w.down}, kDownNarrow);
   m.barrier_unless_alone();
-  m.multiply(m.prepared_wide(), s.act, m.rows, {{w.down, nullptr, s.x, true}});
+  m.multiply(m.prepared_wide(), s.act, m.rows, {{w.down, nullptr, m.outcome(), true}});
   m.barrier();
+  m.join_ranks();
 }
 
 }  // namespace hp

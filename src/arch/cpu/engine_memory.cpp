@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "arch/cpu/forward.h"
+#include "arch/cpu/ranks_executor.h"
 #include "base/check.h"
 #include "model/footprint.h"
 
@@ -22,10 +23,10 @@ DType widened(DType type) {
 
 class WeightSum {
  public:
-  explicit WeightSum(const ModelTypes& model) : m_(model), c_(model.config) {}
+  WeightSum(const ModelTypes& model, const ShardPlan& plan) : m_(model), plan_(plan), c_(plan.config()) {}
 
   Result<std::size_t> bytes(bool predicts) {
-    for (const TensorSpec& t : tensor_table(c_, m_.forms)) {
+    for (const TensorSpec& t : tensor_table(plan_.whole(), m_.forms)) {
       if (!predicts && layer_of(t.name) >= c_.layers) continue;
       HP_TRY_VOID(add(t));
     }
@@ -44,15 +45,18 @@ class WeightSum {
   }
 
   Status add(const TensorSpec& t) {
+    const TensorPart part = plan_.part(t.name, t.shape);
     if (t.shape.rank() == 1) {
-      total_ += static_cast<std::size_t>(t.shape[0]) * sizeof(float);
+      total_ += static_cast<std::size_t>(part.rows) * sizeof(float);
       return {};
     }
     const DType type = m_.type_of(t.name);
     if (t.tensor_class == TensorClass::router) return add({.type = DType::f32, .n = t.shape[0], .k = t.shape[1]});
     if (t.name.ends_with("attn_kv_b.weight")) return add_joined_kv_b(type);
     const bool stacked = t.shape.rank() == 3;  // heads or experts, cut apart
-    const std::int64_t count = stacked ? t.shape[0] : 1, n = t.shape[stacked ? 1 : 0], k = t.shape.inner();
+    const std::int64_t n = stacked && part.all_rows != t.shape[1] ? t.shape[1] : part.rows;  // of a head, or a part
+    const std::int64_t count = !stacked ? 1 : part.all_rows == t.shape[1] ? t.shape[0] : part.rows / n;
+    const std::int64_t k = part.columns;
     return add({.type = scaled(type, !stacked, k), .count = count, .n = n, .k = k});
   }
 
@@ -77,7 +81,8 @@ class WeightSum {
   }
 
   const ModelTypes& m_;
-  const ModelConfig& c_;
+  const ShardPlan& plan_;
+  const ModelConfig& c_;  ///< this rank's
   std::size_t total_ = 0;
 };
 
@@ -95,14 +100,15 @@ ModelTypes types_of(const Checkpoint& checkpoint) {
 }
 
 Result<EngineMemory> cpu_engine_memory(const ModelTypes& model, const CpuExecutorOptions& o) {
-  const ModelConfig& c = model.config;
+  HP_TRY(const ShardPlan plan, ShardPlan::make(model.config, model.forms, model.type_of, o.rank));
+  const ModelConfig& c = plan.config();
   const DType kv_dtype = o.kv_dtype.value_or(o.isa == kernels::Isa::ref ? DType::f32 : DType::f16);
   const std::int32_t context = o.context == 0 ? c.context : std::min(o.context, c.context);
   const bool predicts = o.predict && c.mtp_layers > 0;
   const KvLayout layout{.dtype = kv_dtype, .block_tokens = o.block_tokens, .prediction_layers = predicts ? 1 : 0};
   const std::size_t block = kv_bytes_per_block(c, layout);
   EngineMemory out;
-  HP_TRY(out.weights, WeightSum(model).bytes(predicts));
+  HP_TRY(out.weights, WeightSum(model, plan).bytes(predicts));
   out.tables =
       std::size_t{2} * static_cast<std::size_t>(context) * static_cast<std::size_t>(c.rope.dims / 2) * sizeof(float);
   const kernels::AttentionArgs widest = widest_attention(c, kv_view(c, kv_dtype, o.block_tokens), context);
@@ -110,9 +116,19 @@ Result<EngineMemory> cpu_engine_memory(const ModelTypes& model, const CpuExecuto
                                         .logit_rows = o.max_logit_rows,
                                         .members = o.threads,
                                         .scratch_floats = kernels::kernel_table(o.isa).attention_scratch_floats(widest),
-                                        .predicts = predicts}));
+                                        .predicts = predicts,
+                                        .ranks = o.rank.world}));
   out.kv = block * (o.blocks > 0 ? static_cast<std::size_t>(o.blocks) : o.kv_bytes / block);
   return out;
+}
+
+Result<EngineMemory> ranks_engine_memory(const ModelTypes& model, const CpuExecutorOptions& options, int world) {
+  EngineMemory sum;
+  for (int r = 0; r < world; ++r) {
+    HP_TRY(const EngineMemory own, cpu_engine_memory(model, share_of(options, {.rank = r, .world = world})));
+    sum.weights += own.weights, sum.tables += own.tables, sum.step += own.step, sum.kv += own.kv;
+  }
+  return sum;
 }
 
 }  // namespace hp

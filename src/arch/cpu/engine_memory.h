@@ -20,6 +20,8 @@ struct ModelTypes {
 
 /// Equal, to the byte, to ExecutorInfo::memory of make_cpu_executor with the same options.
 Result<EngineMemory> cpu_engine_memory(const ModelTypes& model, const CpuExecutorOptions& options);
+/// The sum over `world` ranks, as make_ranks_executor makes them.
+Result<EngineMemory> ranks_engine_memory(const ModelTypes& model, const CpuExecutorOptions& options, int world);
 /// The types that a checkpoint holds.
 ModelTypes types_of(const Checkpoint& checkpoint);
 

@@ -1,5 +1,7 @@
 #include "arch/cpu/forward.h"
 
+#include <algorithm>
+
 #include "arch/cpu/dense_ffn.h"
 #include "arch/cpu/gqa_attention.h"
 #include "arch/cpu/mla_attention.h"
@@ -8,13 +10,40 @@
 namespace hp {
 namespace {
 
-void embed(const StepMember& m) {
+// Embeddings of the step's tokens; of ids that lie on other ranks, zeros that the sum over all ranks fills.
+void embed(const StepMember& m, float* out) {
+  const kernels::PackedMatrix& table = m.model.weights.embedding;
   m.for_my_rows([&](const SequenceStep& q, std::int32_t row, std::int32_t first, std::int32_t count) {
     for (std::int32_t i = 0; i < count; ++i) {
-      m.table.unpack_row(m.model.weights.embedding, q.tokens[m.at(first + i)],
-                         m.state.x + m.cells(row + i, m.config.hidden));
+      const std::int32_t id = q.tokens[m.at(first + i)] - m.model.first_id;
+      float* const to = out + m.cells(row + i, m.config.hidden);
+      if (id >= 0 && id < table.n) {
+        m.table.unpack_row(table, id, to);
+      } else {
+        std::fill_n(to, m.config.hidden, 0.0F);
+      }
     }
   });
+  if (m.model.ranks == nullptr) return;
+  m.barrier();
+  m.sum_over_ranks(out, m.cells(m.rows, m.config.hidden));
+}
+
+// Every rank's logits [logit rows, its ids] put side by side.
+void gather_logits(const StepMember& m, const float* own) {
+  const RunState& s = m.state;
+  const std::int32_t world = m.model.ranks->world(), each = (m.config.vocab + world - 1) / world;
+  const std::size_t part = m.cells(m.logit_rows, each);
+  float* const all = s.gathered + part;
+  if (m.index == 0) m.note(m.model.ranks->all_gather(own, all, part * sizeof(float)));
+  m.barrier();
+  const StepMember::Rows mine = m.mine(m.logit_rows);
+  for (std::int32_t r = mine.begin; r < mine.begin + mine.count; ++r) {
+    for (std::int32_t rank = 0; rank < world; ++rank) {
+      const std::int32_t ids = std::min(each, m.config.vocab - rank * each);
+      std::copy_n(all + m.at(rank) * part + m.cells(r, ids), ids, s.logits + m.cells(r, m.config.vocab) + rank * each);
+    }
+  }
 }
 
 void logits(const StepMember& m, const FloatRow& norm) {
@@ -32,11 +61,17 @@ void logits(const StepMember& m, const FloatRow& norm) {
   }
   m.prepare(s.prepared, s.normed, mine, hidden, {&w.head});
   m.barrier();
-  m.multiply(s.prepared, s.normed, m.logit_rows, {{w.head, nullptr, s.logits}});
+  if (m.model.ranks == nullptr) {
+    m.multiply(s.prepared, s.normed, m.logit_rows, {{w.head, nullptr, s.logits}});
+    return;
+  }
+  m.multiply(s.prepared, s.normed, m.logit_rows, {{w.head, nullptr, s.gathered}});
+  m.barrier();
+  gather_logits(m, s.gathered);
 }
 
 void run(const StepMember& m) {
-  embed(m);
+  embed(m, m.state.x);
   if (m.alone()) m.barrier();  // every member norms every row
   for (std::int32_t l = 0; l < m.config.layers; ++l) {
     const LayerWeights& w = m.model.weights.layers[m.at(l)];
@@ -50,13 +85,13 @@ void run(const StepMember& m) {
 void pair_up(const StepMember& m, const PredictionWeights& w, std::span<const std::int32_t> first_rows) {
   const RunState& s = m.state;
   const std::int32_t hidden = m.config.hidden;
+  embed(m, s.normed);
   m.for_my_rows([&](const SequenceStep& q, std::int32_t row, std::int32_t first, std::int32_t count) {
     const std::int32_t source = first_rows[static_cast<std::size_t>(&q - m.batch.data())] + first;
     for (std::int32_t i = 0; i < count; ++i) {
       float* const embedding = s.pairs + m.cells(row + i, 2 * hidden);
       float* const state = embedding + hidden;
-      m.table.unpack_row(m.model.weights.embedding, q.tokens[m.at(first + i)], embedding);
-      m.norm(embedding, w.embedding_norm, 1, embedding);
+      m.norm(s.normed + m.cells(row + i, hidden), w.embedding_norm, 1, embedding);
       m.norm(s.x + m.cells(source + i, hidden), m.model.weights.output_norm, 1, state);
       m.norm(state, w.hidden_norm, 1, state);
     }

@@ -103,8 +103,9 @@ void gqa_attention(const StepMember& m, const FloatRow& norm, const GqaWeights& 
   m.barrier();
   m.prepare(m.prepared(), s.attended, rows, c.heads * c.v_head_dim, {&w.o});
   m.barrier_unless_alone();
-  m.multiply(m.prepared(), s.attended, m.rows, {{w.o, nullptr, s.x, true}});
+  m.multiply(m.prepared(), s.attended, m.rows, {{w.o, nullptr, m.outcome(), true}});
   m.barrier();
+  m.join_ranks();
 }
 
 kernels::AttentionArgs widest_gqa_attention(const ModelConfig& config, const kernels::KvView& kv,

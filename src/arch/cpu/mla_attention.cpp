@@ -150,8 +150,9 @@ void mla_attention(const StepMember& m, const FloatRow& norm, const MlaWeights& 
   m.barrier();
   m.prepare(s.prepared, s.attended, m.mine(), d.heads * d.v, {&w.o});
   m.barrier();
-  m.multiply(s.prepared, s.attended, m.rows, {{w.o, nullptr, s.x, true}});
+  m.multiply(s.prepared, s.attended, m.rows, {{w.o, nullptr, m.outcome(), true}});
   m.barrier();
+  m.join_ranks();
 }
 
 kernels::KvView mla_kv_view(const ModelConfig& config, DType dtype, std::int32_t block_tokens) {

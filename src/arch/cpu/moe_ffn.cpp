@@ -148,13 +148,13 @@ void activate(const StepMember& m, const MoeWeights& w, float* shared_gate, floa
   m.prepare(s.prepared_shared, shared_act, mine, ffn, {&w.shared->down});
 }
 
-// x += Σ weight · output over the token's experts, in ascending order.
+// x, or this rank's part of what is added to it, += Σ weight · output over the token's experts, in ascending order.
 void combine(const StepMember& m) {
   const RunState& s = m.state;
   const auto hidden = m.at(m.config.hidden), used = m.at(m.config.moe->experts_per_token);
   const StepMember::Rows mine = m.mine();
   for (std::size_t t = m.at(mine.begin); t < m.at(mine.begin + mine.count); ++t) {
-    float* const x = s.x + t * hidden;
+    float* const x = m.outcome() + t * hidden;
     for (std::size_t i = t * used; i < (t + 1) * used; ++i) {
       const float* const out = s.expert_out + m.at(s.route.slot[i]) * hidden;
       const float weight = s.slot_weight[i];
@@ -198,10 +198,12 @@ void moe_ffn(const StepMember& m, const FloatRow& norm, const MoeWeights& w) {
   activate(m, w, shared_gate, shared_up, shared_act);
   m.barrier();
   experts_down(m, w, m.operand(s.prepared, s.act, static_cast<std::int32_t>(slots_of(m)), expert.down));
-  if (w.shared.has_value()) m.multiply(s.prepared_shared, shared_act, m.rows, {{shared.down, nullptr, s.x, true}});
+  if (w.shared.has_value())
+    m.multiply(s.prepared_shared, shared_act, m.rows, {{shared.down, nullptr, m.outcome(), true}});
   m.barrier();
   combine(m);
   m.barrier();
+  m.join_ranks();
 }
 
 }  // namespace hp

@@ -45,6 +45,8 @@ void carve(const StepArrays& a, Carver& carver, RunState& s, std::int32_t*& rout
   carver.take(s.scores, a.scores);
   carver.take(s.slot_weight, a.slot_weight);
   carver.take(s.logits, a.logits);
+  carver.take(s.joined, a.joined);
+  carver.take(s.gathered, a.gathered);
   carver.take(s.scratch, a.scratch);
   carver.take(s.prepared, a.prepared, a.prepared_groups);
   carver.take(s.prepared_shared, a.shared_prepared, a.shared_groups);

@@ -46,7 +46,9 @@ struct RunState {
   float* expert_out = nullptr;                           // [S, hidden]
   float *scores = nullptr, *slot_weight = nullptr;       // [T, 2 · experts]: logits, then room to choose in; [S]
   float* logits = nullptr;                               // [logit_rows, vocab]
-  float* scratch = nullptr;                              // [members, scratch_stride]
+  float* joined = nullptr;  // [T, hidden], zeros between uses: this rank's part of a sum over all; null without others
+  float* gathered = nullptr;  // [1 + ranks, logit rows of the step, ids of a rank]: own logits, then those of all
+  float* scratch = nullptr;   // [members, scratch_stride]
   std::size_t scratch_stride = 0;
   PreparedRows prepared;                                 // one operand at a time: [T, widest input]
   std::size_t prepared_values = 0, prepared_groups = 0;  ///< room in `prepared`
@@ -55,6 +57,7 @@ struct RunState {
   ExpertRoute route;
   std::int32_t* head_rows = nullptr;  // [heads, T]: rows of one head in an operand [T · heads, dim] (MLA)
   std::int32_t head_rows_stride = 0;
+  Status link;                     ///< what the exchanges with other ranks have come to
   std::size_t layer_kv_bytes = 0;  ///< of one block; a block holds all layers, one after the other
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <type_traits>
+#include <utility>
 
 namespace hp {
 
@@ -161,6 +162,20 @@ Range StepMember::multiply_alike(const PreparedRows& prepared, const float* x, s
   }
   const std::size_t columns = at(kernels::kPanelColumns), n = at(first.n);
   return {std::min(own.begin * columns, n), std::min(own.end * columns, n)};
+}
+
+void StepMember::sum_over_ranks(float* data, std::size_t count) const {
+  if (index == 0) note(model.ranks->all_reduce_sum(data, count, WireType::f32));
+  barrier();
+}
+
+void StepMember::join_ranks() const {
+  if (model.ranks == nullptr) return;
+  sum_over_ranks(state.joined, cells(rows, config.hidden));
+  const Rows own = mine();
+  const std::size_t first = cells(own.begin, config.hidden), end = first + cells(own.count, config.hidden);
+  for (std::size_t i = first; i < end; ++i) state.x[i] += std::exchange(state.joined[i], 0.0F);
+  barrier();
 }
 
 kernels::KvView StepMember::layer_kv(std::int32_t layer) const {

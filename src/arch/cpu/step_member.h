@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <initializer_list>
 #include <span>
+#include <utility>
 
 #include "arch/cpu/operand_observer.h"
 #include "arch/cpu/run_state.h"
@@ -16,6 +17,7 @@
 #include "arch/executor.h"
 #include "arch/rope_table.h"
 #include "base/thread_pool.h"
+#include "comm/communicator.h"
 #include "kernels/kernel_table.h"
 #include "model/model_config.h"
 
@@ -35,6 +37,8 @@ struct CpuModel {
   ParallelTeam& team;
   kernels::KvView kv;  ///< of layer 0
   OperandObserver* observer = nullptr;
+  Communicator* ranks = nullptr;  ///< that hold the other heads, columns and ids; null: there are none
+  std::int32_t first_id = 0;      ///< of the embedding's first row
 };
 
 /// A product of the step: weights that share one operand are cut over the team as one long row of panels.
@@ -102,6 +106,16 @@ class StepMember {
   /// This member's panels of all products of one operand x [count, k].
   void multiply(const PreparedRows& prepared, const float* x, std::int32_t count,
                 std::initializer_list<Product> products) const;
+  /// Where products add what they give to x [T, hidden]: x itself, or this rank's part of the sum over all ranks.
+  [[nodiscard]] float* outcome() const { return model.ranks == nullptr ? state.x : state.joined; }
+  /// After a barrier behind those products: adds the sum over all ranks to x. Nothing without other ranks.
+  void join_ranks() const;
+  /// data[count] becomes the sum over all ranks; all members call it, after a barrier.
+  void sum_over_ranks(float* data, std::size_t count) const;
+  /// Keeps the first error: every later exchange gives one too, and the step ends with it.
+  void note(Status status) const {
+    if (!status && model.state.link) model.state.link = std::move(status);
+  }
   [[nodiscard]] kernels::KvView layer_kv(std::int32_t layer) const;  ///< one layer's share of the cache
 
   /// Calls f(sequence, first row of the piece in the step, first token of the piece, tokens) for this member's rows.

@@ -11,6 +11,7 @@
 #include "base/thread_pool.h"
 #include "kernels/kernel_table.h"
 #include "model/checkpoint.h"
+#include "model/shard.h"
 #include "tensor/buffer.h"
 
 namespace hp {
@@ -18,7 +19,7 @@ namespace hp {
 /// A row of floats; empty when the model does not have it.
 using FloatRow = std::vector<float>;
 
-/// A matrix [n, k] cut out of a tensor that is read as rows of its last dimension.
+/// A matrix [n, k] cut out of a tensor, or out of a rank's part of it, that is read as rows of its last dimension.
 struct MatrixSlice {
   std::int64_t first_row = 0;
   std::int32_t n = 0, k = 0;
@@ -28,7 +29,9 @@ struct MatrixSlice {
 
 class WeightPacking {
  public:
-  explicit WeightPacking(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  /// `plan`: which part of every tensor is there to be packed; null: all of it.
+  explicit WeightPacking(const Checkpoint& checkpoint, const ShardPlan* plan = nullptr)
+      : checkpoint_(checkpoint), plan_(plan) {}
 
   /// The whole tensor [n, k].
   Status matrix(const std::string& name, std::int32_t n, std::int32_t k, kernels::PackedMatrix& target) {
@@ -47,15 +50,21 @@ class WeightPacking {
     const NamedTensor* tensor;
     const NamedTensor* scale;  ///< fp8's block scales, or null
     kernels::PackedMatrix* target;
-    MatrixSlice slice;
-    DType packed;  ///< the type it is packed as
+    MatrixSlice slice;          ///< first_row is the file's
+    std::int64_t first_column;  ///< of the file's rows
+    DType packed;               ///< the type it is packed as
     std::size_t offset;
   };
-  void pack_compressed(const Job& job, Range panels, std::byte* out) const;
+  /// Panel by panel, from rows that `read` puts together: (file row, rows, out).
+  template <typename Read>
+  void pack_by_panels(const Job& job, Range panels, std::byte* out, const Read& read) const;
+  [[nodiscard]] TensorPart part_of(const NamedTensor& tensor) const;
+  [[nodiscard]] std::vector<float> scales_of(const Job& job) const;
   void pack(const Job& job, int member, int members, std::byte* out) const;
   void source_row(const Job& job, std::int64_t row, std::int64_t first, float* out, std::int64_t count) const;
 
   const Checkpoint& checkpoint_;
+  const ShardPlan* plan_;
   std::vector<Job> jobs_;
   std::size_t total_ = 0;
 };

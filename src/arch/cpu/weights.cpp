@@ -147,14 +147,15 @@ Result<std::unique_ptr<OneLayer>> load_layer(const Checkpoint& checkpoint, std::
   return layer;
 }
 
-Result<ModelWeights> load_weights(const Checkpoint& checkpoint, bool predicts, ParallelTeam& team) {
-  const ModelConfig& c = checkpoint.config();
+Result<ModelWeights> load_weights(const Checkpoint& checkpoint, const ShardPlan& plan, bool predicts,
+                                  ParallelTeam& team) {
+  const ModelConfig& c = plan.config();
   ModelWeights weights;
   weights.layers.resize(static_cast<std::size_t>(c.layers));
-  WeightPacking packing(checkpoint);
-  HP_TRY_VOID(packing.matrix("token_embd.weight", c.vocab, c.hidden, weights.embedding));
+  WeightPacking packing(checkpoint, &plan);
+  HP_TRY_VOID(packing.matrix("token_embd.weight", plan.ids(), c.hidden, weights.embedding));
   const bool own_head = checkpoint.find("output.weight") != nullptr;
-  if (own_head) HP_TRY_VOID(packing.matrix("output.weight", c.vocab, c.hidden, weights.head));
+  if (own_head) HP_TRY_VOID(packing.matrix("output.weight", plan.ids(), c.hidden, weights.head));
   HP_TRY_VOID(packing.row("output_norm.weight", c.hidden, weights.output_norm));
   for (std::int32_t i = 0; i < c.layers; ++i)
     HP_TRY_VOID(add_layer(c, checkpoint.forms(), i, packing, weights.layers[static_cast<std::size_t>(i)]));

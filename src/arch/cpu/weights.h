@@ -62,8 +62,8 @@ struct PredictionWeights {
 
 struct ModelWeights {
   Buffer packed;
-  kernels::PackedMatrix embedding;  // [vocab, hidden]
-  kernels::PackedMatrix head;       // [vocab, hidden]; the embedding itself when tied
+  kernels::PackedMatrix embedding;  // [ids, hidden]
+  kernels::PackedMatrix head;       // [ids, hidden]; the embedding itself when tied
   FloatRow output_norm;             // [hidden]
   std::vector<LayerWeights> layers;
   std::optional<PredictionWeights> prediction;
@@ -81,7 +81,8 @@ Result<std::unique_ptr<OneLayer>> load_layer(const Checkpoint& checkpoint, std::
 
 /// Packs the checkpoint's matrices with the whole team and gives each tensor's mapped pages back as soon as it is
 /// packed. An error names the tensor that is missing, misshapen or of a type that the kernels cannot multiply with.
-/// `predicts` asks for the prediction layer, which the checkpoint must have.
-Result<ModelWeights> load_weights(const Checkpoint& checkpoint, bool predicts, ParallelTeam& team);
+/// `predicts` asks for the prediction layer, which the checkpoint must have. Embedding and head hold the plan's ids.
+Result<ModelWeights> load_weights(const Checkpoint& checkpoint, const ShardPlan& plan, bool predicts,
+                                  ParallelTeam& team);
 
 }  // namespace hp
