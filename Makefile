@@ -1,5 +1,5 @@
 # The front door. Each target installs what it needs and then calls one script or one CMake preset.
-.PHONY: serve test build build-release bench bench-cpu chaos rolling check fmt tidy layout unit e2e fuzz deps test-deps cuda gpu-test gpu-bench clean
+.PHONY: serve test build build-release bench bench-cpu chaos rolling check fmt tidy layout unit e2e fuzz deps test-deps cuda gpu-test gpu-bench gpu-bundle clean
 
 JOBS ?= $(shell nproc)
 
@@ -61,11 +61,14 @@ fuzz: test-deps   ## every fuzzer for FUZZ_SECONDS each (default 300) under ASan
 cuda:             ## the GPU plug-in; needs nvcc 12.8 or newer and nothing else
 	@cmake -S cuda -B build/cuda >/dev/null && cmake --build build/cuda -j $(JOBS)
 
-gpu-test: cuda    ## tests of the plug-in on this machine's GPU
-	@build/cuda/gpu_test
+gpu-test: cuda    ## on a GPU machine: bits and draws of the kernels, memcheck, goldens through --device cuda
+	@scripts/gpu_session.sh test
 
-gpu-bench: cuda   ## speed of the plug-in in real shapes with random weights
-	@scripts/gpu_bench.sh
+gpu-bench: cuda   ## on a GPU machine: docs/gpu.md's table, targets beside figures (build/gpu_session/table.md and .json)
+	@scripts/gpu_session.sh bench
+
+gpu-bundle: deps  ## the program and its libraries in build/gpu, for GPU machines that cannot build it
+	@scripts/gpu_bundle.sh
 
 deps:
 	@scripts/install_deps.sh build

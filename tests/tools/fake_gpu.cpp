@@ -70,7 +70,7 @@ int step(void* model, const PluginSequence* batch, int sequences, const float** 
   for (int i = 0; i < sequences; ++i) {
     const PluginSequence& s = batch[i];
     for (int row = s.count - s.logit_rows; row < s.count; ++row)
-      m.drawn.push_back(1000 + (s.tokens[row] * 31 + (s.position + row) * 7) % 500);
+      m.drawn.push_back((1000 + (s.tokens[row] * 31 + (s.position + row) * 7) % 500) % m.vocab);
   }
   if (logits != nullptr) {
     m.logits.assign(m.drawn.size() * static_cast<std::size_t>(m.vocab), 0.0F);

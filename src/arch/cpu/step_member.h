@@ -11,43 +11,14 @@
 #include <span>
 #include <utility>
 
-#include "arch/cpu/operand_observer.h"
-#include "arch/cpu/run_state.h"
-#include "arch/cpu/weights.h"
+#include "arch/cpu/cpu_model.h"
 #include "arch/executor.h"
-#include "arch/rope_table.h"
-#include "base/thread_pool.h"
-#include "comm/communicator.h"
-#include "kernels/kernel_table.h"
-#include "model/model_config.h"
 
 namespace hp {
 
 inline constexpr std::int32_t kQueryTile = 16;
 /// Q8Rows::narrow of what goes into feed-forward products, most of a step's arithmetic (docs/performance.md: its cost).
 inline constexpr float kGateNarrow = 1.5F, kDownNarrow = 2.0F;
-
-/// What a step runs on: everything but the batch.
-struct CpuModel {
-  const ModelConfig& config;
-  const kernels::KernelTable& table;
-  const ModelWeights& weights;
-  const RopeTable& rope;
-  RunState& state;
-  ParallelTeam& team;
-  kernels::KvView kv;  ///< of layer 0
-  OperandObserver* observer = nullptr;
-  Communicator* ranks = nullptr;  ///< that hold the other heads, columns and ids; null: there are none
-  std::int32_t first_id = 0;      ///< of the embedding's first row
-};
-
-/// A product of the step: weights that share one operand are cut over the team as one long row of panels.
-struct Product {
-  const kernels::PackedMatrix& weight;
-  const FloatRow* bias;  ///< null or empty: none
-  float* out;
-  bool accumulate = false;
-};
 
 class StepMember {
  public:

@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""The table of a GPU run, from the logs of gpu_session.sh: LOGS/table.md and LOGS/table.json.
+
+usage: gpu_table.py LOGS            what was measured beside targets and ceilings; exit code 1 when a target has no figure
+       gpu_table.py --kernels LOG   the kernels of an ncu log and their nanoseconds
+Each figure is gpu_bench's median of repeated runs. A miss is marked, never left out.
+"""
+
+import csv
+import json
+import pathlib
+import re
+import sys
+
+# (row, shape, type, what, of how many, target, unit, llama.cpp on the same chip)
+TARGETS = [
+    ("67B fp8: first token, prompt of 512", "deepseek-67b", "fp8", "prefill_ms", 512, 90, "ms", 377),
+    ("67B fp8: decode, 1 user", "deepseek-67b", "fp8", "decode", 1, 55, "tok/s", 38),
+    ("67B fp8: decode, 64 users", "deepseek-67b", "fp8", "decode", 64, 2600, "tok/s", 842),
+    ("67B fp8: decode, 128 users", "deepseek-67b", "fp8", "decode", 128, 3800, "tok/s", 1105),
+    ("67B fp8: prefill of 2,048", "deepseek-67b", "fp8", "prefill", 2048, 5500, "tok/s", 1419),
+    ("8B bf16: decode, 1 user", "r1-distill-llama-8b", "bf16", "decode", 1, 235, "tok/s", 208),
+    ("8B bf16: decode, 256 users", "r1-distill-llama-8b", "bf16", "decode", 256, 18000, "tok/s", 11771),
+    ("8B fp8: decode, 1 user", "r1-distill-llama-8b", "fp8", "decode", 1, 400, "tok/s", 255),
+    ("8B fp8: decode, 256 users", "r1-distill-llama-8b", "fp8", "decode", 256, 22000, "tok/s", 6411),
+    ("8B fp8: prefill of 2,048", "r1-distill-llama-8b", "fp8", "prefill", 2048, 45000, "tok/s", 11750),
+    ("V2-Lite fp8: decode, 1 user", "v2-lite", "fp8", "decode", 1, 500, "tok/s", 291),
+    ("V2-Lite fp8: decode, 256 users", "v2-lite", "fp8", "decode", 256, 20000, "tok/s", 9063),
+    ("V2-Lite fp8: prefill of 2,048", "v2-lite", "fp8", "prefill", 2048, 40000, "tok/s", 16717),
+    ("8B bf16: process start to first token", "start-up", "bf16", "seconds", 1, 6, "s", None),
+    ("host's part of a step, 1 stream", "host", "", "us", 1, 50, "µs", None),
+    ("host's part of a step, 64 streams", "host", "", "us", 64, 50, "µs", None),
+    ("host's part of a step, 256 streams", "host", "", "us", 256, 50, "µs", None),
+]
+LESS_IS_BETTER = {"ms", "s", "µs"}
+PRODUCT = "255:20"  # fusions and MiB ahead that the product uses; other variants are for comparison only
+
+HEAD = re.compile(r"^(\S+) (bf16|fp8) on (.+): weights .* bandwidth limit (\d+) tok/s")
+DECODE = re.compile(r"^  decode +(\d+) users: +([\d.]+) ms \(([\d.]+)\.\.([\d.]+)\) +(\d+) tok/s(?:  fusions (\S+))?")
+PREFILL = re.compile(r"^  prefill +(\d+): +([\d.]+) ms +(\d+) tok/s +(\d+) TFLOP/s")
+
+
+def parse_bench(text):
+    """Records of one gpu_bench log: {shape, type, what, of, value, …}."""
+    records, shape = [], None
+    for line in text.splitlines():
+        if m := HEAD.match(line):
+            shape = {"shape": m[1], "type": m[2]}
+            records.append(shape | {"what": "bandwidth_limit", "of": 1, "value": float(m[4])})
+        elif m := re.match(r"^device memory: ([\d.]+) TB/s", line):
+            records.append({"shape": "ceiling", "type": "", "what": "TB/s", "of": 1, "value": float(m[1])})
+        elif shape and (m := DECODE.match(line)):
+            spread = {"least_ms": float(m[3]), "most_ms": float(m[4]), "variant": m[6] or PRODUCT}
+            records.append(shape | {"what": "decode", "of": int(m[1]), "value": float(m[5])} | spread)
+        elif shape and (m := PREFILL.match(line)):
+            records.append(shape | {"what": "prefill_ms", "of": int(m[1]), "value": float(m[2])})
+            records.append(shape | {"what": "prefill", "of": int(m[1]), "value": float(m[3]), "tflops": float(m[4])})
+    return records
+
+
+def parse_startup(text):
+    m = re.search(r"^first token after ([\d.]+) s", text, re.M)
+    return [{"shape": "start-up", "type": "bf16", "what": "seconds", "of": 1, "value": float(m[1])}] if m else []
+
+
+def parse_host(text):
+    """engine_bench's CSV; the slower of greedy and sampled streams counts."""
+    worst = {}
+    lines = text.splitlines()
+    start = next((i for i, line in enumerate(lines) if line.startswith("name,")), len(lines))
+    for row in csv.DictReader(lines[start:]):
+        if m := re.match(r"host_step/\w+/(\d+)", row["name"]):
+            worst[int(m[1])] = max(worst.get(int(m[1]), 0.0), float(row["us_per_step"]))
+    return [{"shape": "host", "type": "", "what": "us", "of": n, "value": v} for n, v in worst.items()]
+
+
+def collect(logs):
+    records = []
+    for path in sorted(pathlib.Path(logs).glob("bench_*.log")):
+        records += parse_bench(path.read_text(errors="replace"))
+    for name, parse in (("startup", parse_startup), ("host_step", parse_host)):
+        path = pathlib.Path(logs) / f"{name}.log"
+        records += parse(path.read_text(errors="replace")) if path.exists() else []
+    return records
+
+
+def measured(records, shape, kind, what, of):
+    """The product's own variant; None when it was not measured."""
+    found = [r for r in records if (r["shape"], r["type"], r["what"], r["of"]) == (shape, kind, what, of)]
+    own = [r for r in found if r.get("variant", PRODUCT) in (PRODUCT, "255:0")]
+    return own[-1]["value"] if own else None
+
+
+def number(value):
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def table(records, card=""):
+    """(Markdown, rows): every target with what was measured, then what else there is."""
+    rows = []
+    for row, shape, kind, what, of, target, unit, peer in TARGETS:
+        value = measured(records, shape, kind, what, of)
+        reached = value is not None and (value <= target if unit in LESS_IS_BETTER else value >= target)
+        rows.append({"row": row, "unit": unit, "target": target, "measured": value, "reached": reached, "llama.cpp": peer})
+    lines = [card, ""] if card else []
+    ceiling = measured(records, "ceiling", "", "TB/s", 1)
+    lines += [f"Ceiling in the same run: {ceiling} TB/s of device memory." if ceiling else "The ceiling was not measured.", ""]
+    lines += ["| | target | measured | | llama.cpp |", "|---|--:|--:|---|--:|"]
+    for r in rows:
+        sign = "≤" if r["unit"] in LESS_IS_BETTER else "≥"
+        value = "not measured" if r["measured"] is None else f"{number(r['measured'])} {r['unit']}"
+        verdict = "" if r["reached"] or r["measured"] is None else "**miss**"
+        peer = "–" if r["llama.cpp"] is None else number(r["llama.cpp"])
+        lines.append(f"| {r['row']} | {sign} {number(r['target'])} | {value} | {verdict} | {peer} |")
+    lines += ["", "| shape | | of | value | fusions | share of the bandwidth limit |", "|---|---|--:|--:|---|--:|"]
+    limits = {(r["shape"], r["type"]): r["value"] for r in records if r["what"] == "bandwidth_limit"}
+    for r in records:
+        if r["what"] not in ("decode", "prefill"):
+            continue
+        share = f"{100 * r['value'] / limits[r['shape'], r['type']]:.0f} %" if r["what"] == "decode" and r["of"] == 1 else ""
+        lines.append(f"| {r['shape']} {r['type']} | {r['what']} | {r['of']} | {number(r['value'])} | {r.get('variant', '')} | {share} |")
+    return "\n".join(lines) + "\n", rows
+
+
+def kernels(text):
+    rows = list(csv.reader(line for line in text.splitlines() if line.startswith('"')))
+    if len(rows) < 2:
+        return []
+    name, value = rows[0].index("Kernel Name"), rows[0].index("Metric Value")
+    return [(re.sub(r".*::|\(.*", "", r[name])[:60], r[value]) for r in rows[1:]]
+
+
+def main(argv):
+    if len(argv) == 3 and argv[1] == "--kernels":
+        for name, value in kernels(pathlib.Path(argv[2]).read_text(errors="replace")):
+            print(name, value)
+        return 0
+    if len(argv) != 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    logs = pathlib.Path(argv[1])
+    card = logs / "card.log"
+    records = collect(logs)
+    markdown, rows = table(records, card.read_text().strip() if card.exists() else "")
+    (logs / "table.md").write_text(markdown)
+    (logs / "table.json").write_text(json.dumps({"rows": rows, "records": records}, indent=1))
+    print(markdown)
+    absent = [r["row"] for r in rows if r["measured"] is None]
+    if absent:
+        print("not measured: " + "; ".join(absent), file=sys.stderr)
+    return 1 if absent else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
