@@ -40,7 +40,7 @@ unit: test-deps
 
 chaos:            ## faults of every kind under load, both tiers (a few minutes)
 	@cmake --preset dev >/dev/null && cmake --build build/dev -j $(JOBS) --target chaos gateway_tool fake_node homeport
-	@build/dev/chaos --streams 10000 --concurrent 120 --every 2 --redis $$(command -v redis-server)
+	@build/dev/chaos --streams 10000 --concurrent 120 --every 2 --each 2 --redis $$(command -v redis-server)
 	@build/dev/chaos --scenario standby --streams 1500 --concurrent 50 --every 20 --seconds 1.5
 	@python3 tests/chaos/real_engine.py --streams 320 --every 1.5
 

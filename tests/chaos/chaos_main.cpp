@@ -2,7 +2,7 @@
 // Every token that a client was given is compared with the one that it must be given. One JSON line at the end. With
 // --scenario standby the whole primary group dies instead, again and again; with rolling, nodes are drained, restarted
 // and taken away under streams of --seconds, and no client may notice.
-//   chaos --streams 10000 --concurrent 150 --every 2 --seed 1 --gateway build/dev/gateway_tool --node
+//   chaos --streams 10000 --concurrent 150 --every 2 --each 2 --seed 1 --gateway build/dev/gateway_tool --node
 //   build/dev/fake_node
 #include <algorithm>
 #include <csignal>
@@ -29,12 +29,14 @@ namespace {
 
 struct Options {
   std::uint64_t streams = 10'000, concurrent = 150, seed = 1, nodes = 4, max_rss_mib = 300;
+  std::uint64_t each = 0;  // streams go on until every kind of fault has happened so often
   double every = 2, pace_ms = 20, seconds = 600;
   std::string scenario = "faults";  // or standby, rolling: streams as long as `seconds`, all at once
   std::string gateway = "build/dev/gateway_tool", node = "build/dev/fake_node", redis, logs = "build/chaos";
 };
 
 constexpr int kDeadlineMs = 20'000;
+constexpr double kLongestRun = 600;  // seconds that are waited for rare faults
 
 struct Totals {
   std::uint64_t ended = 0, tokens = 0, lost = 0, doubled = 0, unequal = 0, failed = 0, usage_wrong = 0, reconnects = 0,
@@ -202,13 +204,16 @@ class Run {
     auto finished = done_.get_future();
     const auto start = std::chrono::steady_clock::now();
     const auto elapsed = [&] { return to_seconds(std::chrono::steady_clock::now() - start); };
+    const bool drawn = options_.scenario == "faults";
+    enough_ = !drawn || options_.each == 0;
     double fault_at = options_.scenario == "faults" ? options_.every : std::min(options_.every, 2.0);
     while (finished.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready) {
-      if (elapsed() > fault_at && (started_ < options_.streams || options_.scenario != "faults")) {
+      if (elapsed() > fault_at && (started_ < options_.streams || !enough_ || !drawn)) {
         fault(faults, elapsed());
         fault_at += options_.every;
       }
       faults.mend(elapsed());
+      if (!enough_) enough_ = faults.fewest() >= static_cast<int>(options_.each) || elapsed() > kLongestRun;
       for (const Process& g : world_.gateways)  // after the last stream started nothing may grow any more
         if (g.running()) peak_kib_ = std::max(peak_kib_, resident_kib(g.pid));
     }
@@ -232,14 +237,14 @@ class Run {
       faults.inject(now);
   }
   void next() {
-    if (started_ >= options_.streams) return;
+    if (started_ >= options_.streams && enough_) return;
     const std::uint64_t number = started_++;
     const auto spec =
         options_.scenario == "faults" ? make_spec(options_.seed, number, 50) : long_spec(number, options_);
     std::make_shared<Client>(cluster_, spec, [this](const StreamSpec& s, const Ledger& ledger) {
       check(s, ledger, totals_);
-      if (totals_.ended == options_.streams) done_.set_value();
       next();
+      if (totals_.ended == started_) done_.set_value();
     })->start();
   }
 
@@ -249,6 +254,7 @@ class Run {
   std::unique_ptr<net::HttpClient> http_ = net::HttpClient::create(*loop_);
   Client::Cluster cluster_;
   std::atomic<std::uint64_t> started_{0};
+  std::atomic<bool> enough_{true};
   Totals totals_;
   std::promise<void> done_;
   double seconds_ = 0;
@@ -264,6 +270,7 @@ bool report(const Run& run, const Options& options, const Totals& totals, const 
                     totals.usage_told == totals.usage_due && totals.cache_dirty + totals.past_deadline == 0 &&
                     gap_p99 <= 3.0 && availability >= 0.9999 &&
                     run.peak_kib() / 1024 <= static_cast<long>(options.max_rss_mib) &&
+                    (options.each == 0 || faults.fewest() >= static_cast<int>(options.each)) &&
                     (!planned || totals.refusals + totals.reconnects == 0) &&
                     (options.scenario != "standby" || run.handovers() >= 4);  // two gateways, there and back
   int injected = 0;
@@ -297,7 +304,9 @@ bool report(const Run& run, const Options& options, const Totals& totals, const 
     json.member(kind, count);
     injected += count;
   }
-  json.end_object().member("faults_injected", injected).end_object();
+  json.end_object().member("faults_injected", injected);
+  if (options.scenario == "faults") json.member("fewest_of_a_kind", faults.fewest());
+  json.end_object();
   for (const std::string& example : totals.examples) std::printf("  wrong: %s\n", example.c_str());
   std::printf("%s\n", out.c_str());
   return pass;
@@ -329,6 +338,7 @@ int main(int argc, char** argv) {
   take("--seed", options.seed);
   take("--nodes", options.nodes);
   take("--every", options.every);
+  take("--each", options.each);
   take("--pace-ms", options.pace_ms);
   take("--gateway", options.gateway);
   take("--node", options.node);

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <utility>
 
 #include "base/counter_rng.h"
@@ -96,31 +97,51 @@ bool Faults::break_redis(const std::string& kind, double now) {
   return true;
 }
 
+bool Faults::possible(std::string_view kind) const {
+  if (kind == "drop node's link") return world_.nodes.front().link >= 0;
+  if (kind == "drop redis' link") return !world_.redis.command.empty() && world_.redis.link >= 0;
+  return kind.find("redis") == std::string_view::npos || !world_.redis.command.empty();
+}
+
+int Faults::fewest() const {
+  int fewest = std::numeric_limits<int>::max();
+  for (const char* kind : kKinds) {
+    const auto found = counts_.find(kind);
+    if (possible(kind)) fewest = std::min(fewest, found == counts_.end() ? 0 : found->second);
+  }
+  return fewest;
+}
+
+bool Faults::happen(const std::string& kind, double now) {
+  if (kind == "kill gateway" || kind == "freeze gateway") {
+    Process* gateway = healthy(world_.gateways);
+    if (gateway == nullptr) return false;
+    gateway->signal(kind == "kill gateway" ? SIGKILL : SIGSTOP);
+    gateway->back_at = now + (kind == "kill gateway" ? kRestart : 2.0);
+    return true;
+  }
+  if (kind == "flood of 4xx") {
+    flood(300);
+    return true;
+  }
+  if (kind == "rolling restart") {
+    if (rolling_at_ >= 0) return false;
+    rolling_ = 0;
+    rolling_at_ = now;
+    return true;
+  }
+  return kind.find("redis") != std::string::npos ? break_redis(kind, now) : break_node(kind, now);
+}
+
 void Faults::inject(double now) {
-  for (int tries = 0; tries < 50; ++tries) {
-    const std::string kind = kKinds[draw(kKinds.size())];
-    bool done = false;
-    if (kind == "kill gateway" || kind == "freeze gateway") {
-      if (Process* gateway = healthy(world_.gateways)) {
-        gateway->signal(kind == "kill gateway" ? SIGKILL : SIGSTOP);
-        gateway->back_at = now + (kind == "kill gateway" ? kRestart : 2.0);
-        done = true;
-      }
-    } else if (kind == "flood of 4xx") {
-      flood(300);
-      done = true;
-    } else if (kind == "rolling restart") {
-      done = rolling_at_ < 0;
-      if (done) {
-        rolling_ = 0;
-        rolling_at_ = now;
-      }
-    } else if (kind.find("redis") != std::string::npos) {
-      done = break_redis(kind, now);
-    } else {
-      done = break_node(kind, now);
-    }
-    if (!done) continue;
+  if (deck_.empty()) {
+    for (const char* kind : kKinds)
+      if (possible(kind)) deck_.insert(deck_.begin() + static_cast<std::ptrdiff_t>(draw(deck_.size() + 1)), kind);
+  }
+  for (auto next = deck_.rbegin(); next != deck_.rend(); ++next) {
+    const std::string kind = *next;
+    if (!happen(kind, now)) continue;
+    deck_.erase(std::next(next).base());
     ++counts_[kind];
     std::printf("  %6.1f s  %s\n", now, kind.c_str());
     std::fflush(stdout);

@@ -31,8 +31,11 @@ class Faults {
   /// The next step of taking every node out of service in turn, without a client noticing: drained and restarted, or
   /// taken from the list and put back.
   void roll(double now);
-  /// Injects the next fault of the schedule.
+  /// Injects the next fault of the schedule: all kinds in a drawn order, then all again in another one. What cannot
+  /// break now has its turn later.
   void inject(double now);
+  /// How often the rarest of all kinds that this cluster can have has happened.
+  [[nodiscard]] int fewest() const;
   /// Starts again, thaws, goes on with a rolling restart.
   void mend(double now);
   void mend_all();
@@ -40,6 +43,8 @@ class Faults {
 
  private:
   std::uint64_t draw(std::uint64_t below);
+  [[nodiscard]] bool possible(std::string_view kind) const;
+  bool happen(const std::string& kind, double now);
   Process* healthy(std::vector<Process>& group);
   void ask_node(const Process& node, const std::string& fault);
   void flood(int requests);
@@ -49,6 +54,7 @@ class Faults {
   World& world_;
   const std::uint64_t seed_;
   std::uint64_t drawn_ = 0;
+  std::vector<std::string> deck_;  // of this round, the next one last
   void cut_link(Process& process, double now);
   void restore(Process& process);
   std::size_t rolling_ = 0, rolled_ = 0;

@@ -36,8 +36,8 @@ def scenarios(tmp_path_factory):
 
 
 def test_fake_engine_loses_no_token(tmp_path):
-    done, report = last_line([*CHAOS, "--streams", 500, "--concurrent", 60, "--every", 1, "--seed", 11, "--logs", tmp_path / "logs"], 120)
-    assert report["faults_injected"] >= 5, done.stdout
+    done, report = last_line([*CHAOS, "--streams", 500, "--concurrent", 60, "--every", 1, "--each", 1, "--seed", 11, "--logs", tmp_path / "logs"], 120)
+    assert report["fewest_of_a_kind"] >= 1, f"every kind of fault in one run: {done.stdout}"
     for wrong in WRONG:
         assert report[wrong] == 0, done.stdout
     assert report["usage_told"] == report["usage_due"] > 0
@@ -61,8 +61,7 @@ def test_real_engine_is_byte_equal_under_kill(tmp_path):
 def test_a_dead_primary_group_hands_over_and_gets_its_load_back(scenarios):
     report = result(scenarios, "standby")
     assert report["faults"]["kill primary group"] >= 1
-    # A gateway hands back with its first request after the hysteresis: the last one may miss the end of the run.
-    assert report["handovers"] >= 3, "two gateways there, and at least one back"
+    assert report["handovers"] >= 4, "two gateways there and back, with or without a request at that moment"
 
 
 def test_rolling_restart_and_scale_down_are_not_noticed(scenarios):
