@@ -180,6 +180,62 @@ class Redis:
         self.stop()
 
 
+class Link:
+    """A way to a port of this machine that can be cut: what is open breaks off, and nobody gets through."""
+
+    def __init__(self, port):
+        self.target, self.whole, self.open, self.lock = port, True, set(), threading.Lock()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    def cut(self):
+        with self.lock:
+            self.whole = False
+            for s in self.open:
+                s.shutdown(socket.SHUT_RDWR)
+
+    def mend(self):
+        self.whole = True
+
+    def _accept(self):
+        while True:
+            try:
+                near = self.listener.accept()[0]
+            except OSError:
+                return
+            with self.lock:
+                if not self.whole:
+                    near.close()
+                    continue
+                far = socket.create_connection(("127.0.0.1", self.target))
+                self.open |= {near, far}
+            for one, other in ((near, far), (far, near)):
+                threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+
+    def _carry(self, one, other):
+        try:
+            while part := one.recv(1 << 16):
+                other.sendall(part)
+        except OSError:
+            pass
+        with self.lock:
+            for s in {one, other} & self.open:
+                self.open.discard(s)
+                s.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.cut()
+        self.listener.close()
+
+
 class Stream:
     """One streamed request, read event by event: (id, data) pairs."""
 

@@ -17,6 +17,7 @@
 #include "fleet/fleet.h"
 #include "gateway/daemon.h"
 #include "gateway/gateway_config.h"
+#include "gateway/node_feed.h"
 #include "model/checkpoint.h"
 
 namespace hp::cli {
@@ -155,6 +156,7 @@ Result<int> serve_fleet(const Invocation& in) {
     own.push_back(local.node(i, standby ? 1 : 0));
   }
   options.nodes.insert(options.nodes.end(), own.begin(), own.end());
+  HP_TRY_VOID(gateway::check_names(options.nodes));
   gateway::block_signals();
   MetricsRegistry metrics;
   SteadyClock clock;
@@ -168,14 +170,21 @@ Result<int> serve_fleet(const Invocation& in) {
   HP_TRY(auto operations, Operations::start(in.config, *front, metrics, desk.controls()));
   const std::string address = shown_address(options.server, front->port());
   log::info("serve: {} over {} nodes", address, policy.min_replicas);
+  gateway::NodeFeed feed(*front, in.config, own);
+  HP_TRY_VOID(feed.begin(in.config));
   bool said_ready = false, hopeless = false;
   const auto reload = [&] {
     const auto fresh = in.reread();
     Status status = fresh ? configure_log(*fresh) : fail(fresh.error());
-    if (status) status = gateway::reload(*front, in.config, *fresh, own);
+    if (status) status = feed.begin(*fresh);
+    if (status) status = gateway::reload(*front, in.config, *fresh, feed.others());
     if (!status) log::error("reload: {}; nothing was changed", status.error().message);
   };
   gateway::wait_for_end(*front, in.config, reload, [&] {
+    if (feed.file_changed())
+      reload();
+    else
+      feed.tick();
     desk.with_fleet([&] {
       nodes.tick();
       scaling.tick(*front, own, nodes, desk.floor());

@@ -162,7 +162,21 @@ Admission::Verdict Admission::enter(std::string_view authorization, std::int64_t
   const std::lock_guard lock(mutex_);
   if (is_inside_locked(authorization)) return {.tenant = std::string(kInsideTenant), .message = {}};
   if (by_key_.empty()) return {};
-  Tenant* tenant = find_locked(authorization);
+  return enter_locked(find_locked(authorization), cost_tokens);
+}
+
+Admission::Verdict Admission::enter_as(std::string_view name, std::int64_t cost_tokens) {
+  const std::lock_guard lock(mutex_);
+  const auto found = tenants_.find(name);
+  return enter_locked(found == tenants_.end() ? nullptr : found->second.get(), cost_tokens);
+}
+
+bool Admission::wants_keys() {
+  const std::lock_guard lock(mutex_);
+  return !by_key_.empty();
+}
+
+Admission::Verdict Admission::enter_locked(Tenant* tenant, std::int64_t cost_tokens) {
   if (tenant == nullptr) return {.status = 401, .tenant = {}, .message = "The API key is missing or not known here."};
   const TenantConfig& config = tenant->config;
   const TimePoint now = clock_.now();
@@ -190,12 +204,19 @@ void Admission::leave(std::string_view name, std::int64_t cost_tokens, std::int6
   const std::lock_guard lock(mutex_);
   const auto found = tenants_.find(name);
   if (found == tenants_.end()) return;
-  Tenant& tenant = *found->second;
-  if (tenant.open > 0) --tenant.open;
+  if (found->second->open > 0) --found->second->open;
+  spend_locked(*found->second, used_tokens - cost_tokens);
+}
+
+void Admission::spend(std::string_view name, std::int64_t tokens) {
+  const std::lock_guard lock(mutex_);
+  if (const auto found = tenants_.find(name); found != tenants_.end()) spend_locked(*found->second, tokens);
+}
+
+void Admission::spend_locked(Tenant& tenant, std::int64_t tokens) const {
   tenant.tokens.refill(clock_.now());
-  tenant.taken_tokens += static_cast<double>(used_tokens - cost_tokens);
-  tenant.tokens.level =
-      std::min(tenant.tokens.per_minute, tenant.tokens.level + static_cast<double>(cost_tokens - used_tokens));
+  tenant.taken_tokens += static_cast<double>(tokens);
+  tenant.tokens.level = std::min(tenant.tokens.per_minute, tenant.tokens.level - static_cast<double>(tokens));
 }
 
 void Admission::set_rates_locked(Tenant& tenant) const {

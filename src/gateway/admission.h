@@ -54,10 +54,16 @@ class Admission {
   Verdict identify(std::string_view authorization);
   /// On 200 a place and `cost_tokens` are taken; give them back with leave().
   Verdict enter(std::string_view authorization, std::int64_t cost_tokens);
+  /// The same for a request that proves its tenant by other means than a key.
+  Verdict enter_as(std::string_view tenant, std::int64_t cost_tokens);
+  /// Without a key nobody is let in.
+  [[nodiscard]] bool wants_keys();
   /// A word that only this process knows: who sends it as its Authorization is let in, without limits.
   void set_inside(std::string authorization);
   static constexpr std::string_view kInsideTenant = "(console)";
   void leave(std::string_view tenant, std::int64_t cost_tokens, std::int64_t used_tokens);
+  /// Tokens of a request that has no place.
+  void spend(std::string_view tenant, std::int64_t tokens);
 
   // Counting with other gateways (shared_quota.h): tenants with limits only.
   [[nodiscard]] std::vector<TenantShare> collect();
@@ -84,8 +90,10 @@ class Admission {
     }
   };
   void set_rates_locked(Tenant& tenant) const;
+  void spend_locked(Tenant& tenant, std::int64_t tokens) const;
   Tenant* find_locked(std::string_view authorization);
   [[nodiscard]] bool is_inside_locked(std::string_view authorization) const;
+  Verdict enter_locked(Tenant* tenant, std::int64_t cost_tokens);
   Verdict refuse(const Tenant& tenant, std::string_view what, std::int64_t retry_after_s);
 
   const Clock& clock_;

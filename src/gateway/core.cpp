@@ -55,7 +55,7 @@ Core::Core(GatewayOptions o, std::unique_ptr<RoutePolicy> policy, std::unique_pt
       registry(r),
       metrics(r),
       business(r, options.refusal_phrases),
-      nodes(std::move(policy), clock, r),
+      nodes(std::move(policy), clock, r, options.hand_back_after),
       redis(std::move(store)),
       streams(options.reattach_ttl, options.reattach_bytes),
       replies(options.replies, redis.get(), clock, r),

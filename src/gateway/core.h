@@ -10,6 +10,7 @@
 #include "base/metrics.h"
 #include "gateway/admission.h"
 #include "gateway/business.h"
+#include "gateway/flight_board.h"
 #include "gateway/hedging.h"
 #include "gateway/node_table.h"
 #include "gateway/options.h"
@@ -25,6 +26,7 @@
 
 namespace hp::gateway {
 
+class FlightFollower;
 class Relay;
 class Replay;
 
@@ -73,6 +75,7 @@ struct Core {
   std::unique_ptr<AccessLog> access;       ///< null: none is wanted
   std::unique_ptr<SharedJournal> shared;   ///< null: no Redis
   std::unique_ptr<SharedQuota> quota;      ///< null: no Redis
+  std::unique_ptr<FlightBoard> flights;    ///< null: no Redis
 };
 
 /// One event loop with its server, its client and the requests it serves.
@@ -81,9 +84,10 @@ struct Shard {
   std::unique_ptr<net::EventLoop> loop;
   std::unique_ptr<net::HttpClient> client;
   std::unique_ptr<net::HttpServer> server;
-  std::unordered_set<std::shared_ptr<Relay>> relays = {};    // loop only
-  std::unordered_set<std::shared_ptr<Replay>> replays = {};  // loop only
-  TimePoint swept_at{};                                      // loop only
+  std::unordered_set<std::shared_ptr<Relay>> relays = {};              // loop only
+  std::unordered_set<std::shared_ptr<Replay>> replays = {};            // loop only
+  std::unordered_set<std::shared_ptr<FlightFollower>> followers = {};  // loop only
+  TimePoint swept_at{};                                                // loop only
 
   /// This process was frozen or starved: what looks like a node's pause is our own.
   [[nodiscard]] bool was_paused(TimePoint now) const { return now - swept_at > kOwnPause; }

@@ -1,7 +1,6 @@
 #include "gateway/daemon.h"
 
 #include <pthread.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
@@ -13,12 +12,11 @@
 
 #include "base/log.h"
 #include "gateway/gateway_config.h"
-#include "gateway/kube_discovery.h"
+#include "gateway/node_feed.h"
 
 namespace hp::gateway {
 namespace {
 using Clock = std::chrono::steady_clock;
-constexpr std::chrono::seconds kResolveEvery{5};
 constexpr timespec kTick{.tv_sec = 0, .tv_nsec = 200'000'000};
 
 sigset_t our_signals() {
@@ -34,61 +32,6 @@ int next_signal() {
   const int signal = sigtimedwait(&set, nullptr, &kTick);
   return signal > 0 ? signal : 0;
 }
-
-timespec changed_at(const std::string& path) {
-  struct stat info {};
-  return !path.empty() && ::stat(path.c_str(), &info) == 0 ? info.st_mtim : timespec{};
-}
-
-// The nodes that change without a word of the operator: those of a file, of DNS and of Kubernetes.
-class NodeFeed {
- public:
-  NodeFeed(Gateway& gateway, const Config& config) : gateway_(gateway), config_(config) { file_changed(); }
-
-  /// From here on this configuration counts.
-  Status begin(const Config& config) {
-    HP_TRY(auto sources, configured_kube(config));
-    if (sources != sources_) {
-      HP_TRY(kube_, KubeDiscovery::start(sources, kube_options(config)));
-      sources_ = std::move(sources);
-      kube_version_ = 0;
-    }
-    config_ = config;
-    dns_ = has_dns_nodes(config);
-    return {};
-  }
-  bool file_changed() {
-    const timespec now = changed_at(config_.text("gateway.nodes_file"));
-    const bool changed = now.tv_sec != seen_.tv_sec || now.tv_nsec != seen_.tv_nsec;
-    seen_ = now;
-    return changed;
-  }
-  [[nodiscard]] std::vector<NodeConfig> kube_nodes() const {
-    return kube_ ? kube_->nodes() : std::vector<NodeConfig>();
-  }
-  void tick() {
-    const std::uint64_t version = kube_ ? kube_->version() : 0;
-    const bool resolve = dns_ && Clock::now() - resolved_at_ >= kResolveEvery;
-    if (!resolve && version == kube_version_) return;
-    auto nodes = configured_nodes(config_);
-    if (resolve) resolved_at_ = Clock::now();
-    if (!nodes) return;  // when names do not resolve, the nodes we know stay
-    const auto more = kube_nodes();
-    nodes->insert(nodes->end(), more.begin(), more.end());
-    kube_version_ = version;
-    gateway_.set_nodes(*nodes);
-  }
-
- private:
-  Gateway& gateway_;
-  Config config_;
-  timespec seen_{};
-  bool dns_ = false;
-  Clock::time_point resolved_at_ = Clock::now();
-  std::vector<KubeSource> sources_;
-  std::unique_ptr<KubeDiscovery> kube_;
-  std::uint64_t kube_version_ = 0;
-};
 
 void drain(Gateway& gateway, const Config& config) {
   const auto stop_at = Clock::now() + std::chrono::seconds(config.integer("gateway.prestop_s"));
@@ -125,12 +68,13 @@ void wait_for_end(Gateway& gateway, const Config& config, const std::function<vo
 
 Status reload(Gateway& gateway, const Config& running, const Config& fresh, const std::vector<NodeConfig>& own) {
   HP_TRY(auto nodes, configured_nodes(fresh));
+  nodes.insert(nodes.end(), own.begin(), own.end());
+  HP_TRY_VOID(check_names(nodes));
   HP_TRY(const auto tenants, configured_tenants(fresh));
   HP_TRY_VOID(make_policy(fresh.text("gateway.policy")));
   HP_TRY_VOID(gateway.reload_certificate());
   HP_TRY_VOID(gateway.reopen_log());
   HP_TRY_VOID(gateway.set_policy(fresh.text("gateway.policy")));
-  nodes.insert(nodes.end(), own.begin(), own.end());
   gateway.set_nodes(nodes);
   gateway.set_tenants(tenants);
   constexpr std::array<std::string_view, 4> kTaken{"gateway.nodes", "gateway.nodes_file", "gateway.policy",
@@ -170,7 +114,7 @@ int run_gateway(const Config& config, const ConfigReader& reread, const Companio
   const auto reload_now = [&] {
     const auto fresh = reread ? reread() : Result<Config>(config);
     Status status = fresh ? feed.begin(*fresh) : fail(fresh.error());
-    if (status) status = reload(gateway, config, *fresh, feed.kube_nodes());
+    if (status) status = reload(gateway, config, *fresh, feed.others());
     if (!status) log::error("gateway: the new configuration is not taken: {}", status.error().message);
   };
   const auto beside = companion ? companion(gateway, metrics) : Result<std::shared_ptr<void>>(nullptr);

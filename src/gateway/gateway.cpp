@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "gateway/admin_routes.h"
 #include "gateway/core.h"
+#include "gateway/flight_follower.h"
 #include "gateway/prober.h"
 #include "gateway/relay.h"
 #include "gateway/replay.h"
@@ -24,6 +25,7 @@ void sweep_later(Shard& shard) {
     const std::vector<std::shared_ptr<Relay>> relays(shard.relays.begin(), shard.relays.end());
     if (shard.core.shared) shard.core.shared->beat(now);
     if (shard.core.quota) shard.core.quota->sync(now);
+    shard.core.nodes.review();
     for (const auto& relay : relays) relay->sweep(now, paused);
     sweep_later(shard);
   });
@@ -66,8 +68,9 @@ Result<std::unique_ptr<Gateway>> Gateway::start(GatewayOptions options, MetricsR
   if (core.redis) {
     const std::string name = random_name();
     core.shared = std::make_unique<SharedJournal>(*core.redis, core.streams, core.clock, name,
-                                                  core.options.reattach_ttl, metrics);
+                                                  core.options.reattach_ttl, metrics, core.options.lease);
     core.quota = std::make_unique<SharedQuota>(*core.redis, core.admission, core.clock, name, metrics);
+    core.flights = std::make_unique<FlightBoard>(*core.redis, name, metrics, core.options.lease);
   }
   if (server.tls)
     metrics.gauge_callback("homeport_certificate_expiry_seconds", "End of the TLS certificate, since 1970", {},
@@ -131,11 +134,13 @@ Gateway::~Gateway() {
       if (prober_ && shard == shards_.front()) prober_->stop();
     });
     shard->server.reset();
-    shard->client.reset();
     run_on(*shard, [&] {
-      shard->relays.clear();
       shard->replays.clear();
+      shard->followers.clear();
+      const auto relays = shard->relays;
+      for (const auto& relay : relays) relay->stop();
     });
+    shard->client.reset();
   }
   prober_.reset();
   for (const auto& shard : shards_) shard->loop.reset();

@@ -60,6 +60,15 @@ Result<std::vector<NodeConfig>> parse_nodes(std::string_view text, char separato
   return nodes;
 }
 
+Status check_names(const std::vector<NodeConfig>& nodes) {
+  std::set<std::string_view> names;
+  for (const NodeConfig& node : nodes)
+    if (!names.insert(node.name).second)
+      return fail(ErrorCode::invalid_argument, "two nodes have the name '{}'; give each its own: name=host:port",
+                  node.name);
+  return {};
+}
+
 Result<std::vector<NodeConfig>> configured_nodes(const Config& config) {
   HP_TRY(auto nodes, parse_nodes(config.text("gateway.nodes"), ',', "gateway.nodes"));
   if (const std::string& path = config.text("gateway.nodes_file"); !path.empty()) {
@@ -67,11 +76,7 @@ Result<std::vector<NodeConfig>> configured_nodes(const Config& config) {
     HP_TRY(auto more, parse_nodes(text, '\n', path));
     nodes.insert(nodes.end(), more.begin(), more.end());
   }
-  std::set<std::string_view> names;
-  for (const NodeConfig& node : nodes)
-    if (!names.insert(node.name).second)
-      return fail(ErrorCode::invalid_argument, "two nodes have the name '{}'; give each its own: name=host:port",
-                  node.name);
+  HP_TRY_VOID(check_names(nodes));
   return nodes;
 }
 

@@ -15,6 +15,8 @@ Result<GatewayOptions> gateway_options(const Config& config);
 /// From gateway.nodes and gateway.nodes_file together; two nodes of one name are an error. "dns:name:port" stands for
 /// a node per address of the name (a headless service): resolving blocks.
 Result<std::vector<NodeConfig>> configured_nodes(const Config& config);
+/// An error when two of the nodes have one name.
+Status check_names(const std::vector<NodeConfig>& nodes);
 /// Some nodes come from DNS and may change without a word.
 bool has_dns_nodes(const Config& config);
 /// From gateway.tenants_file and server.api_keys_file.

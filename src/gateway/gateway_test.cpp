@@ -245,6 +245,34 @@ TEST_F(GatewayTest, ASecondConnectionFencesTheFirst) {
   EXPECT_EQ(text + rest.text[0], fake_reply(prompt_text(), 7, 0, 100).text);
 }
 
+TEST_F(GatewayTest, AGroupThatIsBackGetsItsLoadWithoutARequest) {
+  for (int i = 0; i < 2; ++i) add_node();
+  GatewayOptions options;
+  options.hand_back_after = 300ms;
+  const auto gateway = start_gateway(options);
+  gateway->set_nodes({{.name = "first", .port = node_options_[0].port},
+                      {.name = "standby", .port = node_options_[1].port, .priority = 1}});
+  const auto serves = [&](std::string_view name) {
+    for (int i = 0; i < 1500; ++i) {
+      for (const NodeStatus& node : gateway->nodes())
+        if (node.config.name == name && node.ready && node.serving) return true;
+      std::this_thread::sleep_for(10ms);
+    }
+    return false;
+  };
+  ASSERT_TRUE(serves("first") && gateway->usable_nodes() > 0);
+  expect_whole(run(gateway->port(), chat_body(3)), 3);
+  const auto handed_over = [&](double times) {
+    for (int i = 0; i < 6'000 && metric("homeport_gateway_handovers_total") < times; ++i)
+      std::this_thread::sleep_for(10ms);
+    return metric("homeport_gateway_handovers_total") >= times;
+  };
+  nodes_[0].reset();
+  EXPECT_TRUE(handed_over(1) && serves("standby"));
+  nodes_[0] = fake(node_options_[0]);
+  EXPECT_TRUE(handed_over(2) && serves("first"));
+}
+
 TEST_F(GatewayTest, AForeignServerIsForwardedAndFailsOverOnlyBeforeItsFirstToken) {
   FakeNodeOptions foreign;
   foreign.journal = false;
@@ -317,6 +345,46 @@ TEST_F(GatewayTest, TenantsHaveLimitsAndSeeOnlyTheirOwnStreams) {
   const auto retry = std::ranges::find(limited->headers, "retry-after", &std::pair<std::string, std::string>::first);
   ASSERT_NE(retry, limited->headers.end());
   EXPECT_TRUE(std::stoi(retry->second) >= 1 && std::stoi(retry->second) <= 30) << "the next of two a minute";
+}
+
+TEST_F(GatewayTest, AStreamsTokenReadsThatStreamWithoutAKeyAndNothingElse) {
+  add_node();
+  GatewayOptions options;
+  options.tenants = parse_tenants("[[tenant]]\nname='a'\nkeys=['ka']\n", "test").value();
+  const auto gateway = start_gateway(options);
+  struct Named {
+    std::string stream, token;
+  };
+  const auto ask = [&](const std::string& more) {
+    Named named;
+    const auto answer = client_->fetch({.method = "POST",
+                                        .port = gateway->port(),
+                                        .target = "/v1/chat/completions",
+                                        .headers = {{"Authorization", "Bearer ka"}},
+                                        .body = chat_body(10, more)});
+    EXPECT_TRUE(answer);
+    for (const auto& [name, value] : answer->headers) {
+      if (name == "homeport-stream") named.stream = value;
+      if (name == "homeport-stream-token") named.token = value;
+    }
+    return named;
+  };
+  const Named one = ask(""), other = ask(R"(,"user":"x")");
+  ASSERT_EQ(one.token.size(), 32u);
+  EXPECT_NE(one.token, other.token);
+  const auto get = [&](const std::string& stream, const std::string& query, const net::Headers& headers = {}) {
+    return run(gateway->port(), "", {}, headers, "/v1/streams/" + stream + query);
+  };
+  const Seen seen = get(one.stream, "?token=" + one.token);
+  expect_whole(seen, 10);
+  EXPECT_EQ(get(one.stream, "?x=1&token=" + one.token, {{"Last-Event-ID", one.stream + ":3"}}).events.size(),
+            seen.events.size() - 4);
+  for (const std::string& wrong : {"?token=" + other.token, "?token=" + std::string(32, '0'), std::string("?token="),
+                                   "?tokens=" + one.token, std::string()})
+    EXPECT_EQ(get(one.stream, wrong).status, 401) << wrong;
+  EXPECT_EQ(get(std::string(32, 'a'), "?token=" + one.token).status, 401);
+  EXPECT_EQ(run(gateway->port(), chat_body(3), {}, {}, "/v1/chat/completions?token=" + one.token).status, 401);
+  EXPECT_EQ(run(gateway->port(), chat_body(3), {}, {{"Authorization", "Bearer " + one.token}}).status, 401);
 }
 
 TEST_F(GatewayTest, ANewGatewayTakesThePortOverWithoutALostRequest) {

@@ -52,6 +52,16 @@ inline constexpr milliseconds kWriteBehind{400};          ///< a stream's news a
 inline constexpr std::chrono::seconds kSharedTtlMin{60};  ///< a stream is kept at least so long
 inline constexpr std::size_t kMaxSharedBodyBytes = 256 << 10;
 
+// Answers that another gateway makes (flight_board.h).
+inline constexpr milliseconds kFlightLook{100};       ///< its new chunks are fetched so often
+inline constexpr milliseconds kFlightSilence{5'000};  ///< an owner that says nothing of it for so long has forgotten it
+inline constexpr std::size_t kFlightBeats = 10;       ///< an owner without news says so every so many sweeps
+
+// Usage that waits for Redis (usage_outbox.h).
+inline constexpr milliseconds kOutboxHold{60'000};  ///< then it is counted without Redis' word
+inline constexpr std::size_t kMaxOutbox = 1 << 16;  ///< ends of streams; beyond it the oldest is counted so too
+inline constexpr std::size_t kOutboxBatch = 256;    ///< told in one sweep
+
 inline constexpr milliseconds kQuotaSync{100};             ///< gateways tell one another so often what tenants took
 inline constexpr std::size_t kQuotaTenantsPerRound = 100;  ///< more tenants: fewer rounds
 

@@ -22,7 +22,7 @@ struct NodeTable::Node {
   std::uint64_t name_hash;
   Breaker breaker;
   std::vector<std::string> models;
-  std::string identity;  // of weights and build; empty: not known
+  std::string identity, weights;  // of weights and build, and its tag; empty: not known
   std::int64_t load_tokens = 0, requests = 0;
   double recent_tokens = 0;
   TimePoint recent_at{};

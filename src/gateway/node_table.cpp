@@ -13,8 +13,15 @@ constexpr double kSlowStartFloor = 0.1;
 constexpr Duration kOneFailure = std::chrono::milliseconds(50);
 }  // namespace
 
-NodeTable::NodeTable(std::unique_ptr<RoutePolicy> policy, const Clock& clock, MetricsRegistry& metrics)
-    : policy_(std::move(policy)), clock_(clock), metrics_(metrics), nodes_(new std::atomic<Node*>[kMaxNodes]()) {}
+NodeTable::NodeTable(std::unique_ptr<RoutePolicy> policy, const Clock& clock, MetricsRegistry& metrics,
+                     Duration hand_back_after)
+    : policy_(std::move(policy)),
+      clock_(clock),
+      metrics_(metrics),
+      hand_back_after_(hand_back_after),
+      serving_gauge_(metrics.gauge("homeport_gateway_serving_priority", "Priority of the group that gets requests")),
+      handovers_(metrics.counter("homeport_gateway_handovers_total", "Times that another group took the load over")),
+      nodes_(new std::atomic<Node*>[kMaxNodes]()) {}
 
 NodeTable::~NodeTable() = default;
 
@@ -72,12 +79,22 @@ std::optional<int> NodeTable::serving_priority(TimePoint now) {
   }
   if (serving_ && *best < *serving_ && current_usable && best != steering_.prefer) {
     if (better_since_ == TimePoint{}) better_since_ = now;
-    if (now - better_since_ < kHandBackAfter) return serving_;
+    if (now - better_since_ < hand_back_after_) return serving_;
   }
-  if (serving_) log::warn("gateway: the nodes of priority {} take over from priority {}", *best, *serving_);
+  if (serving_) {
+    log::warn("gateway: the nodes of priority {} take over from priority {}", *best, *serving_);
+    handovers_.add();
+  }
   serving_ = best;
+  serving_gauge_.set(*best);
   better_since_ = {};
   return best;
+}
+
+void NodeTable::review() {
+  const std::lock_guard lock(mutex_);
+  if (!asked_) serving_.reset();  // nobody was served yet: the best group starts, whichever was ready first
+  serving_priority(clock_.now());
 }
 
 // Without a priority: the nodes of every group.
@@ -90,7 +107,7 @@ void NodeTable::collect(const DispatchQuery& query, std::optional<int> priority,
     const bool serves = !priority || node.config.priority == priority || node.config.priority == steering_.beside;
     if (!usable(node, now) || !serves || now < node.resting_until) continue;
     if (query.need_journal && !node.config.homeport) continue;
-    if (!query.identity.empty() && node.identity != query.identity) continue;
+    if (!query.weights.empty() && node.weights != query.weights) continue;
     if (!query.need_journal && node.config.concurrent > 0 && node.requests >= node.config.concurrent) {
       if (query.busy != nullptr) *query.busy = true;
       continue;
@@ -116,11 +133,12 @@ std::optional<NodeIndex> NodeTable::dispatch(const DispatchQuery& query) {
   const TimePoint now = clock_.now();
   const auto priority = serving_priority(now);
   if (!priority) return std::nullopt;
+  asked_ = true;
   for (const auto& node : owned_) node->decay_recent(now);
   std::vector<NodeView> views;
   collect(query, *priority, now, views);
   // A started stream keeps its weights even where the requests now go to a group with others.
-  if (views.empty() && !query.identity.empty()) collect(query, std::nullopt, now, views);
+  if (views.empty() && !query.weights.empty()) collect(query, std::nullopt, now, views);
   if (views.empty()) return std::nullopt;
   RouteQuery route{.cost_tokens = query.cost_tokens,
                    .session_key = query.session_key,

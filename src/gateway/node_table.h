@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/metrics.h"
 #include "gateway/breaker.h"
+#include "gateway/limits.h"
 #include "gateway/prefix_index.h"
 #include "gateway/route_policy.h"
 
@@ -59,13 +60,14 @@ struct DispatchQuery {
   std::uint64_t random = 0;
   std::optional<NodeIndex> avoid;  ///< only when another node can serve
   bool need_journal = false;       ///< a started stream goes on at Homeport nodes only, and is never kept waiting
-  std::string_view identity = {};  ///< only nodes of these weights, of any group if need be; empty: any node
+  std::string_view weights = {};   ///< only nodes of these (weights_tag), of any group if need be; empty: any node
   bool* busy = nullptr;            ///< set when there are nodes, but all have as many requests as they may
 };
 
 class NodeTable {
  public:
-  NodeTable(std::unique_ptr<RoutePolicy> policy, const Clock& clock, MetricsRegistry& metrics);
+  NodeTable(std::unique_ptr<RoutePolicy> policy, const Clock& clock, MetricsRegistry& metrics,
+            Duration hand_back_after = kHandBackAfter);
   ~NodeTable();
 
   /// Nodes that are new are added, those that are gone get no more requests; streams on them go on until moved.
@@ -79,14 +81,13 @@ class NodeTable {
   };
   void steer(const Steering& steering);
   [[nodiscard]] Steering steering() const;
-
+  /// Decides which group serves, as a dispatch does; a few times a second, so that it changes without a request too.
+  void review();
   /// Counts the cost on the chosen node at once; give it back with release().
   std::optional<NodeIndex> dispatch(const DispatchQuery& query);
-  void release(NodeIndex node, std::int64_t cost_tokens);
-  void report(NodeIndex node, Outcome outcome);
+  void release(NodeIndex node, std::int64_t cost_tokens), report(NodeIndex node, Outcome outcome);
   /// 429 or 503: no new requests for so long.
   void back_off(NodeIndex node, Duration pause);
-
   /// A silent or broken node: its breaker opens and its streams leave (epoch() changes).
   void trip(NodeIndex node, std::string_view why);
   /// Out: no requests, and its streams move on; in: as before. False: no node has this name.
@@ -101,19 +102,18 @@ class NodeTable {
   void set_identity(NodeIndex node, std::string identity);
   /// The one identity of all nodes that have the model; empty: unknown, or not one.
   [[nodiscard]] std::string identity(std::string_view model) const;
-  [[nodiscard]] std::string identity_of(NodeIndex node) const;
+  [[nodiscard]] std::string weights_of(NodeIndex node) const;  ///< weights_tag() of its identity
 
   /// The pace watchdog. note_gap: a pause between two signs of progress. touch: any byte from the node.
   void note_gap(NodeIndex node, Duration gap);
-  void touch(NodeIndex node, TimePoint now);
-  void note_progress(NodeIndex node, TimePoint now);
+  void touch(NodeIndex node, TimePoint now), note_progress(NodeIndex node, TimePoint now);
   [[nodiscard]] Duration silence(NodeIndex node, TimePoint now) const;
   /// Since the last progress of any stream on the node.
   [[nodiscard]] Duration standstill(NodeIndex node, TimePoint now) const;
   /// How long the node may be silent in a stream before it counts as dead.
   [[nodiscard]] Duration stall_bound(NodeIndex node) const;
-  /// Another node could take a request of this model now; with an identity, one of the same weights.
-  [[nodiscard]] bool has_other(NodeIndex node, std::string_view model, std::string_view identity = {});
+  /// Another node could take a request of this model now; with weights, one of the same.
+  [[nodiscard]] bool has_other(NodeIndex node, std::string_view model, std::string_view weights = {});
 
   [[nodiscard]] NodeConfig config(NodeIndex node) const;
   [[nodiscard]] std::vector<NodeStatus> status() const;
@@ -133,12 +133,16 @@ class NodeTable {
   std::unique_ptr<RoutePolicy> policy_;
   const Clock& clock_;
   MetricsRegistry& metrics_;
+  const Duration hand_back_after_;
+  Gauge& serving_gauge_;
+  Counter& handovers_;
   std::unique_ptr<std::atomic<Node*>[]> nodes_;  // slots are never reused or freed before the end
   std::atomic<std::uint32_t> count_{0};
   std::deque<std::unique_ptr<Node>> owned_;
   PrefixIndex prefixes_;
   std::uint64_t sequence_ = 0;
   std::optional<int> serving_;
+  bool asked_ = false;
   Steering steering_;
   TimePoint better_since_{};
 };

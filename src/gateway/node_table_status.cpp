@@ -5,12 +5,19 @@
 #include <set>
 
 #include "gateway/node_state.h"
+#include "gateway/stream_record.h"
 
 namespace hp::gateway {
 namespace {
 
 constexpr std::string_view kHttps = "https://";
 constexpr Duration kPaceHalfLife = std::chrono::seconds(20);
+
+// What stands where an option should may be a key that slipped: it is not repeated into a log.
+std::string shown(std::string_view word) {
+  const bool plain = word.size() <= 16 && std::ranges::all_of(word, [](char c) { return c >= 'a' && c <= 'z'; });
+  return plain ? fmt::format("'{}'", word) : "a word that is not shown here";
+}
 
 Status set_option(NodeConfig& node, std::string_view key, std::string_view value) {
   if (key == "kind" && (value == "homeport" || value == "openai")) {
@@ -20,7 +27,8 @@ Status set_option(NodeConfig& node, std::string_view key, std::string_view value
     const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
     const bool ok = error == std::errc() && end == value.data() + value.size() && number >= 0 && number <= 1e6;
     if (!ok || (key == "capacity" && number == 0))
-      return fail(ErrorCode::invalid_argument, "a node's {} must be a positive number, found '{}'", key, value);
+      return fail(ErrorCode::invalid_argument, "node '{}': its {} must be a positive number and nothing else",
+                  node.name, key);
     if (key == "priority") {
       node.priority = static_cast<int>(number);
     } else if (key == "concurrent") {
@@ -36,9 +44,9 @@ Status set_option(NodeConfig& node, std::string_view key, std::string_view value
     node.api_key = value;
   } else {
     return fail(ErrorCode::invalid_argument,
-                "a node's options are priority=, capacity=, concurrent=, kind=homeport|openai, key=, admin= and gpu=; "
-                "found '{}={}'",
-                key, value);
+                "node '{}': its options are priority=, capacity=, concurrent=, kind=homeport|openai, key=, admin= and "
+                "gpu=; found {}",
+                node.name, shown(key));
   }
   return {};
 }
@@ -128,13 +136,13 @@ Duration NodeTable::stall_bound(NodeIndex index) const {
   return std::clamp<Duration>(bound, kStallMin, kStallMax);
 }
 
-bool NodeTable::has_other(NodeIndex index, std::string_view model, std::string_view identity) {
+bool NodeTable::has_other(NodeIndex index, std::string_view model, std::string_view weights) {
   const std::lock_guard lock(mutex_);
   const TimePoint now = clock_.now();
   for (NodeIndex i = 0; i < owned_.size(); ++i) {
     const Node& node = *owned_[i];
     const bool may = node.models.empty() || std::ranges::find(node.models, model) != node.models.end();
-    const bool same = identity.empty() || node.identity == identity;
+    const bool same = weights.empty() || node.weights == weights;
     if (i != index && may && same && node.config.homeport && usable(node, now)) return true;
   }
   return false;
@@ -199,12 +207,13 @@ std::vector<std::string> NodeTable::models() const {
 
 void NodeTable::set_identity(NodeIndex node, std::string identity) {
   const std::lock_guard lock(mutex_);
+  at(node).weights = weights_tag(identity);
   at(node).identity = std::move(identity);
 }
 
-std::string NodeTable::identity_of(NodeIndex node) const {
+std::string NodeTable::weights_of(NodeIndex node) const {
   const std::lock_guard lock(mutex_);
-  return at(node).identity;
+  return at(node).weights;
 }
 
 std::string NodeTable::identity(std::string_view model) const {

@@ -4,6 +4,8 @@
 
 #include <set>
 
+#include "gateway/stream_record.h"
+
 namespace hp::gateway {
 namespace {
 using namespace std::chrono_literals;
@@ -83,12 +85,13 @@ TEST_F(NodeTableTest, AStreamStaysWithItsWeightsEvenWhereAnotherGroupServes) {
   table_.steer({.prefer = 1, .beside = {}});
   EXPECT_EQ(table_.dispatch({}), 2u);
   for (int i = 0; i < 5; ++i)
-    EXPECT_EQ(table_.dispatch({.avoid = 0, .need_journal = true, .identity = "one"}), 1u) << "the old group goes on";
-  EXPECT_EQ(table_.dispatch({.need_journal = true, .identity = "other"}), 2u);
-  EXPECT_FALSE(table_.dispatch({.need_journal = true, .identity = "third"}));
-  EXPECT_TRUE(table_.has_other(0, "m", "one"));
+    EXPECT_EQ(table_.dispatch({.avoid = 0, .need_journal = true, .weights = weights_tag("one")}), 1u)
+        << "the old group goes on";
+  EXPECT_EQ(table_.dispatch({.need_journal = true, .weights = weights_tag("other")}), 2u);
+  EXPECT_FALSE(table_.dispatch({.need_journal = true, .weights = weights_tag("third")}));
+  EXPECT_TRUE(table_.has_other(0, "m", weights_tag("one")));
   EXPECT_TRUE(table_.has_other(2, "m"));
-  EXPECT_FALSE(table_.has_other(2, "m", "other"));
+  EXPECT_FALSE(table_.has_other(2, "m", weights_tag("other")));
 }
 
 TEST_F(NodeTableTest, BackPressureRestsANodeWithoutOpeningItsBreaker) {
@@ -162,6 +165,32 @@ TEST_F(NodeTableTest, AHeldNodeGetsNothingUntilItIsLetIn) {
   ASSERT_TRUE(table_.hold("a", false));
   clock_.advance(1min);
   EXPECT_EQ(table_.dispatch({.cost_tokens = 10}), 0u) << "and is the emptier one now";
+}
+
+TEST_F(NodeTableTest, TheLoadGoesBackWithoutARequest) {
+  configure({"a=h:1", "b=h:2;priority=1"});
+  clock_.advance(1min);
+  const auto serving = [&] { return table_.status()[0].serving ? 0 : 1; };
+  ready(1);
+  table_.review();
+  EXPECT_EQ(serving(), 1);
+  ready(0);
+  table_.review();
+  EXPECT_EQ(serving(), 0) << "nobody was served yet";
+  EXPECT_EQ(table_.dispatch({}), 0u);
+  table_.set_ready(0, false, false);
+  table_.review();
+  EXPECT_EQ(serving(), 1);
+  ready(0);
+  table_.review();
+  clock_.advance(9s);
+  table_.review();
+  EXPECT_EQ(serving(), 1);
+  clock_.advance(1s);
+  table_.review();
+  EXPECT_EQ(serving(), 0);
+  EXPECT_EQ(metrics_.gauge("homeport_gateway_serving_priority", "").value(), 0);
+  EXPECT_EQ(metrics_.counter("homeport_gateway_handovers_total", "").value(), 2);
 }
 
 TEST_F(NodeTableTest, TheStallBoundFollowsTheNodesOwnPace) {

@@ -83,6 +83,7 @@ void continue_post(Shard& shard, const std::shared_ptr<Arrival>& who, Found foun
     stream->target = who->request.target;
     stream->body = std::make_shared<const std::string>(std::move(who->request.body));
     stream->record.skip_to(*who->position);
+    give_token(shard.core, *stream);
     if (found.taken) stream->shared.epoch = found.taken->epoch + 1;
   }
   shard.core.streams.add(stream);

@@ -23,7 +23,7 @@ Duration doubted(Duration pause) {
 // The weights that a started stream stays with.
 std::string weights_of(StoredStream& stream) {
   const std::lock_guard lock(stream.mutex);
-  return stream.record.tokens() > 0 ? stream.identity : std::string();
+  return std::string(stream.record.bound_to());
 }
 }  // namespace
 
@@ -40,6 +40,7 @@ Relay::Relay(Shard& shard, RelayStart start)
       priority_(start.priority),
       started_(core_.clock.now()),
       reattached_(start.reattached),
+      admitted_(start.admitted),
       begun_(start.begun),
       resuming_(start.reattached) {
   lease_ = ++stream_->lease;
@@ -52,9 +53,10 @@ Relay::~Relay() {
 
 void Relay::start() {
   shard_.relays.insert(shared_from_this());
-  writer_->on_disconnect([weak = weak_from_this()] {
-    if (const auto self = weak.lock()) self->on_client_gone();
-  });
+  if (writer_)
+    writer_->on_disconnect([weak = weak_from_this()] {
+      if (const auto self = weak.lock()) self->on_client_gone();
+    });
   core_.metrics.requests.add();
   core_.earn_retry();
   waiting_since_ = started_;
@@ -88,7 +90,7 @@ void Relay::dispatch() {
                       .random = hash_text(stream_->record.id(), attempt_),
                       .avoid = avoid_,
                       .need_journal = begun_,
-                      .identity = weights,
+                      .weights = weights,
                       .busy = &busy};
   const auto node = core_.nodes.dispatch(query);
   if (!node) return wait_for_node(busy);
@@ -313,6 +315,7 @@ void Relay::on_client_gone() {
 void Relay::sweep(TimePoint now, bool paused) {
   if (done_) return;
   if (core_.shared && peek().stream && owns()) core_.shared->note(stream_, now);
+  if (capture_) capture_->publish();
   if (!node_) return;
   if (!owns()) return close("taken over");
   if (is_late()) return refuse_late();

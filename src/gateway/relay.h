@@ -20,7 +20,7 @@ class ReplyCapture;
 /// What a relay starts from.
 struct RelayStart {
   std::shared_ptr<StoredStream> stream;
-  std::shared_ptr<net::ResponseWriter> writer;
+  std::shared_ptr<net::ResponseWriter> writer;  ///< null: others read the capture
   net::TraceContext trace;
   std::string method = "POST";
   std::int64_t charged_tokens = 0;  ///< taken from the tenant's allowance at admission
@@ -28,6 +28,7 @@ struct RelayStart {
   Priority priority = Priority::normal;
   bool reattached = false;                          ///< the client has a part already: answer with a stream at once
   bool begun = false;                               ///< and has our status line
+  bool admitted = true;                             ///< it has a place of its tenant's; without: it has no client
   std::shared_ptr<ReplyCapture> capture = nullptr;  ///< others read along
 };
 
@@ -39,6 +40,8 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   Relay& operator=(const Relay&) = delete;
 
   void start();
+  /// The gateway ends.
+  void stop() { close("gateway stops"); }
   /// The watchdog's look, every kSweepInterval. `paused`: the loop itself stood still, all clocks start anew.
   void sweep(TimePoint now, bool paused);
 
@@ -53,10 +56,9 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   void on_headers(int status, const net::Headers& headers);
   void on_data(std::string_view bytes);
   void on_done(Status outcome);
-  void on_refusal();
   enum class Fault { node_died, node_answered };
   void fail_attempt(Fault fault, std::string_view why);
-  void try_again();
+  void on_refusal(), try_again();
   void give_up(int status, std::string_view message);
   void leave_node(std::string_view why);
   void on_client_gone();
@@ -90,13 +92,10 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   void note_whole_usage();
   void log_access(std::string_view outcome) const;
   // relay_stream.cpp: what flows
-  bool on_event(std::string_view data);
-  bool on_comment(std::string_view comment);
+  bool on_event(std::string_view data), on_comment(std::string_view comment);
   void on_progress();
-  void begin_answer();
   void forward(std::string bytes);
-  void finish_stream();
-  void answer_whole();
+  void begin_answer(), finish_stream(), answer_whole();
   void close(std::string_view outcome);
   std::uint64_t count_usage();
   [[nodiscard]] bool complete();
@@ -136,7 +135,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   std::uint32_t attempt_ = 0, last_attempt_ = 0, node_epoch_ = 0;
   int status_ = 0, fruitless_ = 0, refusals_ = 0, resumes_ = 0;
   std::int64_t retry_after_s_ = 0;
-  const bool reattached_;
+  const bool reattached_, admitted_;
   bool journalled_ = false;             // the node of this attempt keeps a journal
   bool streaming_ = false;              // its answer is an event stream
   bool heard_ = false;                  // it has said something that progress can be measured from

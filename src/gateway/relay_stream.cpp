@@ -23,18 +23,29 @@ void note_leg(std::vector<StreamLeg>& legs, std::string node, std::uint64_t toke
                   .at_ms = std::chrono::duration_cast<milliseconds>(now).count()});
 }
 
+/// Of every choice that was asked for; empty: it has not ended.
+std::vector<std::string> finish_reasons(StoredStream& stream) {
+  std::vector<std::string> reasons(static_cast<std::size_t>(stream.peek.choices));
+  const std::lock_guard lock(stream.mutex);
+  const auto& choices = stream.record.choices();
+  for (std::size_t i = 0; i < std::min(reasons.size(), choices.size()); ++i) reasons[i] = choices[i].finish_reason;
+  return reasons;
+}
+
 }  // namespace
 
 void Relay::begin_answer() {
-  if (begun_ || !writer_) return;
+  if (begun_) return;
   drop_hedge();
   begun_ = true;
+  if (!writer_) return;
   answered_ = 200;
   core_.metrics.streams.add();
   net::Headers headers{{"Cache-Control", "no-cache"},
                        {"X-Accel-Buffering", "no"},
                        {"X-Request-Id", stream_->record.id()},
                        {"Homeport-Stream", stream_->record.id()}};
+  if (!stream_->token.empty()) headers.emplace_back("Homeport-Stream-Token", stream_->token);
   if (const std::string& origin = core_.options.cors_origin; reattached_ && !origin.empty())
     headers.insert(headers.end(), {{"Access-Control-Allow-Origin", origin}, {"Vary", "Origin"}});
   writer_->begin_stream(200, std::move(headers), "text/event-stream");
@@ -110,7 +121,11 @@ bool Relay::on_event(std::string_view data) {
     verdict = stream_->record.take(*chunk);
     if (!in_leg_ && verdict != StreamRecord::Verdict::broken && stream_->record.tokens() > before) {
       in_leg_ = true;
-      if (before == 0) stream_->identity = core_.nodes.identity_of(*node_);
+      if (before == 0) {
+        const std::string weights = core_.nodes.weights_of(*node_);
+        if (capture_) capture_->made_by(weights);
+        stream_->record.made_by(weights);
+      }
       note_leg(stream_->legs, core_.nodes.config(*node_).name, before);
     }
     if (verdict == StreamRecord::Verdict::forward) stream_->record.append_event_id(out);
@@ -136,13 +151,13 @@ bool Relay::on_event(std::string_view data) {
   resuming_ = false;
   if (capture_)
     capture_->chunk(chunk->entry && !chunk->usage ? static_cast<std::int32_t>(chunk->entry->choice) : kUsageChunk,
-                    chunk->body, chunk->finish_reason);
+                    chunk->body);
   forward(std::move(out.append("data: ").append(chunk->body).append("}\n\n")));
   return !done_;
 }
 
 void Relay::finish_stream() {
-  if (capture_) capture_->end_stream(static_cast<std::size_t>(peek().choices));
+  if (capture_) capture_->end_stream(finish_reasons(*stream_));
   if (journalled_ || !node_) forward("data: [DONE]\n\n");
   if (writer_) writer_->end();
   close("finished");
@@ -166,22 +181,23 @@ void Relay::answer_whole() {
 }
 
 // Tokens that nobody counted before: a stream that was taken up again counts once. With a shared journal the figures
-// wait for what other gateways have counted of it.
+// wait for what other gateways have counted of it (usage_outbox.h).
 std::uint64_t Relay::count_usage() {
-  SharedJournal::Usage total, fresh;
+  Usage total, fresh;
   {
     const std::lock_guard lock(stream_->mutex);
     total = {.tokens = stream_->record.tokens(), .prompt_tokens = stream_->record.prompt_tokens()};
     if (total.tokens > stream_->counted_tokens) fresh.tokens = total.tokens - stream_->counted_tokens;
     stream_->counted_tokens = std::max(stream_->counted_tokens, total.tokens);
-    if (!std::exchange(stream_->prompt_counted, true)) fresh.prompt_tokens = total.prompt_tokens;
+    if (total.prompt_tokens > 0 && !std::exchange(stream_->prompt_counted, true))
+      fresh.prompt_tokens = total.prompt_tokens;
   }
-  const auto count = [&core = core_, tenant = stream_->tenant](SharedJournal::Usage usage) {
+  const auto count = [&core = core_, tenant = stream_->tenant](Usage usage) {
     core.metrics.completion_tokens.add(static_cast<double>(usage.tokens));
     core.metrics.prompt_tokens.add(static_cast<double>(usage.prompt_tokens));
     core.business.tokens(tenant, static_cast<double>(usage.prompt_tokens), static_cast<double>(usage.tokens));
   };
-  if (core_.shared && core_.shared->available()) {
+  if (core_.shared) {
     core_.shared->settle(stream_, total, fresh, count);
   } else {
     count(fresh);
@@ -216,7 +232,10 @@ void Relay::close(std::string_view outcome) {
   } else if (writer_ && begun_) {
     writer_->end();  // another connection carries the stream on; this one must not say a word more
   }
-  core_.admission.leave(stream_->tenant, charged_tokens_, used);
+  if (admitted_)
+    core_.admission.leave(stream_->tenant, charged_tokens_, used);
+  else
+    core_.admission.spend(stream_->tenant, used);
   if (core_.access) log_access(outcome);
   writer_.reset();
 }

@@ -2,6 +2,7 @@
 
 #include "gateway/access_line.h"
 #include "gateway/answers.h"
+#include "gateway/flight_follower.h"
 #include "gateway/reply_capture.h"
 
 namespace hp::gateway {
@@ -18,55 +19,90 @@ void refuse_conflict(Shard& shard, RelayStart& start) {
                                   "idempotency_key_reused"));
 }
 
-/// The same request under another stream id.
-std::shared_ptr<StoredStream> renamed(const StoredStream& stream, const std::string& id) {
-  auto out = std::make_shared<StoredStream>(id, stream.peek);
-  out->target = stream.target;
-  out->tenant = stream.tenant;
-  out->body = stream.body;
-  return out;
-}
-
-// What Redis knows is here: the flight is filled from it, or a relay generates it.
-void lead(Shard& shard, RelayStart start, const ReuseKey& key, const std::shared_ptr<Flight>& flight,
-          const SavedReplyPtr& saved, const std::string& stream) {
+// The flight is filled from what Redis has.
+void answer_saved(Shard& shard, RelayStart start, const ReuseKey& key, const std::shared_ptr<Flight>& flight,
+                  const SavedReply& saved) {
   ReplyCache& replies = shard.core.replies;
-  if (saved && saved->body_hash != key.body_hash) {
+  if (saved.body_hash != key.body_hash) {
     replies.finish(key, flight, Flight::State::failed, false);
     return refuse_conflict(shard, start);
   }
-  if (saved) {
-    flight->set_stream(saved->stream);
-    flight->set_whole(saved->content_type, saved->body);
-    for (const SavedChunk& chunk : saved->chunks) flight->add(chunk);
-    replies.finish(key, flight, Flight::State::complete, false);
-    return std::make_shared<Replay>(shard, std::move(start), key, flight, "hit")->start();
-  }
-  if (valid_stream_id(stream) && stream != start.stream->record.id()) start.stream = renamed(*start.stream, stream);
-  start.capture = std::make_shared<ReplyCapture>(replies, key, flight, start.stream->record.id());
+  flight->set_stream(saved.stream);
+  flight->set_weights(saved.weights);
+  flight->set_whole(saved.content_type, saved.body);
+  for (const SavedChunk& chunk : saved.chunks) flight->add(chunk);
+  replies.finish(key, flight, Flight::State::complete, false);
+  std::make_shared<Replay>(shard, std::move(start), key, flight, "hit")->start();
+}
+
+void lead(Shard& shard, RelayStart start, const ReuseKey& key, const std::shared_ptr<Flight>& flight,
+          Claim claim = {}) {
+  Core& core = shard.core;
+  start.capture = std::make_shared<ReplyCapture>(core.replies, key, flight, start.stream->record.id(),
+                                                 claim.fence > 0 ? core.flights.get() : nullptr, claim);
   generate(shard, std::move(start));
+}
+
+// What the board says of an Idempotency-Key.
+void heed(Shard& shard, RelayStart start, const ReuseKey& key, const std::shared_ptr<Flight>& flight,
+          FlightBoard::Answer answer) {
+  using Verdict = FlightBoard::Verdict;
+  ReplyCache& replies = shard.core.replies;
+  if (answer.verdict == Verdict::saved) {
+    replies.keep(key, answer.reply);
+    return answer_saved(shard, std::move(start), key, flight, *answer.reply);
+  }
+  if (answer.verdict == Verdict::conflict) {
+    replies.finish(key, flight, Flight::State::failed, false);
+    return refuse_conflict(shard, start);
+  }
+  replies.note_miss();
+  if (answer.verdict == Verdict::away) return lead(shard, std::move(start), key, flight);
+  if (answer.verdict == Verdict::lead && answer.chunks.empty()) {
+    if (answer.stream != start.stream->record.id()) start.stream = renamed(*start.stream, answer.stream);
+    return lead(shard, std::move(start), key, flight, answer.claim);
+  }
+  RelayStart request{.stream = start.stream,
+                     .writer = nullptr,
+                     .trace = start.trace,
+                     .method = start.method,
+                     .priority = start.priority};
+  const auto reader = std::make_shared<Replay>(shard, std::move(start), key, flight, "joined");
+  std::make_shared<FlightFollower>(shard, std::move(request), key, flight)->start(std::move(answer));
+  reader->start();
 }
 
 }  // namespace
 
 void answer_or_generate(Shard& shard, RelayStart start, const std::optional<ReuseKey>& key) {
   if (!key) return generate(shard, std::move(start));
-  ReplyCache& replies = shard.core.replies;
-  auto look = replies.look(*key);
+  Core& core = shard.core;
+  auto look = core.replies.look(*key);
   if (look.conflict) return refuse_conflict(shard, start);
   if (!look.leads) {
     const bool running = look.flight->read(~std::size_t{0}).state == Flight::State::running;
     return std::make_shared<Replay>(shard, std::move(start), *key, std::move(look.flight), running ? "joined" : "hit")
         ->start();
   }
-  const std::string stream = start.stream->record.id();
-  replies.fetch(*key, stream,
-                [&shard, start = std::move(start), key = *key, flight = std::move(look.flight)](
-                    const SavedReplyPtr& saved, const std::string& id) mutable {
-                  if (shard.loop->inside()) return lead(shard, std::move(start), key, flight, saved, id);
-                  shard.loop->post([&shard, start = std::move(start), key = std::move(key), flight = std::move(flight),
-                                    saved, id]() mutable { lead(shard, std::move(start), key, flight, saved, id); });
-                });
+  const auto on_loop = [&shard](std::function<void()> task) {
+    if (shard.loop->inside()) return task();
+    shard.loop->post(std::move(task));
+  };
+  const auto who = std::make_shared<RelayStart>(std::move(start));
+  if (key->idempotent && core.flights)
+    return core.flights->ask(
+        {.key = *key, .stream = who->stream->record.id(), .ttl = core.replies.options().idempotency_ttl},
+        [&shard, on_loop, who, key = *key, flight = std::move(look.flight)](FlightBoard::Answer answer) {
+          on_loop([&shard, who, key, flight, answer = std::move(answer)]() mutable {
+            heed(shard, std::move(*who), key, flight, std::move(answer));
+          });
+        });
+  core.replies.fetch(*key, [&shard, on_loop, who, key = *key, flight = std::move(look.flight)](SavedReplyPtr saved) {
+    on_loop([&shard, who, key, flight, saved = std::move(saved)] {
+      if (saved) return answer_saved(shard, std::move(*who), key, flight, *saved);
+      lead(shard, std::move(*who), key, flight);
+    });
+  });
 }
 
 Replay::Replay(Shard& shard, RelayStart start, ReuseKey key, std::shared_ptr<Flight> flight, std::string_view how)
@@ -147,6 +183,7 @@ void Replay::forward(const SavedChunk& chunk, const Flight::View& view) {
   std::string out = fmt::format("id: {}:{}", id_, sent_++);
   if (start_.stream->peek.choices > 1)
     for (std::size_t i = 0; i < events_.size(); ++i) out += fmt::format("{}{}", i == 0 ? ':' : '.', events_[i]);
+  if (!view.weights.empty()) out.append(start_.stream->peek.choices > 1 ? ":" : "::").append(view.weights);
   out.append("\ndata: ").append(with_stream_id(chunk.data, view.stream, id_)).append("\n\n");
   start_.writer->write(std::move(out));
 }
@@ -159,7 +196,7 @@ void Replay::send_whole(const Flight::View& view) {
 }
 
 // The one that made the answer has failed. Who has had nothing yet may lead now; who has read a part goes on alone.
-void Replay::fall_back(const Flight::View&) {
+void Replay::fall_back(const Flight::View& view) {
   done_ = true;
   const auto self = shared_from_this();
   shard_.replays.erase(self);
@@ -171,7 +208,7 @@ void Replay::fall_back(const Flight::View&) {
   }
   if (id_ != start.stream->record.id()) start.stream = renamed(*start.stream, id_);
   if (!begun_) return answer_or_generate(shard_, std::move(start), key_);
-  EventPosition position{.stream = id_, .seq = sent_ - 1, .per_choice = {}};
+  EventPosition position{.stream = id_, .seq = sent_ - 1, .per_choice = {}, .weights = view.weights};
   if (start.stream->peek.choices > 1) position.per_choice = events_;
   start.stream->record.skip_to(position);
   start.reattached = start.begun = true;

@@ -9,10 +9,11 @@ Counter& lookups(MetricsRegistry& r, const char* result) {
   return r.counter("homeport_reply_cache_lookups_total", "Requests that might have been answered before",
                    {{"result", result}});
 }
-std::string redis_key(std::string_view kind, const ReuseKey& key) {
-  return std::string("homeport:").append(kind).append(":").append(key.key);
-}
 }  // namespace
+
+std::string reply_key_in_redis(const ReuseKey& key) {
+  return "homeport:reply:" + key.key;
+}
 
 ReplyCache::ReplyCache(ReplyCacheOptions options, store::Redis* redis, const Clock& clock, MetricsRegistry& r)
     : options_(options),
@@ -53,32 +54,28 @@ ReplyCache::Look ReplyCache::look(const ReuseKey& key) {
   return {.flight = std::move(flight), .leads = true};
 }
 
-void ReplyCache::fetch(const ReuseKey& key, std::string stream, Fetched done) {
+void ReplyCache::fetch(const ReuseKey& key, std::function<void(SavedReplyPtr)> done) {
   if (redis_ == nullptr) {
     misses_.add();
-    return done(nullptr, std::move(stream));
+    return done(nullptr);
   }
-  redis_->send({"GET", redis_key("reply", key)}, [this, key, stream = std::move(stream),
-                                                  done = std::move(done)](const Result<store::Reply>& got) mutable {
+  redis_->send({"GET", reply_key_in_redis(key)}, [this, key, done = std::move(done)](const Result<store::Reply>& got) {
     if (got && got->kind == store::Reply::Kind::text)
       if (auto reply = SavedReply::from_json(got->text)) {
-        redis_hits_.add();
         auto kept = std::make_shared<const SavedReply>(*std::move(reply));
-        if (kept->body_hash == key.body_hash) {
-          const std::lock_guard lock(mutex_);
-          keep_locked(key, kept);
-        }
-        return done(std::move(kept), std::move(stream));
+        keep(key, kept);
+        return done(std::move(kept));
       }
     misses_.add();
-    if (!key.idempotent || !got) return done(nullptr, std::move(stream));
-    // The first gateway's stream id becomes every gateway's: the seed follows from it, and with it the same answer.
-    redis_->send({"SET", redis_key("claim", key), stream, "NX", "GET", "EX", std::to_string(ttl(key).count())},
-                 [stream, done = std::move(done)](const Result<store::Reply>& claimed) mutable {
-                   const bool other = claimed && claimed->kind == store::Reply::Kind::text;
-                   done(nullptr, other ? claimed->text : std::move(stream));
-                 });
+    done(nullptr);
   });
+}
+
+void ReplyCache::keep(const ReuseKey& key, const SavedReplyPtr& reply) {
+  redis_hits_.add();
+  if (reply->body_hash != key.body_hash) return;
+  const std::lock_guard lock(mutex_);
+  keep_locked(key, reply);
 }
 
 void ReplyCache::finish(const ReuseKey& key, const std::shared_ptr<Flight>& flight, Flight::State state, bool store) {
@@ -93,7 +90,7 @@ void ReplyCache::finish(const ReuseKey& key, const std::shared_ptr<Flight>& flig
     keep_locked(key, reply);
   }
   if (redis_ != nullptr)
-    redis_->send({"SET", redis_key("reply", key), reply->to_json(), "EX", std::to_string(ttl(key).count())});
+    redis_->send({"SET", reply_key_in_redis(key), reply->to_json(), "EX", std::to_string(ttl(key).count())});
 }
 
 void ReplyCache::keep_locked(const ReuseKey& key, SavedReplyPtr reply) {

@@ -26,6 +26,9 @@ struct ReplyCacheOptions {
   std::chrono::seconds cache_ttl{3600}, idempotency_ttl{600};
 };
 
+/// Where a saved answer stands.
+std::string reply_key_in_redis(const ReuseKey& key);
+
 class ReplyCache {
  public:
   /// `redis` may be null.
@@ -37,10 +40,11 @@ class ReplyCache {
     bool conflict = false;  ///< an Idempotency-Key that came with another request before
   };
   Look look(const ReuseKey& key);
-  /// For who leads: what Redis has, or null, and the stream id to generate under (another gateway may have claimed the
-  /// Idempotency-Key with its own). `done` is called once, on Redis' thread or at once.
-  using Fetched = std::function<void(SavedReplyPtr reply, std::string stream)>;
-  void fetch(const ReuseKey& key, std::string stream, Fetched done);
+  /// For who leads: what Redis has, or null. `done` is called once, on Redis' thread or at once.
+  void fetch(const ReuseKey& key, std::function<void(SavedReplyPtr)> done);
+  void note_miss() { misses_.add(); }
+  /// What Redis had: kept here too, when it answers this request.
+  void keep(const ReuseKey& key, const SavedReplyPtr& reply);
   /// The flight is over. `store`: complete and worth keeping.
   void finish(const ReuseKey& key, const std::shared_ptr<Flight>& flight, Flight::State state, bool store);
 

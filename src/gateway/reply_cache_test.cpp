@@ -62,6 +62,7 @@ TEST(ReuseKey, NeedsADeterministicRequestAndOneIdentity) {
 
 TEST(SavedReply, SurvivesItsJson) {
   const SavedReply reply{.stream = "s",
+                         .weights = "0a1b2c3d",
                          .body_hash = "h",
                          .content_type = "application/json",
                          .body = "{\"a\":\"\\n\"}",
@@ -69,7 +70,7 @@ TEST(SavedReply, SurvivesItsJson) {
   const auto again = SavedReply::from_json(reply.to_json());
   ASSERT_TRUE(again);
   EXPECT_EQ(again->to_json(), reply.to_json());
-  for (const char* bad : {"", "{}", R"({"format":2})", R"({"format":1,"stream":"s"})"})
+  for (const char* bad : {"", "{}", R"({"format":3})", R"({"format":2,"stream":"s"})"})
     EXPECT_FALSE(SavedReply::from_json(bad)) << bad;
 }
 

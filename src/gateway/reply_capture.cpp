@@ -25,9 +25,11 @@ bool all_whole(std::string_view body) {
 
 }  // namespace
 
-ReplyCapture::ReplyCapture(ReplyCache& cache, ReuseKey key, std::shared_ptr<Flight> flight, std::string_view stream)
+ReplyCapture::ReplyCapture(ReplyCache& cache, ReuseKey key, std::shared_ptr<Flight> flight, std::string_view stream,
+                           FlightBoard* board, Claim claim)
     : cache_(cache), key_(std::move(key)), flight_(std::move(flight)) {
   flight_->set_stream(stream);
+  if (board != nullptr) publisher_.emplace(*board, key_, claim, cache_.options().idempotency_ttl);
 }
 
 ReplyCapture::~ReplyCapture() {
@@ -37,23 +39,23 @@ ReplyCapture::~ReplyCapture() {
 void ReplyCapture::finish(Flight::State state, bool store) {
   ended_ = true;
   cache_.finish(key_, flight_, state, store);
+  if (publisher_) publisher_->give_back();  // after the answer was saved
 }
 
-void ReplyCapture::chunk(std::int32_t choice, std::string_view body, std::string_view finish_reason) {
+void ReplyCapture::publish() {
+  if (publisher_ && !ended_) publisher_->publish(*flight_);
+}
+
+void ReplyCapture::chunk(std::int32_t choice, std::string_view body) {
   if (ended_) return;
-  if (choice >= 0) {
-    finish_.resize(std::max(finish_.size(), static_cast<std::size_t>(choice) + 1));
-    if (!finish_reason.empty()) finish_[static_cast<std::size_t>(choice)] = finish_reason;
-  }
   if (!flight_->add({.choice = choice, .data = std::string(body) + "}"})) finish(Flight::State::failed, false);
 }
 
-void ReplyCapture::end_stream(std::size_t choices) {
+void ReplyCapture::end_stream(const std::vector<std::string>& finish_reasons) {
   if (ended_) return;
-  const bool complete =
-      finish_.size() == choices && std::ranges::none_of(finish_, [](const auto& reason) { return reason.empty(); });
-  if (!complete) return finish(Flight::State::failed, false);
-  finish(Flight::State::complete, key_.idempotent || std::ranges::all_of(finish_, is_whole));
+  if (std::ranges::any_of(finish_reasons, [](const auto& reason) { return reason.empty(); }))
+    return finish(Flight::State::failed, false);
+  finish(Flight::State::complete, key_.idempotent || std::ranges::all_of(finish_reasons, is_whole));
 }
 
 void ReplyCapture::whole(int status, std::string_view content_type, std::string_view body) {

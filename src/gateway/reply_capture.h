@@ -4,27 +4,35 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "gateway/flight_board.h"
 #include "gateway/reply_cache.h"
 
 namespace hp::gateway {
 
 class ReplyCapture {
  public:
-  ReplyCapture(ReplyCache& cache, ReuseKey key, std::shared_ptr<Flight> flight, std::string_view stream);
+  /// `board`: where other gateways read the answer under our claim; null: they do not.
+  ReplyCapture(ReplyCache& cache, ReuseKey key, std::shared_ptr<Flight> flight, std::string_view stream,
+               FlightBoard* board = nullptr, Claim claim = {});
   /// Not ended: the flight has failed, and its readers go their own ways.
   ~ReplyCapture();
   ReplyCapture(const ReplyCapture&) = delete;
   ReplyCapture& operator=(const ReplyCapture&) = delete;
 
+  void made_by(std::string_view weights) { flight_->set_weights(weights); }
   /// `body`: the client's JSON without its last '}'.
-  void chunk(std::int32_t choice, std::string_view body, std::string_view finish_reason);
-  /// The end mark of a stream of so many choices.
-  void end_stream(std::size_t choices);
+  void chunk(std::int32_t choice, std::string_view body);
+  /// The end mark of a stream, and why each choice ended; empty: it did not.
+  void end_stream(const std::vector<std::string>& finish_reasons);
   void whole(int status, std::string_view content_type, std::string_view body);
+
+  /// What is new goes out to other gateways: to be called a few times a second.
+  void publish();
 
   /// Somebody wants the answer even when the relay's own client has left.
   [[nodiscard]] bool wanted() const { return key_.idempotent || flight_->has_readers(); }
@@ -34,7 +42,7 @@ class ReplyCapture {
   ReplyCache& cache_;
   const ReuseKey key_;
   const std::shared_ptr<Flight> flight_;
-  std::vector<std::string> finish_;  // by choice
+  std::optional<FlightBoard::Publisher> publisher_;
   bool ended_ = false;
 };
 

@@ -18,11 +18,13 @@
 #include "gateway/reattach.h"
 #include "gateway/relay.h"
 #include "gateway/replay.h"
+#include "net/sha256.h"
 
 namespace hp::gateway {
 namespace {
 using net::HttpRequest;
 using Writer = std::shared_ptr<net::ResponseWriter>;
+constexpr std::string_view kStreamsPath = "/v1/streams/";
 
 std::int64_t unix_seconds() {
   return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
@@ -63,6 +65,12 @@ void refuse(Core& core, const HttpRequest& request, const Writer& writer, net::H
   writer->send(std::move(answer));
 }
 
+void give_token(Core& core, StoredStream& stream) {
+  if (!core.admission.wants_keys()) return;
+  stream.token = fmt::format("{:016x}{:016x}", random_word(), random_word());
+  stream.token_sha256 = net::sha256_hex(stream.token);
+}
+
 void continue_relay(Shard& shard, const HttpRequest& request, std::shared_ptr<StoredStream> stream, Writer writer) {
   shard.core.metrics.reattached.add();
   std::make_shared<Relay>(
@@ -91,13 +99,17 @@ void answer_ready(Core& core, const Writer& writer) {
 
 // The tenant, or nothing after the refusal was sent. What is admitted leaves with its relay.
 std::optional<Admission::Verdict> admit(Core& core, const HttpRequest& request, const Writer& writer,
-                                        std::int64_t cost) {
-  auto verdict = core.admission.enter(request.header("authorization"), cost);
+                                        Admission::Verdict verdict) {
   if (verdict.status == 200) return verdict;
   auto answer = error_answer(verdict.status, verdict.message);
   if (verdict.retry_after_s > 0) answer.headers.emplace_back("Retry-After", std::to_string(verdict.retry_after_s));
   refuse(core, request, writer, std::move(answer), verdict.tenant);
   return std::nullopt;
+}
+
+std::optional<Admission::Verdict> admit(Core& core, const HttpRequest& request, const Writer& writer,
+                                        std::int64_t cost) {
+  return admit(core, request, writer, core.admission.enter(request.header("authorization"), cost));
 }
 
 void start_relay(Shard& shard, const HttpRequest& request, std::shared_ptr<StoredStream> stream, Writer writer,
@@ -158,6 +170,7 @@ void handle_generation(Shard& shard, HttpRequest request, Writer writer) {
   stream->tenant = admitted->tenant;
   stream->target = request.target;
   stream->body = std::make_shared<const std::string>(std::move(request.body));
+  if (stream->peek.stream) give_token(core, *stream);
   const auto key = reusable(core, request, *stream);
   if (!key) {
     core.admission.leave(stream->tenant, cost, 0);
@@ -166,7 +179,39 @@ void handle_generation(Shard& shard, HttpRequest request, Writer writer) {
   start_relay(shard, request, std::move(stream), std::move(writer), *terms, *admitted, cost, *key);
 }
 
+std::string_view query_value(std::string_view target, std::string_view name) {
+  auto at = target.find('?');
+  while (at != std::string_view::npos) {
+    const auto end = target.find('&', at + 1);
+    const std::string_view part = target.substr(at + 1, end == std::string_view::npos ? end : end - at - 1);
+    if (part.starts_with(name) && part.substr(name.size()).starts_with('=')) return part.substr(name.size() + 1);
+    at = end;
+  }
+  return {};
+}
+
+// A browser's EventSource sends no key: its URL has the stream's own token.
+void handle_stream_get_by_token(Shard& shard, HttpRequest request, Writer writer) {
+  Core& core = shard.core;
+  const std::string id = request.path.substr(kStreamsPath.size());
+  const std::string hash = net::sha256_hex(query_value(request.target, "token"));
+  auto then = [&shard, request = std::move(request), writer = std::move(writer)](const std::string& tenant) mutable {
+    auto admitted = admit(shard.core, request, writer, shard.core.admission.enter_as(tenant, 0));
+    if (admitted) reattach_get(shard, std::move(request), std::move(writer), std::move(admitted->tenant));
+  };
+  if (const auto local = core.streams.find_by_token(id, hash)) return then(local->tenant);
+  if (!core.shared || !valid_stream_id(id)) return then({});
+  core.shared->owner_of(id, hash, [&shard, then = std::move(then)](std::string tenant) mutable {
+    const auto run = std::make_shared<std::function<void()>>(
+        [then = std::move(then), tenant = std::move(tenant)]() mutable { then(tenant); });
+    shard.loop->post([run] { (*run)(); });
+  });
+}
+
 void handle_stream_get(Shard& shard, HttpRequest request, Writer writer) {
+  const bool keyless = request.header("authorization").empty() && shard.core.admission.wants_keys();
+  if (keyless && !query_value(request.target, "token").empty())
+    return handle_stream_get_by_token(shard, std::move(request), std::move(writer));
   auto admitted = admit(shard.core, request, writer, 0);
   if (admitted) reattach_get(shard, std::move(request), std::move(writer), std::move(admitted->tenant));
 }
@@ -228,7 +273,7 @@ void handle_request(Shard& shard, HttpRequest request, std::shared_ptr<net::Resp
     if (path == "/v1/models" && core.admission.identify(request.header("authorization")).status != 200)
       return writer->send(error_answer(401, "The API key is missing or not known here."));
     if (path == "/v1/models") return send_json(writer, 200, api::models_list(core.nodes.models(), unix_seconds()));
-    if (path.starts_with("/v1/streams/")) return handle_stream_get(shard, std::move(request), std::move(writer));
+    if (path.starts_with(kStreamsPath)) return handle_stream_get(shard, std::move(request), std::move(writer));
   }
   writer->send(error_answer(404, fmt::format("There is no {} {} here.", request.method, path)));
 }

@@ -8,6 +8,9 @@
 
 namespace hp::gateway {
 
+/// Gives a new stream the token with which a browser may read it, where keys are wanted.
+void give_token(Core& core, StoredStream& stream);
+
 /// Answers, and leaves the line that what has no relay leaves in the access log.
 void refuse(Core& core, const net::HttpRequest& request, const std::shared_ptr<net::ResponseWriter>& writer,
             net::HttpResponse answer, std::string_view tenant = {});

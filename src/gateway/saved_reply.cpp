@@ -5,7 +5,7 @@
 
 namespace hp::gateway {
 namespace {
-constexpr std::int64_t kFormat = 1;
+constexpr std::int64_t kFormat = 2;
 constexpr std::size_t kIdWithin = 80;  // an answer's id is its first member
 
 Result<std::string> text_member(const JsonValue& json, std::string_view key) {
@@ -25,8 +25,12 @@ std::size_t SavedReply::bytes() const {
 std::string SavedReply::to_json() const {
   std::string out;
   JsonWriter json(out);
-  json.begin_object().member("format", kFormat).member("stream", stream).member("body_hash", body_hash);
-  json.member("content_type", content_type).member("body", body).key("chunks").begin_array();
+  json.begin_object().member("format", kFormat).member("stream", stream).member("weights", weights);
+  json.member("body_hash", body_hash)
+      .member("content_type", content_type)
+      .member("body", body)
+      .key("chunks")
+      .begin_array();
   for (const SavedChunk& chunk : chunks)
     json.begin_array().value(std::int64_t{chunk.choice}).value(std::string_view(chunk.data)).end_array();
   json.end_array().end_object();
@@ -40,6 +44,7 @@ Result<SavedReply> SavedReply::from_json(std::string_view text) {
     return fail(ErrorCode::corrupt_data, "a saved reply of another format");
   SavedReply reply;
   HP_TRY(reply.stream, text_member(json, "stream"));
+  HP_TRY(reply.weights, text_member(json, "weights"));
   HP_TRY(reply.body_hash, text_member(json, "body_hash"));
   HP_TRY(reply.content_type, text_member(json, "content_type"));
   HP_TRY(reply.body, text_member(json, "body"));
@@ -64,6 +69,11 @@ std::string with_stream_id(std::string_view json, std::string_view old_id, std::
 void Flight::set_stream(std::string_view id) {
   const std::lock_guard lock(mutex_);
   reply_->stream = id;
+}
+
+void Flight::set_weights(std::string_view tag) {
+  const std::lock_guard lock(mutex_);
+  reply_->weights = tag;
 }
 
 bool Flight::add(SavedChunk chunk) {
@@ -114,7 +124,12 @@ void Flight::tell() {
 
 Flight::View Flight::read(std::size_t from) const {
   const std::lock_guard lock(mutex_);
-  View view{.state = state_, .stream = reply_->stream, .chunks = {}, .content_type = {}, .body = {}};
+  View view{.state = state_,
+            .stream = reply_->stream,
+            .weights = reply_->weights,
+            .chunks = {},
+            .content_type = {},
+            .body = {}};
   if (from < reply_->chunks.size())
     view.chunks.assign(reply_->chunks.begin() + static_cast<std::ptrdiff_t>(from), reply_->chunks.end());
   if (state_ == State::complete) {

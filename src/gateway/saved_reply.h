@@ -23,6 +23,7 @@ struct SavedChunk {
 
 struct SavedReply {
   std::string stream;              ///< id of the stream that was saved, in its chunks as well
+  std::string weights;             ///< of its tokens (weights_tag); empty: not known
   std::string body_hash;           ///< of the request
   std::string content_type, body;  ///< of an answer that is no stream
   std::vector<SavedChunk> chunks;  ///< of a stream, without its end mark
@@ -46,6 +47,7 @@ class Flight {
   explicit Flight(SavedReplyPtr finished) : reply_(std::make_shared<SavedReply>(*finished)), state_(State::complete) {}
 
   void set_stream(std::string_view id);
+  void set_weights(std::string_view tag);
   /// False: it has grown beyond kMaxSavedReplyBytes, and the flight has failed.
   bool add(SavedChunk chunk);
   void set_whole(std::string_view content_type, std::string_view body);
@@ -56,7 +58,7 @@ class Flight {
   void listen(std::function<void()> on_change);
   struct View {
     State state;
-    std::string stream;
+    std::string stream, weights;
     std::vector<SavedChunk> chunks;  ///< from `from` on
     std::string content_type, body;  ///< once complete
   };

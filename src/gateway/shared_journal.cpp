@@ -25,13 +25,14 @@ local key = 'hp:s:' .. ARGV[1]
 local epoch = redis.call('HGET', key, 'epoch')
 if epoch and tonumber(epoch) > tonumber(ARGV[2]) then return 0 end
 redis.call('HSET', key, 'epoch', ARGV[2], 'owner', ARGV[3], 'tenant', ARGV[4], 'target', ARGV[5], 'body', ARGV[6], 'hash', ARGV[7])
+if ARGV[10] ~= '' then redis.call('HSET', key, 'token', ARGV[10]) end
 redis.call('EXPIRE', key, ARGV[8])
 redis.call('SET', 'hp:j:' .. ARGV[1] .. ':' .. ARGV[2], ARGV[9], 'EX', ARGV[8])
 return 1)";
 
 constexpr std::string_view kTakeScript = R"(
 local key = 'hp:s:' .. ARGV[1]
-local s = redis.call('HMGET', key, 'tenant', 'owner', 'epoch', 'target', 'body', 'hash', 'counted', 'prompt')
+local s = redis.call('HMGET', key, 'tenant', 'owner', 'epoch', 'target', 'body', 'hash', 'token')
 if not s[1] or s[1] ~= ARGV[2] then return false end
 local age = -1
 if s[2] ~= '' and s[2] ~= ARGV[3] then
@@ -46,21 +47,9 @@ end
 local journal = redis.call('GET', 'hp:j:' .. ARGV[1] .. ':' .. s[3]) or ''
 redis.call('HSET', key, 'owner', ARGV[3], 'epoch', s[3] + 1)
 redis.call('EXPIRE', key, ARGV[4])
-return {tonumber(s[3]), age, s[4], s[5], s[6], journal, tonumber(s[7] or 0), tonumber(s[8] or 0)})";
-
-// A counter that only grows: whoever comes second counts the difference.
-constexpr std::string_view kSettleScript = R"(
-local key = 'hp:s:' .. ARGV[1]
-local epoch = redis.call('HGET', key, 'epoch')
-if not epoch then return false end
-local counted = tonumber(redis.call('HGET', key, 'counted') or 0)
-local tokens = tonumber(ARGV[3])
-if tokens > counted then redis.call('HSET', key, 'counted', tokens) end
-local prompt = redis.call('HSETNX', key, 'prompt', 1)
-if epoch == ARGV[2] then redis.call('HSET', key, 'owner', '') end
-redis.call('EXPIRE', key, ARGV[4])
-redis.call('EXPIRE', 'hp:j:' .. ARGV[1] .. ':' .. ARGV[2], ARGV[4])
-return {math.max(0, tokens - counted), prompt})";
+local usage = redis.call('HMGET', 'hp:u:' .. ARGV[1], 'tokens', 'prompt')
+return {tonumber(s[3]), age, s[4], s[5], s[6], journal, tonumber(usage[1] or 0), tonumber(usage[2] or 0),
+        s[7] or ''})";
 
 std::vector<std::string> script(std::string_view text, std::initializer_list<std::string_view> arguments) {
   std::vector<std::string> command{"EVAL", std::string(text), "0"};
@@ -83,26 +72,44 @@ std::string body_hash(std::string_view body) {
 }
 
 SharedJournal::SharedJournal(store::Redis& redis, StreamStore& streams, const Clock& clock, std::string id,
-                             Duration ttl, MetricsRegistry& r)
+                             Duration ttl, MetricsRegistry& r, milliseconds lease)
     : redis_(redis),
       streams_(streams),
       clock_(clock),
       id_(std::move(id)),
       ttl_s_(
           std::max<std::int64_t>(kSharedTtlMin.count(), std::chrono::duration_cast<std::chrono::seconds>(ttl).count())),
+      lease_time_(lease),
+      outbox_(redis, clock, id_, ttl_s_, r),
       taken_(r.counter("homeport_gateway_streams_taken_total",
                        "Streams that this gateway took up from the shared journal")),
       lost_(r.counter("homeport_gateway_streams_lost_total", "Streams that another gateway took over")),
       waits_(r.counter("homeport_gateway_lease_waits_total",
-                       "Times that a stream waited to know whether it is still ours")) {}
+                       "Times that a stream waited to know whether it is still ours")),
+      lease_(r.gauge("homeport_gateway_lease_held", "1: other gateways cannot take our streams without our knowing")) {}
 
 void SharedJournal::beat(TimePoint now) {
+  note_lease(now);
+  outbox_.flush(now);
   if (!redis_.available() || now - at(beaten_.load(std::memory_order_relaxed)) < kBeat) return;
   {
     const std::lock_guard lock(mutex_);
     if (std::exchange(beating_, true)) return;
   }
   send_beat(now);
+}
+
+void SharedJournal::note_lease(TimePoint now) {
+  const bool held = now - at(confirmed_.load(std::memory_order_relaxed)) < lease_time_;
+  if (lease_held_.exchange(held) == held) return;
+  lease_.set(held ? 1 : 0);
+  if (held)
+    log::info("gateway: it has a lease on its streams");
+  else
+    log::warn(
+        "gateway: its lease has run out: Redis has not answered for {} ms, other gateways may take its streams; "
+        "connected clients are served on",
+        lease_time_.count());
 }
 
 void SharedJournal::send_beat(TimePoint now) {
@@ -142,7 +149,7 @@ void SharedJournal::lose(std::string_view id) {
 }
 
 bool SharedJournal::may_emit(TimePoint now) const {
-  return !redis_.available() || now - at(confirmed_.load(std::memory_order_relaxed)) < kLease;
+  return !redis_.available() || now - at(confirmed_.load(std::memory_order_relaxed)) < lease_time_;
 }
 
 void SharedJournal::confirm(std::function<void()> then) {
@@ -203,7 +210,7 @@ void SharedJournal::write_whole(const std::shared_ptr<StoredStream>& stream, std
   const bool small = stream->body->size() <= kMaxSharedBodyBytes;
   redis_.send(
       script(kWriteScript, {id, epoch, id_, stream->tenant, stream->target, small ? *stream->body : std::string(),
-                            body_hash(*stream->body), std::to_string(ttl_s_), line}),
+                            body_hash(*stream->body), std::to_string(ttl_s_), line, stream->token_sha256}),
       [this, generation, id, weak = std::weak_ptr(stream)](const Result<Reply>& reply) {
         const auto held = weak.lock();
         if (!held) return;
@@ -217,42 +224,48 @@ void SharedJournal::write_whole(const std::shared_ptr<StoredStream>& stream, std
 void SharedJournal::settle(const std::shared_ptr<StoredStream>& stream, Usage total, Usage fresh,
                            std::function<void(Usage)> count) {
   note(stream, clock_.now(), true);
-  std::string id, epoch;
+  Settlement settlement{.stream = {}, .total = total, .fresh = fresh, .count = std::move(count)};
   {
     const std::lock_guard lock(stream->mutex);
-    id = stream->record.id();
-    epoch = std::to_string(stream->shared.epoch);
+    settlement.stream = stream->record.id();
+    settlement.epoch = stream->shared.epoch;
   }
   {
     const std::lock_guard lock(mutex_);
-    ours_.erase(id);
+    ours_.erase(settlement.stream);
   }
-  redis_.send(script(kSettleScript, {id, epoch, std::to_string(total.tokens), std::to_string(ttl_s_)}),
-              [total, fresh, count = std::move(count)](const Result<Reply>& reply) {
-                if (!reply || reply->list.size() != 2) return count(fresh);
-                count({.tokens = static_cast<std::uint64_t>(reply->list[0].integer),
-                       .prompt_tokens = reply->list[1].integer == 1 ? total.prompt_tokens : 0});
-              });
+  outbox_.add(std::move(settlement));
 }
 
 void SharedJournal::take(std::string_view tenant, std::string_view id,
                          std::function<void(std::optional<TakenStream>)> then) {
   redis_.send(script(kTakeScript, {id, tenant, id_, std::to_string(ttl_s_)}),
               [this, then = std::move(then)](const Result<Reply>& reply) {
-                if (!reply || reply->list.size() != 8) return then(std::nullopt);
+                if (!reply || reply->list.size() != 9) return then(std::nullopt);
                 const auto& field = reply->list;
                 TakenStream taken{.epoch = static_cast<std::uint64_t>(field[0].integer),
                                   .target = field[2].text,
                                   .body = field[3].text,
                                   .body_hash = field[4].text,
                                   .journal = field[5].text,
+                                  .token_sha256 = field[8].text,
                                   .counted_tokens = static_cast<std::uint64_t>(field[6].integer),
                                   .prompt_counted = field[7].integer != 0};
                 const std::int64_t age = field[1].integer;
                 if (age >= 0)
-                  taken.wait = milliseconds(std::clamp<std::int64_t>(kLease.count() + 1 - age, 0, kLease.count() + 1));
+                  taken.wait =
+                      milliseconds(std::clamp<std::int64_t>(lease_time_.count() + 1 - age, 0, lease_time_.count() + 1));
                 taken_.add();
                 then(std::move(taken));
+              });
+}
+
+void SharedJournal::owner_of(std::string_view stream, std::string_view token_sha256,
+                             std::function<void(std::string)> then) {
+  redis_.send({"HMGET", fmt::format("hp:s:{}", stream), "tenant", "token"},
+              [hash = std::string(token_sha256), then = std::move(then)](const Result<Reply>& reply) {
+                const bool known = reply && reply->list.size() == 2 && !hash.empty() && reply->list[1].text == hash;
+                then(known ? reply->list[0].text : std::string());
               });
 }
 
@@ -264,6 +277,7 @@ std::shared_ptr<StoredStream> restore_stream(const TakenStream& taken, std::stri
   stream->tenant = tenant;
   stream->target = taken.target;
   stream->body = std::make_shared<const std::string>(std::move(body));
+  stream->token_sha256 = taken.token_sha256;
   stream->counted_tokens = taken.counted_tokens;
   stream->prompt_counted = taken.prompt_counted;
   stream->shared.epoch = taken.epoch + 1;

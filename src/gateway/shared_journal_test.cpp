@@ -68,8 +68,35 @@ TEST(RecordJournal, WhatDoesNotJoinUpIsLeftOut) {
   for (const char* bad :
        {"{}\n", "[]\n", "x\n", "{\"c\":[[0,0,[1],0,[9],\"\"]]}\n", "{\"c\":[[5,0,[1],0,[1],\"\"]]}\n",
         "{\"c\":[[0,0,[-1],0,[1],\"\"]]}\n", "{\"c\":[[0,0,[1],0,[1]]]}\n", "{\"c\":[[0,0,[1.5],0,[1],\"\"]]}\n",
-        "{\"c\":[[0,0,[99999999999],0,[1],\"\"]]}\n", "\n", "\n\n"})
-    EXPECT_EQ(tokens(bad), 0U) << bad;
+        "{\"c\":[[0,0,[99999999999],0,[1],\"\"]]}\n", "\n", "\n\n"}) {
+    const std::string line = bad;
+    EXPECT_EQ(tokens(line), 0U) << line;
+    EXPECT_EQ(tokens("{\"v\":2," + line.substr(1)), 0U) << line;
+  }
+}
+
+TEST(RecordJournal, KnowsWhoseTheTokensAreAndReadsNoOtherVersion) {
+  StreamRecord record(std::string(kId), 1);
+  StreamRecord::JournalMark mark;
+  record.take(chunk(0, 0, {}));
+  std::string lines = record.journal_since(mark);
+  record.take(chunk(0, 0, {1, 2}));
+  record.made_by("0a1b2c3d");
+  lines += record.journal_since(mark);
+  record.take(chunk(0, 2, {3}));
+  lines += record.journal_since(mark);
+  const auto read = [](const std::string& text) {
+    StreamRecord copy(std::string(kId), 1);
+    copy.replay_journal(text);
+    return std::pair(copy.tokens(), std::string(copy.bound_to()));
+  };
+  EXPECT_EQ(read(lines), std::pair(std::uint64_t{3}, std::string("0a1b2c3d")));
+  std::string old = lines;
+  for (auto at = old.find("\"v\":2,"); at != std::string::npos; at = old.find("\"v\":2,")) old.erase(at, 6);
+  EXPECT_EQ(read(old).first, 0U) << "whose they are is not known";
+  std::string next = lines;
+  next.replace(next.find("\"v\":2"), 5, "\"v\":3");
+  EXPECT_EQ(read(next).first, 0U);
 }
 
 TEST(RecordJournal, TheClientMayBeBehindOrAhead) {
@@ -97,8 +124,8 @@ TEST(RecordJournal, TheClientMayBeBehindOrAhead) {
 class SharedJournalTest : public testing::Test {
  protected:
   struct Side {
-    explicit Side(const std::string& address, std::string name, const Clock& clock) {
-      redis = *store::Redis::create({.address = address, .timeout = 2000ms}, metrics);
+    explicit Side(const std::string& address, std::string name, const Clock& clock, milliseconds timeout = 2000ms) {
+      redis = *store::Redis::create({.address = address, .timeout = timeout}, metrics);
       journal = std::make_unique<SharedJournal>(*redis, streams, clock, std::move(name), 300s, metrics);
     }
     ~Side() { redis->stop(); }
@@ -114,9 +141,9 @@ class SharedJournalTest : public testing::Test {
       journal->take(tenant, id, [done](std::optional<TakenStream> taken) { done->set_value(std::move(taken)); });
       return done->get_future().get();
     }
-    SharedJournal::Usage settle(const std::shared_ptr<StoredStream>& stream, SharedJournal::Usage total) {
-      std::promise<SharedJournal::Usage> done;
-      journal->settle(stream, total, total, [&](SharedJournal::Usage usage) { done.set_value(usage); });
+    Usage settle(const std::shared_ptr<StoredStream>& stream, Usage total) {
+      std::promise<Usage> done;
+      journal->settle(stream, total, total, [&](Usage usage) { done.set_value(usage); });
       return done.get_future().get();
     }
     MetricsRegistry metrics;
@@ -214,6 +241,97 @@ TEST_F(SharedJournalTest, UsageIsCountedOnceWhoeverCountsIt) {
   EXPECT_EQ(usage.prompt_tokens, 0U);
   usage = a_->settle(ours, {.tokens = 3, .prompt_tokens = 12});
   EXPECT_EQ(usage.tokens, 0U);
+}
+
+class UsageOutboxTest : public SharedJournalTest {
+ protected:
+  // What a gateway has counted of the stream.
+  struct Counted {
+    std::atomic<std::uint64_t> tokens{0}, prompt{0}, times{0};
+  };
+  static Settlement settlement(Counted& counted, std::uint64_t total, std::uint64_t fresh) {
+    return {.stream = std::string(kId),
+            .epoch = 1,
+            .total = {.tokens = total, .prompt_tokens = 12},
+            .fresh = {.tokens = fresh, .prompt_tokens = total == fresh ? 12U : 0U},
+            .count = [&counted](Usage usage) {
+              counted.tokens += usage.tokens;
+              counted.prompt += usage.prompt_tokens;
+              ++counted.times;
+            }};
+  }
+  static bool soon(const std::function<bool()>& what) {
+    for (int i = 0; i < 1500 && !what(); ++i) std::this_thread::sleep_for(10ms);
+    return what();
+  }
+};
+
+TEST_F(UsageOutboxTest, WhatRedisCouldNotHearIsCountedOnceWhenItIsBack) {
+  UsageOutbox a(*a_->redis, clock_, "a", 300, a_->metrics), b(*b_->redis, clock_, "b", 300, b_->metrics);
+  Counted at_a, at_b;
+  server_->kill();
+  ASSERT_TRUE(soon([&] {
+    a_->redis->send({"PING"});
+    b_->redis->send({"PING"});
+    return !a_->redis->available() && !b_->redis->available();
+  }));
+  a.add(settlement(at_a, 60, 60));    // the stream's first gateway,
+  b.add(settlement(at_b, 100, 100));  // and one that never heard of it and generated it again
+  a.flush(clock_.now());
+  EXPECT_EQ(at_a.times + at_b.times, 0U);
+  EXPECT_EQ(a_->metrics.gauge("homeport_gateway_usage_unsettled", "").value(), 1);
+  server_->start();
+  EXPECT_TRUE(soon([&] {
+    a.flush(clock_.now());
+    b.flush(clock_.now());
+    return at_a.times + at_b.times == 2;
+  }));
+  EXPECT_EQ(at_a.tokens + at_b.tokens, 100U);
+  EXPECT_EQ(at_a.prompt + at_b.prompt, 12U);
+  b.add(settlement(at_b, 100, 0));  // closed once more
+  EXPECT_TRUE(soon([&] { return at_b.times == 2; }));
+  EXPECT_EQ(at_a.tokens + at_b.tokens, 100U);
+}
+
+TEST_F(UsageOutboxTest, ALostReplyIsAskedForAgainAndCountsOnce) {
+  Side impatient(server_->address(), "c", clock_, 200ms);
+  ASSERT_TRUE(soon([&] { return impatient.redis->available(); }));
+  UsageOutbox outbox(*impatient.redis, clock_, "c", 300, impatient.metrics);
+  Counted counted;
+  server_->freeze();
+  outbox.add(settlement(counted, 60, 60));  // Redis has it in its socket, and will do it
+  EXPECT_TRUE(soon([&] { return !impatient.redis->available(); }));
+  server_->thaw();
+  EXPECT_TRUE(soon([&] { return impatient.redis->available(); }));
+  outbox.flush(clock_.now());
+  EXPECT_TRUE(soon([&] { return counted.times == 1; }));
+  EXPECT_EQ(counted.tokens, 60U);
+  EXPECT_EQ(counted.prompt, 12U);
+}
+
+TEST_F(UsageOutboxTest, WhatWaitsForTooLongIsCountedAndTheDifferenceIsTold) {
+  ManualClock hand;
+  UsageOutbox a(*a_->redis, hand, "a", 300, a_->metrics), b(*b_->redis, hand, "b", 300, b_->metrics);
+  Counted at_a, at_b;
+  b.add(settlement(at_b, 100, 100));
+  EXPECT_TRUE(soon([&] { return at_b.times == 1; }));
+  server_->freeze();
+  ASSERT_TRUE(soon([&] {
+    a_->redis->send({"PING"});
+    return !a_->redis->available();
+  }));
+  a.add(settlement(at_a, 60, 60));
+  hand.advance(kOutboxHold + 1ms);
+  a.flush(hand.now());
+  EXPECT_EQ(at_a.tokens, 60U) << "nobody waits for Redis for ever";
+  server_->thaw();
+  const Counter& doubled = a_->metrics.counter("homeport_gateway_usage_doubled_tokens_total", "");
+  EXPECT_TRUE(soon([&] {
+    a.flush(hand.now());
+    return doubled.value() > 0;
+  }));
+  EXPECT_EQ(doubled.value(), 72) << "of 60 tokens and a prompt of 12";
+  EXPECT_EQ(at_a.times, 1U);
 }
 
 TEST_F(SharedJournalTest, AnEmptiedServerIsWrittenAgain) {

@@ -13,7 +13,7 @@
 namespace hp::gateway {
 namespace {
 
-constexpr std::size_t kIdDigits = 32, kCreatedDigits = 8;
+constexpr std::size_t kIdDigits = 32, kCreatedDigits = 8, kWeightsDigits = 8;
 constexpr std::uint16_t kManyTokens = std::numeric_limits<std::uint16_t>::max();
 
 Result<std::uint64_t> number(std::string_view text) {
@@ -24,6 +24,10 @@ Result<std::uint64_t> number(std::string_view text) {
   return value;
 }
 
+bool is_hex(std::string_view text) {
+  return std::ranges::all_of(text, [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
+}
+
 }  // namespace
 
 std::string make_stream_id(std::int64_t created, std::uint64_t random_high, std::uint64_t random_low) {
@@ -31,8 +35,15 @@ std::string make_stream_id(std::int64_t created, std::uint64_t random_high, std:
 }
 
 bool valid_stream_id(std::string_view id) {
-  return id.size() == kIdDigits &&
-         std::ranges::all_of(id, [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
+  return id.size() == kIdDigits && is_hex(id);
+}
+
+std::string weights_tag(std::string_view identity) {
+  return identity.empty() ? std::string() : fmt::format("{:08x}", static_cast<std::uint32_t>(hash_text(identity)));
+}
+
+bool valid_weights(std::string_view tag) {
+  return tag.size() == kWeightsDigits && is_hex(tag);
 }
 
 std::int64_t stream_created(std::string_view id) {
@@ -55,7 +66,15 @@ Result<EventPosition> parse_event_id(std::string_view id) {
   const auto second = rest.find(':');
   HP_TRY(position.seq, number(rest.substr(0, second)));
   if (second == std::string_view::npos) return position;
-  for (rest.remove_prefix(second + 1); !rest.empty();) {
+  rest.remove_prefix(second + 1);
+  if (const auto third = rest.find(':'); third != std::string_view::npos) {
+    position.weights = rest.substr(third + 1);
+    if (!valid_weights(position.weights))
+      return fail(ErrorCode::invalid_argument, "an event id ends with {} hex digits of its weights, found '{}'",
+                  kWeightsDigits, position.weights.substr(0, 32));
+    rest = rest.substr(0, third);
+  }
+  while (!rest.empty()) {
     const auto dot = rest.find('.');
     HP_TRY(const std::uint64_t count, number(rest.substr(0, dot)));
     if (position.per_choice.size() >= kMaxChoices)
@@ -115,7 +134,13 @@ void StreamRecord::append_event_id(std::string& out) const {
     for (std::size_t i = 0; i < choices_.size(); ++i)
       fmt::format_to(std::back_inserter(out), "{}{}", i == 0 ? ':' : '.',
                      choices_[i].marks.size() + choices_[i].to_skip);
+  if (!weights_.empty()) out.append(wanted_ > 1 ? ":" : "::").append(weights_);
   out += '\n';
+}
+
+std::string_view StreamRecord::bound_to() const {
+  const bool begun = std::ranges::any_of(choices_, [](const Choice& c) { return !c.tokens.empty() || c.to_skip > 0; });
+  return begun ? std::string_view(weights_) : std::string_view();
 }
 
 std::string StreamRecord::resume_tail(bool empty_object) const {
@@ -143,6 +168,7 @@ std::string StreamRecord::resume_tail(bool empty_object) const {
 }
 
 bool StreamRecord::rewind(const EventPosition& position) {
+  if (other_weights(position)) return false;
   std::vector<std::uint64_t> counts = position.per_choice;
   if (counts.empty()) counts.push_back(std::min<std::uint64_t>(position.seq + 1, choice(0).marks.size()));
   counts.resize(std::max(counts.size(), choices_.size()));
@@ -168,12 +194,14 @@ bool StreamRecord::rewind(const EventPosition& position) {
 
 void StreamRecord::restart() {
   choices_.clear();
+  weights_.clear();
   next_seq_ = 0;
   usage_sent_ = skip_usage_ = false;
 }
 
 void StreamRecord::skip_to(const EventPosition& position) {
   choices_.clear();
+  weights_ = position.weights;
   next_seq_ = position.seq + 1;
   if (position.per_choice.empty()) {
     choice(0).to_skip = position.seq + 1;

@@ -1,5 +1,8 @@
 // The record as lines of JSON, one per batch of news, for another gateway to read:
-//   {"p":12,"u":false,"c":[[choice, first token, [ids], first event, [tokens per event], "finish reason"], …]}
+//   {"v":2,"w":"0a1b2c3d","p":12,"u":false,
+//    "c":[[choice, first token, [ids], first event, [tokens per event], "finish reason"], …]}
+// "w" is the weights' tag, once, when it is known. Version 1 had neither "v" nor "w": whose tokens its lines hold is
+// not known, so none of them is taken.
 #include <algorithm>
 #include <limits>
 #include <numeric>
@@ -10,6 +13,7 @@
 namespace hp::gateway {
 namespace {
 constexpr auto kManyTokens = std::numeric_limits<std::uint16_t>::max();
+constexpr std::int64_t kVersion = 2;
 
 // A list of numbers from 0 to `most`, appended; false: it is none.
 template <typename Number>
@@ -28,8 +32,11 @@ std::string StreamRecord::journal_since(JournalMark& mark) const {
   mark.choices.resize(std::max(mark.choices.size(), choices_.size()));
   std::string line;
   JsonWriter json(line);
-  bool any = mark.prompt_tokens != prompt_tokens_ || mark.usage != usage_sent_;
-  json.begin_object().member("p", prompt_tokens_).member("u", usage_sent_).key("c").begin_array();
+  const bool weights = !mark.weights && !weights_.empty();
+  bool any = weights || mark.prompt_tokens != prompt_tokens_ || mark.usage != usage_sent_;
+  json.begin_object().member("v", kVersion);
+  if (weights) json.member("w", std::string_view(weights_));
+  json.member("p", prompt_tokens_).member("u", usage_sent_).key("c").begin_array();
   for (std::size_t i = 0; i < choices_.size(); ++i) {
     const Choice& c = choices_[i];
     auto& [tokens, events] = mark.choices[i];
@@ -44,6 +51,7 @@ std::string StreamRecord::journal_since(JournalMark& mark) const {
   json.end_array().end_object();
   mark.prompt_tokens = prompt_tokens_;
   mark.usage = usage_sent_;
+  mark.weights = mark.weights || weights;
   return any ? line + "\n" : std::string();
 }
 
@@ -74,8 +82,13 @@ void StreamRecord::replay_journal(std::string_view lines) {
     if (end == std::string_view::npos) return;
     const auto line = JsonValue::parse(lines.substr(0, end));
     lines.remove_prefix(end + 1);
+    const JsonValue* version = line ? line->find("v") : nullptr;
     const JsonValue* choices = line ? line->find("c") : nullptr;
+    if (version == nullptr || version->as_int() != kVersion) return;
     if (choices == nullptr || choices->as_array() == nullptr) return;
+    const JsonValue* weights = line->find("w");
+    if (weights != nullptr && (weights->as_string() == nullptr || !valid_weights(*weights->as_string()))) return;
+    if (weights != nullptr) weights_ = *weights->as_string();
     for (const JsonValue& entry : *choices->as_array())
       if (!replay_choice(entry)) return;
     const JsonValue* prompt = line->find("p");
@@ -87,6 +100,8 @@ void StreamRecord::replay_journal(std::string_view lines) {
 }
 
 bool StreamRecord::catch_up(const EventPosition& position) {
+  if (other_weights(position)) return false;
+  if (!position.weights.empty()) weights_ = position.weights;
   std::vector<std::uint64_t> counts = position.per_choice;
   std::uint64_t beyond = 0;  // of a single choice: events that may include the usage
   if (counts.empty()) {

@@ -141,6 +141,36 @@ TEST(StreamRecord, ManyChoicesKeepTheirOwnCount) {
   EXPECT_EQ(second.tokens(), 3u);
 }
 
+TEST(StreamRecord, ItsWeightsStandInItsEventIdsAndBindWhoeverGoesOn) {
+  const std::string tag = weights_tag("fp_one");
+  EXPECT_EQ(tag.size(), 8u);
+  EXPECT_NE(tag, weights_tag("fp_two"));
+  EXPECT_EQ(weights_tag(""), "");
+  StreamRecord record(kId, 1);
+  take(record, chunk(0, 0, "1", R"({"content":"a"})"));
+  EXPECT_EQ(record.bound_to(), "") << "nobody knows whose";
+  record.made_by(tag);
+  EXPECT_EQ(record.bound_to(), tag);
+  std::string id;
+  record.append_event_id(id);
+  EXPECT_EQ(id, fmt::format("id: {}:0::{}\n", kId, tag));
+  const auto position = parse_event_id(id.substr(4, id.size() - 5));
+  ASSERT_TRUE(position);
+  EXPECT_EQ(position->weights, tag);
+  StreamRecord fresh(kId, 1);
+  fresh.skip_to(*position);
+  EXPECT_EQ(fresh.bound_to(), tag) << "without a token of it";
+  StreamRecord other(kId, 1);
+  take(other, chunk(0, 0, "1", R"({"content":"a"})"));
+  other.made_by(weights_tag("fp_two"));
+  EXPECT_FALSE(other.catch_up(*position)) << "another stream's journal";
+  EXPECT_FALSE(other.rewind(*position));
+  record.restart();
+  EXPECT_EQ(record.bound_to(), "");
+  for (const char* wrong : {":0::", ":0::1234567", ":0::1234567g", ":0:1.2:12345678:", ":0::12345678:"})
+    EXPECT_FALSE(parse_event_id(kId + wrong)) << wrong;
+}
+
 TEST(StreamRecord, EventIdsAreCheckedAndCarryTheSeed) {
   EXPECT_TRUE(valid_stream_id(kId));
   EXPECT_EQ(stream_created(kId), 0x65000000);

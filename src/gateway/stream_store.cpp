@@ -1,25 +1,31 @@
 #include "gateway/stream_store.h"
 
+#include <algorithm>
+
 namespace hp::gateway {
-namespace {
-std::string key_of(std::string_view tenant, std::string_view id) {
-  std::string key(id);
-  return key.append("/").append(tenant);
+// Two tenants may use one id: it is theirs to name in Last-Event-ID.
+StreamStore::Streams::iterator StreamStore::find_locked(std::string_view tenant, std::string_view id) {
+  const auto [first, last] = streams_.equal_range(std::string(id));
+  const auto found =
+      std::find_if(first, last, [&](const auto& entry) { return entry.second.stream->tenant == tenant; });
+  return found == last ? streams_.end() : found;
 }
-}  // namespace
 
 void StreamStore::add(const std::shared_ptr<StoredStream>& stream) {
   const std::lock_guard lock(mutex_);
-  auto& entry = streams_[key_of(stream->tenant, stream->record.id())];
-  if (entry.stream) reopen_locked(entry);
-  entry.stream = stream;
-  entry.closed = closed_.end();
+  auto found = find_locked(stream->tenant, stream->record.id());
+  if (found == streams_.end()) {
+    streams_.emplace(stream->record.id(), Entry{.stream = stream, .closed = closed_.end()});
+    return;
+  }
+  reopen_locked(found->second);
+  found->second.stream = stream;
 }
 
 std::shared_ptr<StoredStream> StreamStore::find(std::string_view tenant, std::string_view id, TimePoint now) {
   const std::lock_guard lock(mutex_);
   evict_locked(now);
-  const auto found = streams_.find(key_of(tenant, id));
+  const auto found = find_locked(tenant, id);
   if (found == streams_.end()) return nullptr;
   reopen_locked(found->second);
   return found->second.stream;
@@ -39,9 +45,9 @@ void StreamStore::close(const std::shared_ptr<StoredStream>& stream, TimePoint n
     bytes += stream->record.bytes();
   }
   const std::lock_guard lock(mutex_);
-  const auto found = streams_.find(key_of(stream->tenant, stream->record.id()));
+  const auto found = find_locked(stream->tenant, stream->record.id());
   if (found == streams_.end() || found->second.stream != stream || found->second.closed != closed_.end()) return;
-  closed_.push_back({found->first, now, bytes});
+  closed_.push_back({stream, now, bytes});
   found->second.closed = std::prev(closed_.end());
   closed_bytes_ += bytes;
   evict_locked(now);
@@ -49,17 +55,26 @@ void StreamStore::close(const std::shared_ptr<StoredStream>& stream, TimePoint n
 
 void StreamStore::evict_locked(TimePoint now) {
   while (!closed_.empty() && (closed_bytes_ > max_closed_bytes_ || now - closed_.front().at > ttl_)) {
-    closed_bytes_ -= closed_.front().bytes;
-    streams_.erase(closed_.front().key);
+    const Closed& oldest = closed_.front();
+    closed_bytes_ -= oldest.bytes;
+    streams_.erase(find_locked(oldest.stream->tenant, oldest.stream->record.id()));
     closed_.pop_front();
   }
 }
 
+std::shared_ptr<StoredStream> StreamStore::find_by_token(std::string_view id, std::string_view token_sha256) const {
+  const std::lock_guard lock(mutex_);
+  const auto [first, last] = streams_.equal_range(std::string(id));
+  const auto found = std::find_if(first, last, [&](const auto& entry) {
+    return !token_sha256.empty() && entry.second.stream->token_sha256 == token_sha256;
+  });
+  return found == last ? nullptr : found->second.stream;
+}
+
 std::shared_ptr<StoredStream> StreamStore::look(std::string_view id) const {
   const std::lock_guard lock(mutex_);
-  for (const auto& [key, entry] : streams_)
-    if (entry.stream->record.id() == id) return entry.stream;
-  return nullptr;
+  const auto found = streams_.find(std::string(id));
+  return found == streams_.end() ? nullptr : found->second.stream;
 }
 
 std::vector<std::shared_ptr<StoredStream>> StreamStore::some(std::size_t limit) const {

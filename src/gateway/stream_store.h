@@ -32,11 +32,12 @@ struct StoredStream {
   std::string tenant;
   RequestPeek peek;
   std::shared_ptr<const std::string> body;
+  std::string token;  ///< lets its bearer read this stream, and nothing else; empty: none, or only its hash is here
+  std::string token_sha256;             ///< empty: there is no token
   std::atomic<std::uint64_t> lease{0};  ///< who took the stream last owns it; others fall silent
 
   std::mutex mutex;  // of all that follows
   StreamRecord record;
-  std::string identity;              ///< of the weights that made its first token; empty: none yet, or not known
   std::vector<StreamLeg> legs;       ///< which node made which tokens; their counts are not filled in
   std::uint64_t counted_tokens = 0;  ///< already in the usage: a stream that is taken up again counts once
   bool prompt_counted = false;
@@ -51,13 +52,15 @@ class StreamStore {
   std::shared_ptr<StoredStream> find(std::string_view tenant, std::string_view id, TimePoint now);
   void close(const std::shared_ptr<StoredStream>& stream, TimePoint now);
   [[nodiscard]] std::size_t size() const;
+  /// Whose token this is the hash of; nothing is reopened.
+  std::shared_ptr<StoredStream> find_by_token(std::string_view id, std::string_view token_sha256) const;
   /// For looking, whoever the tenant is; nothing is reopened.
   std::shared_ptr<StoredStream> look(std::string_view id) const;
   std::vector<std::shared_ptr<StoredStream>> some(std::size_t limit) const;
 
  private:
   struct Closed {
-    std::string key;
+    std::shared_ptr<StoredStream> stream;
     TimePoint at;
     std::size_t bytes;
   };
@@ -65,13 +68,15 @@ class StreamStore {
     std::shared_ptr<StoredStream> stream;
     std::list<Closed>::iterator closed;  // end(): open
   };
+  using Streams = std::unordered_multimap<std::string, Entry>;  // by id
+  Streams::iterator find_locked(std::string_view tenant, std::string_view id);
   void evict_locked(TimePoint now);
   void reopen_locked(Entry& entry);
 
   const Duration ttl_;
   const std::size_t max_closed_bytes_;
   mutable std::mutex mutex_;
-  std::unordered_map<std::string, Entry> streams_;
+  Streams streams_;
   std::list<Closed> closed_;  // oldest first
   std::size_t closed_bytes_ = 0;
 };

@@ -30,6 +30,19 @@ inline std::string chat_body(int max_tokens, const std::string& more = "") {
                      max_tokens, more);
 }
 
+// A chat whose reply does not end before its limit.
+struct LongChat {
+  std::string body;
+  std::uint64_t seed = 0;
+};
+inline LongChat long_chat(int tokens, const std::string& more = "") {
+  for (std::uint64_t seed = 1;; ++seed)
+    if (fake_reply(prompt_text(), seed, 0, tokens).tokens == static_cast<std::uint64_t>(tokens))
+      return {fmt::format(R"({{"model":"fake","messages":{},"max_tokens":{},"stream":true,"seed":{}{}}})", kMessages,
+                          tokens, seed, more),
+              seed};
+}
+
 // What a client of one stream saw.
 struct Seen {
   int status = 0;

@@ -28,7 +28,7 @@ class TestRedis {
   [[nodiscard]] std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
   void start() {
     pid_ = ::fork();
-    if (pid_ != 0) return;
+    if (pid_ != 0) return wait_until_it_listens();
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
     ::dup2(null, 1);
@@ -48,6 +48,19 @@ class TestRedis {
   }
 
  private:
+  void wait_until_it_listens() const {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<std::uint16_t>(port_));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    for (int i = 0; i < 6'000; ++i) {
+      const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+      const bool there = ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+      ::close(fd);
+      if (there) return;
+      ::usleep(10'000);
+    }
+  }
   static constexpr const char* kProgram = "/usr/bin/redis-server";
   // Outside the range of outgoing connections, so that it is still free when the server starts again.
   static int free_port() {

@@ -10,8 +10,8 @@ import threading
 import pytest
 from openai import OpenAI
 
-from cluster import FakeNode, Gateway
-from serving import ROOT, Server, clean_environment, events, read_until
+from cluster import FakeNode, Gateway, Stream
+from serving import ROOT, Server, clean_environment, read_until
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -121,18 +121,21 @@ def page():
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: the plain client below takes its place")
-@pytest.mark.parametrize("allowed", [True, False])
-def test_a_browsers_eventsource_takes_a_stream_up_again(page, allowed):
+@pytest.mark.parametrize("allowed, keyed", [(True, False), (True, True), (False, False)])
+def test_a_browsers_eventsource_takes_a_stream_up_again(page, tmp_path, allowed, keyed):
     sync_api = pytest.importorskip("playwright.sync_api")
     flags = ["--cors-origin", page.rstrip("/")] if allowed else []
+    if keyed:
+        (tmp_path / "keys").write_text("sk-of-the-application\n")
+        flags += ["--api-keys-file", tmp_path / "keys"]
     with FakeNode("--pace-us", 10_000) as node, Gateway("--node", f"127.0.0.1:{node.port}", *flags) as gateway:
-        stream = gateway.open_stream(model="fake", max_tokens=60, seed=1)
-        data = read_until(stream, b"data: ")
-        name = re.search(rb"Homeport-Stream: (\w+)", data, re.I).group(1).decode()
-        expected = [e for e in events(data.partition(b"\r\n\r\n")[2] + read_until(stream, b"[DONE]")) if e.startswith("{")]
-        stream.close()
+        asked = {"model": "fake", "messages": [{"role": "user", "content": "a story"}], "max_tokens": 60, "seed": 1, "stream": True}
+        stream = Stream(gateway.port, asked, key="sk-of-the-application" if keyed else None).read()
+        name, expected = stream.stream, [data for _, data in stream.events if data != "[DONE]"]
         cutter = Cutter(gateway.port, 4000)
         url = f"http://127.0.0.1:{cutter.port}/v1/streams/{name}"
+        if keyed:  # what the application hands to its page: no key, but the stream's own token
+            url += "?token=" + stream.header("Homeport-Stream-Token")
         with sync_api.sync_playwright() as play:
             browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
             tab = browser.new_page()
@@ -145,7 +148,7 @@ def test_a_browsers_eventsource_takes_a_stream_up_again(page, allowed):
             browser.close()
         assert "Last-Event-ID" not in cutter.heads[0] and f"Last-Event-ID: {name}:" in cutter.heads[1], "the browser came back by itself"
         assert [d for _, d in seen] == expected, "nothing lost, nothing twice"
-        assert [i for i, _ in seen] == [f"{name}:{n}" for n in range(len(seen))]
+        assert [i.split(":")[:2] for i, _ in seen] == [[name, str(n)] for n in range(len(seen))]
 
 
 def test_a_plain_eventsource_client(serve):
@@ -159,16 +162,16 @@ def test_a_plain_eventsource_client(serve):
         s = serve.connect()
         head = f"Last-Event-ID: {last}\r\n" if last else ""
         s.sendall(f"GET /v1/streams/{name} HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n{head}\r\n".encode())
-        raw = read_until(s, b"[DONE]" if not stop_after else f"id: {name}:{stop_after}\n".encode())
+        raw = read_until(s, b"[DONE]" if not stop_after else f"id: {name}:{stop_after}:".encode())
         s.close()
         body = raw.decode()
         assert body.startswith("HTTP/1.1 200")
         return re.findall(r"id: (\S+)\n(?:data: (\{.*\})\n)?", body)
 
     first = [(i, d) for i, d in follow(None, stop_after=20) if d]
-    assert first[0][0] == f"{name}:0"
+    assert first[0][0].startswith(f"{name}:0")
     rest = follow(first[-1][0])
-    assert rest[0][0] == f"{name}:{len(first)}"
+    assert rest[0][0].startswith(f"{name}:{len(first)}:")
     text = lambda rows: "".join(json.loads(d)["choices"][0]["delta"].get("content") or "" for _, d in rows if d)
     whole = serve.chat(messages=[{"role": "user", "content": "Tell a long story."}], max_tokens=100, temperature=0, ignore_eos=True)[1]
     assert text(first) + text(rest) == whole["choices"][0]["message"]["content"]

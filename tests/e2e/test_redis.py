@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import ENDLESS, FakeNode, Gateway, Redis, Stream, text_of
+from cluster import ENDLESS, FakeNode, Gateway, Link, Redis, Stream, text_of
 
 pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
 
@@ -19,6 +19,10 @@ def request(tokens=200, **members):
 def world():
     with Redis() as redis, FakeNode("--pace-us", 15000) as node:
         yield redis, node
+
+
+def endless(tokens=150):
+    return request(tokens, messages=ENDLESS)
 
 
 def gateway(world, *flags, patience=10_000):
@@ -95,6 +99,67 @@ def test_a_frozen_gateway_that_wakes_up_is_silent_and_usage_counts_once(world):
         assert tokens(a) + tokens(b) == 2 * expected
 
 
+def test_a_gateway_that_alone_loses_redis_owns_nothing_and_usage_counts_once(world):
+    redis, node = world
+    figures = ("homeport_gateway_completion_tokens_total", "homeport_gateway_prompt_tokens_total")
+    with Link(redis.port) as link, gateway(world) as b, \
+            Gateway("--node", f"n=127.0.0.1:{node.port}", "--redis", link.address, "--redis-timeout-ms", 10_000) as a:
+        counted = lambda: [a.metric(f) + b.metric(f) for f in figures]
+        a.wait_for(lambda: a.metric("homeport_gateway_lease_held") == b.metric("homeport_gateway_lease_held") == 1)
+        reference = text_of(Stream(b.port, endless()).read().events)
+        b.wait_for(lambda: min(counted()) > 0)
+        once = counted()
+        first = Stream(a.port, endless()).read(20)
+        node.slow_down()
+        a.wait_for(lambda: b"hp:j:" in redis.command("KEYS", f"hp:j:{first.stream}:*"))
+        link.cut()
+        a.wait_for(lambda: a.metric("homeport_gateway_lease_held") == 0)
+        assert "its lease has run out" in a.log()
+        second = Stream(b.port, endless(), last_id=first.last_id).read(1)
+        node.speed_up()
+        second.read()
+        assert text_of(first.events[:20] + second.events) == reference
+        # Its own client, if it is still there, gets the same bytes: they are the same wherever they come from.
+        first.read()
+        assert text_of(first.events) == reference and first.events[-1][1] == "[DONE]"
+        a.wait_for(lambda: a.metric("homeport_gateway_usage_unsettled") == 1)
+        b.wait_for(lambda: counted() == [2 * n for n in once])
+        epochs = redis.command("KEYS", f"hp:j:{first.stream}:*")
+        link.mend()
+        a.wait_for(lambda: a.metric("homeport_gateway_lease_held") == 1)
+        a.wait_for(lambda: a.metric("homeport_gateway_usage_unsettled") == 0)
+        assert counted() == [2 * n for n in once], "each token once"
+        assert a.metric("homeport_gateway_usage_doubled_tokens_total") == 0
+        assert redis.command("HGET", f"hp:s:{first.stream}", "epoch") == b"$1\r\n2\r\n"
+        assert redis.command("KEYS", f"hp:j:{first.stream}:*") == epochs, "nothing of the old owner's is written"
+
+
+def test_an_idempotency_key_is_one_generation_and_outlives_its_gateway(world):
+    node = world[1]
+    reference = None
+    for kill in (False, True):
+        key = {"Idempotency-Key": f"order-{kill}"}
+        with gateway(world) as a, gateway(world) as b:
+            before = node.stats()
+            first = Stream(a.port, endless(), headers=key).read(20)
+            node.slow_down()
+            second = Stream(b.port, endless(), headers=key).read(15)
+            assert second.header("Homeport-Cache") == "joined" and second.stream == first.stream
+            if kill:
+                b.wait_for(lambda: b'"w":' in world[0].command("GET", f"hp:j:{first.stream}:1"))  # the journal has tokens
+                a.signal(signal.SIGKILL)
+                a.process.wait()
+            node.speed_up()
+            second.read()
+            reference = reference or text_of(second.events)
+            assert text_of(second.events) == reference and second.events[-1][1] == "[DONE]"
+            after = node.stats()
+            assert after["requests"] - before["requests"] == (2 if kill else 1)
+            assert after["resumes"] - before["resumes"] == (1 if kill else 0), "continued, not generated again"
+            again = Stream(b.port, endless(), headers=key).read()
+            assert again.header("Homeport-Cache") == "hit" and text_of(again.events) == reference
+
+
 def test_another_tenant_does_not_get_the_stream(world, tmp_path):
     tenants = tmp_path / "tenants.toml"
     tenants.write_text('[[tenant]]\nname = "acme"\nkeys = ["ka"]\n[[tenant]]\nname = "evil"\nkeys = ["ke"]\n')
@@ -111,6 +176,9 @@ def test_another_tenant_does_not_get_the_stream(world, tmp_path):
         assert Stream(b.port, None, path, last_id=first.last_id, key="ke").status == 404
         first.read()
         node.speed_up()
+        by_token = Stream(b.port, None, f"{path}?token={first.header('Homeport-Stream-Token')}", last_id=first.last_id).read()
+        assert by_token.status == 200 and by_token.events[-1][1] == "[DONE]", "a browser at the other gateway"
+        assert Stream(b.port, None, f"{path}?token={'0' * 32}", last_id=first.last_id).status == 401
         second = Stream(b.port, None, path, last_id=first.last_id, key="ka").read()
         assert second.status == 200 and second.events[-1][1] == "[DONE]"
 

@@ -69,6 +69,26 @@ def test_a_node_that_cannot_start_ends_the_program_with_the_reason():
     assert done.stderr.count("started, process") == 1, "not tried again: an exit code is a reason, not an accident"
 
 
+def test_further_nodes_stand_beside_its_own_and_come_and_go_with_their_file(tmp_path):
+    nodes = tmp_path / "nodes"
+    nodes.write_text("# none yet\n")
+    with FakeNode() as far, Server("--nodes-file", nodes, "--probe-interval-ms", 50, command="serve") as server:
+        models = lambda: {m["id"] for m in json.loads(server.ask("GET", "/v1/models")[2])["data"]}
+        ask = lambda: server.ask("POST", "/v1/chat/completions",
+                                 {"model": "fake", "max_tokens": 3, "messages": [{"role": "user", "content": "x"}]})
+        for entry in (f"far=127.0.0.1:{far.port}\n", f"dns:localhost:{far.port}\n"):
+            assert "fake" not in models()
+            nodes.write_text(entry)
+            wait_for(lambda: "fake" in models())
+            assert ask()[0] == 200 and server.chat()[0] == 200, "each model at its own node"
+            nodes.write_text("")
+            wait_for(lambda: "fake" not in models())
+        nodes.write_text(f"node0=127.0.0.1:{far.port}\n")
+        wait_for(lambda: "two nodes have the name 'node0'" in server.log())
+        assert "fake" not in models() and server.chat()[0] == 200
+        assert far.stats()["requests"] == 2
+
+
 def test_one_process_when_asked_for():
     with Server("--nodes", 0, command="serve") as server:
         assert node_of(server) is None and server.chat()[0] == 200
