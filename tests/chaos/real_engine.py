@@ -12,7 +12,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,14 +21,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+from serving import free_port  # noqa: E402
+
 QUESTIONS = ["Tell me about the sea.", "Why is the sky blue?", "Write a short story about a fox.", "List five fruits.",
              "What is a prime number?", "Explain rain to a child.", "Name some rivers in Europe.", "How does bread rise?"]
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def make_request(rng, number):
@@ -90,7 +86,7 @@ class Seen:
 def run_stream(port, target, body):
     seen, last = Seen(), time.monotonic()
     try:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
         connection.request("POST", target, json.dumps(body), {"Content-Type": "application/json"})
         answer = connection.getresponse()
         if answer.status != 200:
@@ -127,7 +123,7 @@ class Cluster:
         self.nodes[i] = self.spawn("node", "--model", str(self.model), "--port", str(self.ports[i]), "--journal", "--device", self.device,
                                    "--threads", "1", "--kv-mib", "64", "--access-log=false")
 
-    def wait_ready(self, wanted, seconds=60):
+    def wait_ready(self, wanted, seconds=300):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             try:

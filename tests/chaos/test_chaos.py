@@ -36,7 +36,7 @@ def scenarios(tmp_path_factory):
 
 
 def test_fake_engine_loses_no_token(tmp_path):
-    done, report = last_line([*CHAOS, "--streams", 500, "--concurrent", 60, "--every", 1, "--each", 1, "--seed", 11, "--logs", tmp_path / "logs"], 120)
+    done, report = last_line([*CHAOS, "--streams", 500, "--concurrent", 60, "--every", 1, "--each", 1, "--seed", 11, "--logs", tmp_path / "logs"], 900)
     assert report["fewest_of_a_kind"] >= 1, f"every kind of fault in one run: {done.stdout}"
     for wrong in WRONG:
         assert report[wrong] == 0, done.stdout
@@ -45,7 +45,7 @@ def test_fake_engine_loses_no_token(tmp_path):
 
 
 def result(scenarios, name):
-    text = scenarios[name].communicate(timeout=180)[0]
+    text = scenarios[name].communicate(timeout=900)[0]
     report = json.loads(text.strip().splitlines()[-1])
     for wrong in (*WRONG, "errors_5xx"):
         assert report[wrong] == 0, text
@@ -53,7 +53,7 @@ def result(scenarios, name):
 
 
 def test_real_engine_is_byte_equal_under_kill(tmp_path):
-    done, report = last_line(["python3", "tests/chaos/real_engine.py", "--streams", 20, "--nodes", 2, "--every", 1, "--seed", 5], 180)
+    done, report = last_line(["python3", "tests/chaos/real_engine.py", "--streams", 20, "--nodes", 2, "--every", 1, "--seed", 5], 900)
     assert report["unequal"] == 0, done.stdout
     assert report["tokens"] > 0
 

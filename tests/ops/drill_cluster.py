@@ -116,7 +116,7 @@ class Cluster:
         usable = nodes + (1 if self.variant else 0)
         self.until(lambda: json.loads(self.server.ask("GET", "/ready")[2])["usable_nodes"] >= usable, "all nodes are usable")
         self.until(lambda: all(self.metric("vllm:num_requests_waiting", f"node{i}") is not None for i in range(nodes)), "all nodes are read")
-        time.sleep(2.5)  # the watch has read each of them twice: a rate needs two readings
+        self.server.wait_watched()  # of a rate there are two readings then
 
     def until(self, condition, what, timeout=PATIENCE):
         deadline = time.monotonic() + timeout
