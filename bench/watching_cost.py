@@ -19,16 +19,17 @@ from serving import Server  # noqa: E402
 
 WATCHING = {"hp-machine": "node: reading the machine", "hp-watch": "gateway: rules, incidents, readings", "hp-console": "gateway: history, console"}
 
+WHO = ("node", "node without its busiest thread (the engine)", "gateway")
+
 
 def cpu(pid):
-    """{thread's name: seconds on a processor}"""
+    """{thread: (its name, seconds on a processor)}"""
     out = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
         try:
-            name, seconds = (task / "comm").read_text().strip(), int((task / "schedstat").read_text().split()[0]) / 1e9
+            out[task.name] = (task / "comm").read_text().strip(), int((task / "schedstat").read_text().split()[0]) / 1e9
         except OSError:
             continue  # it ended
-        out[name] = out.get(name, 0) + seconds
     return out
 
 
@@ -44,7 +45,7 @@ def parent(process):
 
 
 def round_of(watch, seconds, streams):
-    """{(who, thread): share of a processor}, and tokens a second."""
+    """{process, or thread's name: share of a processor}, and tokens a second."""
     with tempfile.TemporaryDirectory() as folder, Server("--nodes", 1, "--threads", 1, "--access-log=false", f"--ops={watch}", "--ops-playbooks", "off",
                                                          "--ops-folder", folder, command="serve") as server:
         (node,) = children(server.process.pid)
@@ -67,7 +68,12 @@ def round_of(watch, seconds, streams):
         stop.set()
         for thread in clients:
             thread.join()
-    shares = {(n, t): (after[n][t] - before[n].get(t, 0)) / took for n in who for t in after[n]}
+    threads = {n: {t: (seconds - before[n].get(t, (name, 0))[1]) / took for t, (name, seconds) in after[n].items()} for n in who}
+    shares = {n: sum(threads[n].values()) for n in who}
+    shares[WHO[1]] = shares["node"] - max(threads["node"].values())
+    for n in who:
+        for t, (name, _) in after[n].items():
+            shares[name] = shares.get(name, 0) + threads[n][t]
     return shares, made_since / took
 
 
@@ -89,15 +95,15 @@ def main():
         for _ in range(arguments.runs):
             for watch in ("false", "true"):
                 shares, speed = round_of(watch, arguments.seconds, streams)
-                for who in ("node", "gateway"):
-                    used = 100 * sum(v for (n, _), v in shares.items() if n == who)
+                for who in WHO:
+                    used = 100 * shares[who]
                     totals.setdefault((who, watch), []).append(used / speed if streams else used)
                 if watch == "true":
-                    for (who, thread), v in shares.items():
+                    for thread, v in shares.items():
                         if thread in WATCHING:
                             own.setdefault((WATCHING[thread], load), []).append(100 * v)
         unit, digits = (" of a processor per token/s", 4) if streams else ("", 3)
-        for who in ("node", "gateway"):
+        for who in WHO:
             off, on = (statistics.median(totals[who, w]) for w in ("false", "true"))
             print(f"| {who}, {load}{unit} | {off:.{digits}f} | {on:.{digits}f} | {on - off:+.{digits}f} ({100 * (on / off - 1):+.1f} %) |", flush=True)
     print("\n| threads that only watch, percent of a processor | median | most |\n|---|---:|---:|")
