@@ -2,6 +2,7 @@
 
 #include <fmt/chrono.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/json.h"
@@ -10,10 +11,15 @@ namespace hp::gateway {
 namespace {
 constexpr std::size_t kMaxLoggedBytes = 200;  // of a path or a model's name: a client chose them
 
-// A stream's id lets its tenant read it, and may be anything that a client typed.
+// A stream's id lets its tenant read it, and any path may be a key that was typed in the wrong place: only words are
+// repeated.
 std::string_view shown(std::string_view path) {
-  constexpr std::string_view kStreams = "/v1/streams/";
-  return path.starts_with(kStreams) ? kStreams : path.substr(0, kMaxLoggedBytes);
+  constexpr std::string_view kStreams = "/v1/streams/", kApi = "/v1/";
+  if (path.starts_with(kStreams)) return kStreams;
+  if (!path.starts_with(kApi)) return "/";
+  const bool words = std::ranges::all_of(path.substr(kApi.size()),
+                                         [](char c) { return (c >= 'a' && c <= 'z') || c == '_' || c == '/'; });
+  return words ? path.substr(0, kMaxLoggedBytes) : kApi;
 }
 
 double rounded(double ms) {
