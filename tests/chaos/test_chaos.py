@@ -24,7 +24,7 @@ WRONG = ("lost", "doubled", "unequal", "failed", "usage_wrong", "cache_dirty", "
 @pytest.fixture(scope="module", autouse=True)
 def scenarios(tmp_path_factory):
     """They mostly wait: both run beside the other tests."""
-    flags = {"standby": ["--streams", 480, "--concurrent", 32, "--every", 60, "--seconds", 1.5, "--pace-ms", 50],
+    flags = {"standby": ["--streams", 640, "--concurrent", 32, "--every", 60, "--seconds", 1.5, "--pace-ms", 50],
              "rolling": ["--streams", 30, "--concurrent", 30, "--every", 2.5, "--seconds", 16, "--pace-ms", 50]}
     running = {name: subprocess.Popen([str(c) for c in [*CHAOS, "--scenario", name, "--logs", tmp_path_factory.mktemp(name) / "logs", *more]],
                                       stdout=subprocess.PIPE, text=True, cwd=ROOT) for name, more in flags.items()}

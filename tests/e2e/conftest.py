@@ -9,5 +9,5 @@ from serving import Server  # noqa: E402
 
 @pytest.fixture(scope="session")
 def server():
-    with Server() as running:
+    with Server("--header-timeout-ms", 300_000) as running:  # two thousand connections take their time to be made
         yield running

@@ -1,51 +1,6 @@
-"""Random JSON schemas for the structured-output tests, and a server to try them on."""
+"""Random JSON schemas for the structured-output tests."""
 
-import json
-import os
-import pathlib
 import random
-import re
-import signal
-import subprocess
-import urllib.error
-import urllib.request
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-MODEL = pathlib.Path.home() / ".homeport/models/SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
-def server_program():
-    named = os.environ.get("HOMEPORT_PROGRAM")
-    candidates = [pathlib.Path(named)] if named else [ROOT / "build/release/homeport", ROOT / "build/dev/homeport"]
-    return next((p for p in candidates if p.exists()), None)
-
-
-class Server:
-    """One node with the default model on a free port."""
-
-    def __init__(self, *flags):
-        self.process = subprocess.Popen([server_program(), "node", "--model", MODEL, "--model-name", "m", "--port", "0", *flags],
-                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for line in self.process.stdout:
-            found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
-            if found:
-                self.base = f"http://127.0.0.1:{found.group(1)}"
-                break
-        else:
-            raise RuntimeError("the server ended before it was ready")
-
-    def post(self, path, body):
-        request = urllib.request.Request(self.base + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
-        try:
-            with urllib.request.urlopen(request, timeout=600) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(60)
-
 
 def scalar(rng):
     kind = rng.randrange(11)

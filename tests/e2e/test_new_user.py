@@ -49,7 +49,7 @@ def test_the_readmes_curl_lines(serve):
     assert lines, "the README shows how to ask"
     for line in lines:
         done = subprocess.run(["bash", "-c", line.replace("http://127.0.0.1:8000", serve.url).replace("curl ", "curl -sS --fail-with-body ")],
-                              capture_output=True, text=True, timeout=60, env=clean_environment())
+                              capture_output=True, text=True, timeout=300, env=clean_environment())
         assert done.returncode == 0, (line, done.stdout, done.stderr)
         assert re.search(r'"content":"[^"]|"data"|data: ', done.stdout), (line, done.stdout)
 
