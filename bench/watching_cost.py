@@ -91,7 +91,7 @@ def main():
     print("percent of one processor, medians; on - off is what the watch adds\n| | off | on | on - off |\n|---|---:|---:|---:|")
     own = {}
     for load, streams in (("idle", 0), (f"{arguments.streams} streams", arguments.streams)):
-        totals = {}
+        totals, speeds = {}, []
         for _ in range(arguments.runs):
             for watch in ("false", "true"):
                 shares, speed = round_of(watch, arguments.seconds, streams)
@@ -99,6 +99,7 @@ def main():
                     used = 100 * shares[who]
                     totals.setdefault((who, watch), []).append(used / speed if streams else used)
                 if watch == "true":
+                    speeds.append(speed)
                     for thread, v in shares.items():
                         if thread in WATCHING:
                             own.setdefault((WATCHING[thread], load), []).append(100 * v)
@@ -106,6 +107,8 @@ def main():
         for who in WHO:
             off, on = (statistics.median(totals[who, w]) for w in ("false", "true"))
             print(f"| {who}, {load}{unit} | {off:.{digits}f} | {on:.{digits}f} | {on - off:+.{digits}f} ({100 * (on / off - 1):+.1f} %) |", flush=True)
+        if streams:
+            print(f"| tokens/s with the watch on | | {statistics.median(speeds):.1f} | |", flush=True)
     print("\n| threads that only watch, percent of a processor | median | most |\n|---|---:|---:|")
     for (thread, load), values in sorted(own.items()):
         print(f"| {thread}, {load} | {statistics.median(values):.3f} | {max(values):.3f} |")
