@@ -120,7 +120,7 @@ def fired_in_the_product(rule, interval, series):
             if name == UP:
                 up = values[i] > 0
             else:
-                gateway = name.startswith(("homeport_gateway_", "homeport_refusals_"))
+                gateway = name.startswith(("homeport_gateway_", "homeport_refusals_", "homeport_ops_"))
                 pages["gateway" if gateway else "node"] += f"{name} {values[i]:.17g}\n"
         lines.append(json.dumps({"ms": i * interval * 1000, "up": up, **pages}))
     done = subprocess.run([TOOL], input="\n".join(lines), capture_output=True, text=True, check=True)
