@@ -23,6 +23,11 @@ std::string_view trim(std::string_view text) {
 Result<std::string> read_small_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;
+  if (file && file.peek() == std::ifstream::traits_type::eof())
+    return fail(ErrorCode::invalid_argument,
+                "the file '{}' is empty: it may be half written, so nothing is taken from it; if it is meant so, write "
+                "a comment line into it",
+                path);
   if (!file || !(text << file.rdbuf()))
     return fail(ErrorCode::not_found, "cannot read the file '{}': does it exist, and may this process read it?", path);
   if (text.view().size() > kMaxNodesFileBytes)

@@ -82,6 +82,9 @@ def test_further_nodes_stand_beside_its_own_and_come_and_go_with_their_file(tmp_
             wait_for(lambda: "fake" in models())
             assert ask()[0] == 200 and server.chat()[0] == 200, "each model at its own node"
             nodes.write_text("")
+            wait_for(lambda: "is empty" in server.log().rsplit("reload", 1)[-1])
+            assert "fake" in models(), "half written, perhaps"
+            nodes.write_text("# none any more\n")
             wait_for(lambda: "fake" not in models())
         nodes.write_text(f"node0=127.0.0.1:{far.port}\n")
         wait_for(lambda: "two nodes have the name 'node0'" in server.log())
