@@ -30,7 +30,7 @@ class TwoGateways : public GatewayTest {
     options.lease = lease;
     one_ = start_gateway(options);
     two_ = start_gateway(options);
-    for (int i = 0; i < 1500 && metric("homeport_redis_state_changes_total") < before + 2; ++i)
+    for (int i = 0; i < 12'000 && metric("homeport_redis_state_changes_total") < before + 2; ++i)
       std::this_thread::sleep_for(10ms);
   }
   void TearDown() override {
@@ -84,7 +84,7 @@ TEST_F(TwoGateways, AnAnswerThatIsNoStreamIsWaitedFor) {
   std::string body = long_chat(100).body;
   body.replace(body.find("true"), 4, "false");
   auto first = std::async(std::launch::async, [&] { return whole(one_->port(), body); });
-  for (int i = 0; i < 1000 && generated() == 0; ++i) std::this_thread::sleep_for(5ms);
+  for (int i = 0; i < 24'000 && generated() == 0; ++i) std::this_thread::sleep_for(5ms);
   const auto second = whole(two_->port(), body);
   EXPECT_EQ(second.status, 200);
   EXPECT_EQ(second.body, first.get().body);
@@ -94,7 +94,11 @@ TEST_F(TwoGateways, AnAnswerThatIsNoStreamIsWaitedFor) {
 TEST_F(TwoGateways, AFollowerGoesOnWhenTheOwnerDies) {
   start(3s);
   const LongChat chat = long_chat(200);
-  auto first = begin(chat.body, 5, 80, [&] { one_.reset(); });
+  nodes_[0]->fault("slow", 600s, 5);  // who follows is there in time
+  auto first = begin(chat.body, 5, 80, [&] {
+    one_.reset();
+    nodes_[0]->fault("none", 0ms);
+  });
   const Seen second = run(two_->port(), chat.body, {}, kKey);
   EXPECT_FALSE(first.get().done);
   expect_whole(second, 200, chat.seed);
@@ -106,7 +110,7 @@ TEST_F(TwoGateways, AFollowerGoesOnWhenTheOwnerDies) {
 TEST_F(TwoGateways, WithoutRedisEachHasItsOwn) {
   const LongChat chat = long_chat(100);
   redis_->kill();
-  for (int i = 0; i < 1500 && metric("homeport_redis_state_changes_total") < 4; ++i) {
+  for (int i = 0; i < 12'000 && metric("homeport_redis_state_changes_total") < 4; ++i) {
     run(one_->port(), chat_body(1), {}, {{"Idempotency-Key", std::to_string(i)}});
     run(two_->port(), chat_body(1), {}, {{"Idempotency-Key", std::to_string(i)}});
   }

@@ -253,7 +253,7 @@ TEST_F(GatewayTest, AGroupThatIsBackGetsItsLoadWithoutARequest) {
   gateway->set_nodes({{.name = "first", .port = node_options_[0].port},
                       {.name = "standby", .port = node_options_[1].port, .priority = 1}});
   const auto serves = [&](std::string_view name) {
-    for (int i = 0; i < 1500; ++i) {
+    for (int i = 0; i < 12'000; ++i) {
       for (const NodeStatus& node : gateway->nodes())
         if (node.config.name == name && node.ready && node.serving) return true;
       std::this_thread::sleep_for(10ms);

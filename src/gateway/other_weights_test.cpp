@@ -52,12 +52,14 @@ TEST_F(OtherWeights, AStreamTakenThroughRedisGoesOnAtTheWeightsThatBeganIt) {
   options_.redis_timeout = 5s;  // on a loaded machine
   auto gateway = start_gateway(options_);
   const auto other = start_gateway(options_);
-  for (int i = 0; i < 1500 && metrics_.counter("homeport_redis_state_changes_total", "").value() < 2; ++i)
+  for (int i = 0; i < 12'000 && metrics_.counter("homeport_redis_state_changes_total", "").value() < 2; ++i)
     std::this_thread::sleep_for(10ms);
   const Seen begun = run(gateway->port(), long_chat(300).body, [&](std::size_t count, Seen&) {
     if (count != 60) return;
-    std::this_thread::sleep_for(600ms);  // a batch of the journal is due
+    for (auto& node : nodes_) node->fault("slow", 600s, 40);  // it is not over meanwhile
+    std::this_thread::sleep_for(600ms);                       // a batch of the journal is due
     gateway.reset();
+    for (auto& node : nodes_) node->fault("none", 0ms);
   });
   const std::size_t first = maker();
   ASSERT_FALSE(begun.done);
@@ -76,6 +78,7 @@ TEST_F(OtherWeights, WhoReadAnAnswerAlongGoesOnAtItsWeightsOnly) {
   const auto other_client = net::HttpClient::create();
   const std::string body = long_chat(150).body;
   std::future<Seen> along;
+  for (auto& node : nodes_) node->fault("slow", 600s, 10);  // whoever reads along is there in time
   run(
       gateway->port(), body,
       [&](std::size_t count, Seen&) {

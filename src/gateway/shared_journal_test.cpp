@@ -261,7 +261,7 @@ class UsageOutboxTest : public SharedJournalTest {
             }};
   }
   static bool soon(const std::function<bool()>& what) {
-    for (int i = 0; i < 1500 && !what(); ++i) std::this_thread::sleep_for(10ms);
+    for (int i = 0; i < 12'000 && !what(); ++i) std::this_thread::sleep_for(10ms);
     return what();
   }
 };

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not PROGRAM.exists(), reason="the program is not
 
 def ops(*arguments, **environment):
     return subprocess.run([PROGRAM, "ops", *map(str, arguments)], capture_output=True, text=True, check=False,
-                          env=clean_environment(**environment), timeout=60)
+                          env=clean_environment(**environment), timeout=300)
 
 
 @pytest.fixture

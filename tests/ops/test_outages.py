@@ -71,7 +71,7 @@ class Operator:
     def ask(self, path, body=None, headers=()):
         data = json.dumps(body).encode() if body is not None else None
         return urllib.request.urlopen(urllib.request.Request(f"{self.server.url}/console/api/{path}", data=data, headers={
-            "Content-Type": "application/json", **self.headers, **dict(headers)}), timeout=60)
+            "Content-Type": "application/json", **self.headers, **dict(headers)}), timeout=300)
 
     def incidents(self):
         return json.loads(self.ask("list/incidents").read())["incidents"]
