@@ -20,6 +20,7 @@ namespace {
 constexpr std::size_t kBlock = 16;  // tokens of a KV block that this file handles; others are ref's
 constexpr std::size_t kMostRows = 4;
 constexpr auto kSplit = static_cast<std::size_t>(kKvSplitTokens);
+constexpr float kNoWeight = -60.0F;  // so far below the largest, scores add only subnormal numbers: slow on Intel
 constexpr float kMinusInf = -std::numeric_limits<float>::infinity();
 
 std::size_t z(std::int64_t v) {
@@ -187,6 +188,14 @@ void score(const KvHead<Load>& kv, const Row* rows, std::size_t head_dim, float 
   }
 }
 
+/// e^v, and 0 below kNoWeight.
+F16 exp_or_none(F16 v) {
+  const F16 w = exp(v);
+  const __m256 least = _mm256_set1_ps(kNoWeight);
+  return {_mm256_and_ps(w.a, _mm256_cmp_ps(v.a, least, _CMP_NLT_UQ)),
+          _mm256_and_ps(w.b, _mm256_cmp_ps(v.b, least, _CMP_NLT_UQ))};
+}
+
 /// Turns a row's scores into weights e^(score - max); gives the maximum and the sum of weights.
 void weigh(float* scores, std::size_t count, float& max_score, float& weight_sum) {
   F16 top = all(kMinusInf);
@@ -195,7 +204,7 @@ void weigh(float* scores, std::size_t count, float& max_score, float& weight_sum
   F16 total = zero();
   const F16 base = all(max_score == kMinusInf ? 0.0F : -max_score);
   for (std::size_t i = 0; i < count; i += 16) {
-    const F16 w = exp(add(load(scores + i), base));
+    const F16 w = exp_or_none(add(load(scores + i), base));
     store(scores + i, w);
     total = add(total, w);
   }

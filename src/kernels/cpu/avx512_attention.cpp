@@ -22,6 +22,7 @@ namespace {
 constexpr std::size_t kBlock = 16;  // tokens of a KV block that this file handles; others are ref's
 constexpr std::size_t kMostRows = 6;
 constexpr auto kSplit = static_cast<std::size_t>(kKvSplitTokens);
+constexpr float kNoWeight = -60.0F;  // so far below the largest, scores add only subnormal numbers: slow on Intel
 constexpr float kMinusInf = -std::numeric_limits<float>::infinity();
 
 std::size_t z(std::int64_t v) {
@@ -178,7 +179,9 @@ void weigh(float* scores, std::size_t count, float& max, float& sum) {
   __m512 total = _mm512_setzero_ps();
   const __m512 base = _mm512_set1_ps(max == kMinusInf ? 0.0F : max);
   for (std::size_t i = 0; i < count; i += 16) {
-    const __m512 w = exp_ps(_mm512_sub_ps(_mm512_loadu_ps(scores + i), base));
+    const __m512 below = _mm512_sub_ps(_mm512_loadu_ps(scores + i), base);
+    const __mmask16 counts = _mm512_cmp_ps_mask(below, _mm512_set1_ps(kNoWeight), _CMP_NLT_UQ);
+    const __m512 w = _mm512_maskz_mov_ps(counts, exp_ps(below));
     _mm512_storeu_ps(scores + i, w);
     total = _mm512_add_ps(total, w);
   }

@@ -15,7 +15,6 @@
 namespace hp::kernels::avx512 {
 namespace {
 
-constexpr std::size_t kPrefetchBytes = 4096;
 constexpr std::size_t kStretchPairs = 256;  // of K that all rows visit before the next: 16 KiB of a panel
 constexpr std::size_t kMostRows = 256;      // of one pass: their stretch, 256 KiB, stays in the second cache
 constexpr std::size_t kSumRows = 2048;      // rows × panels whose chains are kept between stretches: 256 KiB
@@ -59,8 +58,7 @@ void add_pairs(const MatmulArgs& a, const std::byte* panel, std::size_t first, s
   std::size_t p = first;  // even: stretches are
   for (; p + 2 <= first + count; p += 2) {
     const std::byte* w = panel + p * kPairBytes;
-    _mm_prefetch(reinterpret_cast<const char*>(w + kPrefetchBytes), _MM_HINT_T0);
-    _mm_prefetch(reinterpret_cast<const char*>(w + kPrefetchBytes + 64), _MM_HINT_T0);
+    prefetch_ahead<2 * kPairBytes>(w);
     const __m512i w0 = _mm512_loadu_si512(w), w1 = _mm512_loadu_si512(w + kPairBytes);
 #pragma GCC unroll 8
     for (std::size_t r = 0; r < R; ++r) even[r] = dot_pair(even[r], w0, x[r] + 2 * p);

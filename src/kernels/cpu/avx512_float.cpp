@@ -12,9 +12,8 @@
 namespace hp::kernels::avx512 {
 namespace {
 
-constexpr std::size_t kPrefetchBytes = 2048;  // ahead of the pair in work; panels stream from memory when rows are few
-constexpr std::size_t kStretchPairs = 128;    // pairs of K that all rows visit before the next: 16 KiB of bf16
-constexpr std::size_t kMostRows = 256;        // rows whose sums are kept between stretches
+constexpr std::size_t kStretchPairs = 128;  // pairs of K that all rows visit before the next: 16 KiB of bf16
+constexpr std::size_t kMostRows = 256;      // rows whose sums are kept between stretches
 
 std::size_t z(std::int64_t v) {
   return static_cast<std::size_t>(v);
@@ -68,9 +67,7 @@ void add_pairs(const MatmulArgs& a, const std::byte* panel, std::size_t first, s
   std::size_t p = first;
   for (; p < first + count; ++p) {
     const std::byte* w = panel + p * W::kPairBytes;
-    for (std::size_t b = 0; b < W::kPairBytes; b += 64) {
-      _mm_prefetch(reinterpret_cast<const char*>(w + kPrefetchBytes + b), _MM_HINT_T0);
-    }
+    prefetch_ahead<W::kPairBytes>(w);
     const __m512 we = W::even(w);
     const __m512 wo = W::odd(w);
 #pragma GCC unroll 8

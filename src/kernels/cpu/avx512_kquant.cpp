@@ -13,8 +13,7 @@
 namespace hp::kernels::avx512 {
 namespace {
 
-constexpr std::size_t kPrefetchBytes = 4096;  // ahead of the group in work when the panel streams from memory
-constexpr std::int32_t kManyRows = 8;         // from which arithmetic outweighs memory
+constexpr std::int32_t kManyRows = 8;  // from which arithmetic outweighs memory
 
 std::size_t z(std::int64_t v) {
   return static_cast<std::size_t>(v);
@@ -58,10 +57,8 @@ void stream_rows(const MatmulArgs& a, std::size_t panel, std::size_t row) {
   }
   for (std::size_t g0 = 0; g0 < groups; g0 += Packed<T>::kGroups, chunk += kL.chunk_bytes) {
     for (std::size_t g = 0; g < Packed<T>::kGroups; ++g) {
-      constexpr std::size_t kAhead = (kL.chunk_bytes / Packed<T>::kGroups + 63) / 64 * 64;
-      const std::byte* next = chunk + g * (kL.chunk_bytes / Packed<T>::kGroups) + kPrefetchBytes;
-#pragma GCC unroll 10
-      for (std::size_t b = 0; b < kAhead; b += 64) _mm_prefetch(reinterpret_cast<const char*>(next + b), _MM_HINT_T0);
+      constexpr std::size_t kEach = kL.chunk_bytes / Packed<T>::kGroups;
+      prefetch_ahead<kEach>(chunk + g * kEach);
       Group w;
       load_group<T>(chunk, g, w);
 #pragma GCC unroll 4

@@ -165,7 +165,7 @@ inline void dot_plane(__m512i (&sum)[2], const __m512i (&quads)[8], const std::i
   }
 }
 
-/// add_group with the dots by VNNI: the high plane, times 16, the zero point, the low plane.
+/// add_group with the dots by VNNI: the high plane, times 16, the zero point, the low plane unless it is zero.
 template <DType T>
 inline __m512 dot_group(__m512 acc, const Group& w, const RowGroup& x) {
   constexpr int kZero = Packed<T>::kZero;
@@ -180,7 +180,8 @@ inline __m512 dot_group(__m512 acc, const Group& w, const RowGroup& x) {
   } else if constexpr (kZero != 0) {
     sum[0] = _mm512_dpwssd_epi32(sum[0], _mm512_set1_epi32(*x.isum), _mm512_set1_epi16(-kZero));
   }
-  dot_plane<T>(sum, w.quads, x.q + 32);
+  const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x.q + 32));
+  if (_mm256_testz_si256(low, low) == 0) dot_plane<T>(sum, w.quads, x.q + 32);
   return add_group<T>(acc, sum[0], sum[1], w, x);
 }
 
