@@ -88,6 +88,14 @@ Result<planner::ScalingPolicy> scaling_policy(const Config& config) {
                                 .down_step_s = std::min(60.0, quiet)};
 }
 
+/// One of our own: a further node from a list may have other models.
+bool one_is_ready(const gateway::Gateway& front, const std::vector<gateway::NodeConfig>& own) {
+  return std::ranges::any_of(front.nodes(), [&](const gateway::NodeStatus& status) {
+    return status.ready && !status.draining &&
+           std::ranges::any_of(own, [&](const auto& node) { return node.name == status.config.name; });
+  });
+}
+
 Status check_standby(const Config& config) {
   if (config.integer("fleet.standby") < config.integer("fleet.nodes")) return {};
   return fail(ErrorCode::invalid_argument, "fleet.standby: {} of {} nodes would stand by; at least one has to serve",
@@ -189,8 +197,10 @@ Result<int> serve_fleet(const Invocation& in) {
       nodes.tick();
       scaling.tick(*front, own, nodes, desk.floor());
     });
-    if (!std::exchange(said_ready, said_ready || front->usable_nodes() > 0) && front->usable_nodes() > 0)
+    if (!said_ready && one_is_ready(*front, own)) {
+      said_ready = true;
       log::info("ready: {} serves {}", address, model.stem().string());
+    }
     if (!said_ready && !hopeless && (nodes.hopeless(kHopelessDeaths) || nodes.gave_up())) {
       hopeless = true;
       log::error("serve: no node has ever become ready; the cause stands in their log lines above");

@@ -9,7 +9,7 @@ import tarfile
 import pytest
 
 from cluster import FakeNode, Gateway, Redis, Stream, Upstream
-from serving import PROGRAM, Server, clean_environment
+from serving import PROGRAM, Server, clean_environment, wait_for
 
 GOOD, BAD, NODE, REDIS = "sk-good-7f3a91c2", "sk-bad-55aa01ef", "sk-node-90c1d2e3", "pass-redis-4d5e6f70"
 SECRETS = (GOOD, BAD, NODE, REDIS)
@@ -84,12 +84,13 @@ def test_the_logs_of_a_cluster_and_its_bundle(tmp_path):
     keys.write_text(GOOD + "\n")
     with Upstream() as upstream, Server("--api-keys-file", keys, "--node", f"up=127.0.0.1:{upstream.port};kind=openai;key={NODE}",
                                         "--access-log-file", access, "--log-level", "debug", command="serve") as serve:
+        wait_for(lambda: "default" in serve.ask("GET", "/v1/models", None, {"Authorization": f"Bearer {GOOD}"})[2].decode())
         assert {200, 401, 400} <= set(use_keys(serve, "default"))
         stream = Stream(serve.port, {"model": "default", "messages": MESSAGES, "max_tokens": 3, "stream": True}, key=GOOD).read()
         token = stream.header("Homeport-Stream-Token")
         assert stream.status == 200 and len(token) == 32
         bundle = tmp_path / "b.tar.zst"
-        done = subprocess.run([PROGRAM, "doctor", "--bundle", bundle, "--url", serve.url, "--api-keys-file", keys], capture_output=True, text=True,
+        done = subprocess.run([PROGRAM, "doctor", "--bundle", bundle, "--url", serve.url], capture_output=True, text=True,
                               timeout=120, env=clean_environment(), stdin=subprocess.DEVNULL)
         assert done.returncode == 0, done.stderr
         unpacked = subprocess.run(["zstd", "-dc", bundle], capture_output=True, check=True).stdout
