@@ -1,4 +1,4 @@
-"""Answers made of random tokens under random schemas: all of them parse and validate, and a mask costs little."""
+"""Answers made of random tokens under random schemas: all of them parse and validate. What a mask costs: bench/grammar_masks.py."""
 
 import importlib.util
 import json
@@ -27,9 +27,4 @@ def test_random_schemas_with_deepseeks_vocabulary():
     for schema, answer in zip(asked, answers, strict=True):
         assert answer.get("finished"), (answer, schema)
         jsonschema.Draft202012Validator(schema).validate(json.loads(answer["text"]))
-    steps = sum(a["steps"] for a in answers)
-    mean = sum(a["mask_us"] for a in answers) / steps
-    slowest = sorted(a["compile_us"] for a in answers)[-1]
-    print(f"{len(answers)} schemas, {steps} steps, {mean:.1f} us a step, slowest step {max(a['slowest_us'] for a in answers):.0f} us, "
-          f"slowest compilation {slowest:.0f} us")
-    assert mean < 150  # processor time; 29 us on a Xeon of 2024
+    assert all(len(a["step_us"]) > 0 for a in answers)
