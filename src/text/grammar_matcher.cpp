@@ -1,6 +1,7 @@
 #include "text/grammar_matcher.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "text/limits.h"
@@ -30,6 +31,8 @@ GrammarMatcher::GrammarMatcher(std::shared_ptr<const Grammar> grammar, std::shar
       stacks_(1, Frame{.leave = kEnd, .parent = 0, .depth = 0}),
       visited_(1024),
       visited_stamp_(1024, 0) {
+  // Before the first token is a better time than between two; automata beyond a few wait until they are needed.
+  for (std::uint32_t d = 1; d < std::min(grammar_->dfas.size(), text_limits::kEagerClassTries); ++d) classes_of(d);
   begin_set();
   enter(grammar_->start, 0, now_);
 }
@@ -182,6 +185,7 @@ const TokenMask& GrammarMatcher::mask_of(const Threads& threads) {
   std::string key = key_of(threads);
   if (const auto known = masks_.find(key); known != masks_.end()) return known->second;
   if (masks_.size() >= text_limits::kMaskCacheMax) masks_.clear();
+  if (sets_.empty() || sets_.size() > text_limits::kThreadSetsMax) forget_sets();
   TokenMask mask(trie_->mask_words(), 0);
   Threads plain;
   bool any = false;
@@ -199,7 +203,7 @@ const TokenMask& GrammarMatcher::mask_of(const Threads& threads) {
       add_string(thread, mask);
     }
   }
-  walk(0, static_cast<std::uint32_t>(trie_->entries().size()), plain, [&](TokenId t) { set_bit(mask, t); });
+  walk(0, static_cast<std::uint32_t>(trie_->entries().size()), known_set(plain), [&](TokenId t) { set_bit(mask, t); });
   any = any || std::any_of(mask.begin(), mask.end(), [](std::uint64_t w) { return w != 0; });
   if (!any) {  // a vocabulary that lacks a byte, or tokens that came against the grammar: end rather than hang
     for (const TokenId end : trie_->ends()) set_bit(mask, end);
@@ -238,27 +242,59 @@ const std::vector<GrammarMatcher::ExitToken>& GrammarMatcher::exits_of(const Thr
   Threads behind;
   begin_set();
   enter(string.to, thread.stack, behind);
+  const std::uint32_t from = known_set(behind);
   for (const auto& exit : profile.exits) {
     const TrieEntry& entry = trie_->entries()[exit.entry];
     const auto found = [&](TokenId token) { list.push_back({token, exit.characters}); };
     for (TokenId t = entry.token; t >= 0; t = trie_->same(t)) found(t);
-    walk(exit.entry + 1, entry.end, behind, found);
+    walk(exit.entry + 1, entry.end, from, found);
   }
   return list;
 }
 
+std::uint32_t GrammarMatcher::known_set(const Threads& threads) {
+  std::string key(threads.size() * sizeof(Thread), '\0');
+  for (std::size_t i = 0; i < threads.size(); ++i) {
+    const std::uint32_t parts[4] = {threads[i].node, threads[i].stack, threads[i].state,
+                                    static_cast<std::uint32_t>(threads[i].characters)};
+    static_assert(sizeof parts == sizeof(Thread));
+    std::memcpy(key.data() + i * sizeof parts, parts, sizeof parts);
+  }
+  const auto [at, fresh] = set_ids_.try_emplace(std::move(key), static_cast<std::uint32_t>(sets_.size()));
+  if (fresh) {
+    sets_.push_back({.threads = threads, .to = {}});
+    sets_.back().to.fill(kUnknown);
+  }
+  return at->second;
+}
+
+std::uint32_t GrammarMatcher::step_set(std::uint32_t set, std::uint8_t byte) {
+  if (sets_[set].to[byte] == kUnknown) {
+    step(sets_[set].threads, byte, stepped_);
+    const std::uint32_t to = known_set(stepped_);
+    sets_[set].to[byte] = to;
+  }
+  return sets_[set].to[byte];
+}
+
+void GrammarMatcher::forget_sets() {
+  sets_.clear();
+  set_ids_.clear();
+  known_set({});  // kNoThreads
+}
+
 /// Reports all tokens in a part of the tree whose bytes some thread can follow; `from` stands before the part.
 template <typename Found>
-void GrammarMatcher::walk(std::uint32_t begin, std::uint32_t end, const Threads& from, Found found) {
-  if (begin >= end || from.empty()) return;
+void GrammarMatcher::walk(std::uint32_t begin, std::uint32_t end, std::uint32_t from, Found found) {
+  if (begin >= end || from == kNoThreads) return;
   const auto& entries = trie_->entries();
   const std::size_t base = entries[begin].depth;
   for (std::uint32_t i = begin; i < end;) {
     const TrieEntry& entry = entries[i];
     const std::size_t level = entry.depth - base;
     if (levels_.size() <= level + 1) levels_.resize(level + 2);
-    step(level == 0 ? from : levels_[level], entry.byte, levels_[level + 1]);
-    if (levels_[level + 1].empty()) {
+    levels_[level + 1] = step_set(level == 0 ? from : levels_[level], entry.byte);
+    if (levels_[level + 1] == kNoThreads) {
       i = entry.end;
       continue;
     }
@@ -290,8 +326,14 @@ std::string GrammarMatcher::key_of(const Threads& threads) const {
 std::shared_ptr<const StringProfile> GrammarMatcher::profile_of(std::uint32_t dfa, std::uint16_t state) {
   if (dfa == 0) return trie_->any_string(state);
   auto& known = profiles_[(dfa << 16U) | state];
-  if (!known) known = std::make_shared<const StringProfile>(trie_->profile(*grammar_->dfas[dfa], state, false));
+  if (!known) known = std::make_shared<const StringProfile>(classes_of(dfa).profile(*grammar_->dfas[dfa], state));
   return known;
+}
+
+const ClassTrie& GrammarMatcher::classes_of(std::uint32_t dfa) {
+  auto& known = classes_[dfa];
+  if (!known) known = std::make_shared<const ClassTrie>(*trie_, *grammar_->dfas[dfa]);
+  return *known;
 }
 
 /// Keeps the return places that threads still have; ids change, so that masks are forgotten.
@@ -301,6 +343,7 @@ void GrammarMatcher::drop_unused_stacks() {
   stack_ids_.clear();
   masks_.clear();
   exits_.clear();
+  forget_sets();
   for (Thread& thread : now_) {
     std::vector<NodeId> path;
     for (std::uint32_t s = thread.stack; s != 0; s = old[s].parent) path.push_back(old[s].leave);

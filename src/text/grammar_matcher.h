@@ -2,6 +2,7 @@
 // tokens again. Has the shape of the engine's Constraint without knowing it.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -10,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "text/class_trie.h"
 #include "text/grammar.h"
 #include "text/token_trie.h"
 
@@ -60,9 +62,13 @@ class GrammarMatcher {
   const std::vector<ExitToken>& exits_of(const Thread& thread, const Grammar::String& string,
                                          const StringProfile& profile);
   template <typename Found>
-  void walk(std::uint32_t begin, std::uint32_t end, const Threads& from, Found found);
+  void walk(std::uint32_t begin, std::uint32_t end, std::uint32_t from, Found found);
+  std::uint32_t known_set(const Threads& threads);
+  std::uint32_t step_set(std::uint32_t set, std::uint8_t byte);
+  void forget_sets();
   [[nodiscard]] std::string key_of(const Threads& threads) const;
   std::shared_ptr<const StringProfile> profile_of(std::uint32_t dfa, std::uint16_t state);
+  const ClassTrie& classes_of(std::uint32_t dfa);
   void drop_unused_stacks();
 
   std::shared_ptr<const Grammar> grammar_;
@@ -72,11 +78,21 @@ class GrammarMatcher {
   std::vector<Frame> stacks_;
   std::unordered_map<std::uint64_t, std::uint32_t> stack_ids_;
   std::unordered_map<std::string, TokenMask> masks_;
+  std::unordered_map<std::uint32_t, std::shared_ptr<const ClassTrie>> classes_;       ///< by automaton
   std::unordered_map<std::uint32_t, std::shared_ptr<const StringProfile>> profiles_;  ///< of patterns
   std::unordered_map<std::string, std::vector<ExitToken>> exits_;  ///< by automaton, state and what follows the string
-  std::vector<Threads> levels_;                                    ///< of a walk, by depth
-  std::vector<std::pair<NodeId, std::uint32_t>> queue_;            ///< of enter()
-  std::vector<std::uint64_t> visited_;  ///< hash set of the set being made: key, or stale by stamp
+  /// Sets of threads that walks have met, and where bytes lead from them: most of a walk only looks up.
+  struct Set {
+    Threads threads;
+    std::array<std::uint32_t, 256> to;  ///< kUnknown, or a set
+  };
+  static constexpr std::uint32_t kNoThreads = 0, kUnknown = ~std::uint32_t{0};
+  std::vector<Set> sets_;
+  std::unordered_map<std::string, std::uint32_t> set_ids_;
+  std::vector<std::uint32_t> levels_;  ///< of a walk, by depth: sets
+  Threads stepped_;
+  std::vector<std::pair<NodeId, std::uint32_t>> queue_;  ///< of enter()
+  std::vector<std::uint64_t> visited_;                   ///< hash set of the set being made: key, or stale by stamp
   std::vector<std::uint32_t> visited_stamp_;
   std::uint32_t stamp_ = 0;
   std::size_t visited_count_ = 0;

@@ -34,7 +34,9 @@ inline constexpr int kRegexDepthMax = 32;                    ///< of groups
 inline constexpr int kRegexRepeatMax = 1000;                 ///< {m,n}
 inline constexpr std::size_t kGrammarThreadsMax = 256;  ///< alternatives followed at once; further ones are left out
 inline constexpr std::uint32_t kGrammarDepthMax = 48;   ///< rules open at once before only the shortest ways go on
-inline constexpr std::size_t kMaskCacheMax = 256;       ///< masks kept per answer
+inline constexpr std::size_t kEagerClassTries = 9;  ///< automata, any string among them, looked at before a first token
+inline constexpr std::size_t kThreadSetsMax = 2048;          ///< sets of alternatives kept per answer, a kilobyte each
+inline constexpr std::size_t kMaskCacheMax = 256;            ///< masks kept per answer
 inline constexpr std::size_t kGrammarStacksMax = 1U << 20U;  ///< return places kept before unused ones are dropped
 
 }  // namespace hp::text_limits

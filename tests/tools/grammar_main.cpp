@@ -57,13 +57,13 @@ std::string answer(const std::string& schema, const std::shared_ptr<const hp::To
   hp::JsonWriter w(out);
   const double begin = now_us();
   const auto grammar = hp::json_schema_grammar(schema);
-  const double compile = now_us() - begin;
-  w.begin_object().member("compile_us", compile);
+  w.begin_object();
   if (!grammar) {
     w.member("error", std::string_view(grammar.error().message)).end_object();
     return out;
   }
   hp::GrammarMatcher matcher(*grammar, trie);
+  w.member("compile_us", now_us() - begin);
   std::vector<double> took;
   hp::TokenMask mask(trie->mask_words());
   for (int steps = 0; steps < 4000; ++steps) {
