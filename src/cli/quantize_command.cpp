@@ -10,6 +10,7 @@
 
 #include "arch/cpu/calibration.h"
 #include "base/cpu_count.h"
+#include "base/hash.h"
 #include "base/json.h"
 #include "cli/command.h"
 #include "cli/machine.h"
@@ -93,12 +94,23 @@ Result<Quality> measure(const Flags& f, const Windows& windows, int threads) {
                  .top1_agreement = agreement(before, after)};
 }
 
-/// What int4's rounding should spare, measured on the original.
-Result<Importance> calibrate(const Flags& f, const Windows& windows, int threads) {
-  HP_TRY(const Checkpoint checkpoint, Checkpoint::open(f.input));
+/// Has the run round with a text, and be taken up only with the same one.
+Status calibrate_with(const Windows& windows, const Flags& f, int threads, QuantizeOptions& options) {
   HP_TRY(const kernels::Isa isa, kernels::choose_isa("auto"));
-  ProgressBar bar("calibrate");
-  return measure_importance(checkpoint, windows, {.isa = isa, .threads = threads, .progress = std::ref(bar)});
+  std::string all;
+  for (const auto& w : windows) {
+    all.append(reinterpret_cast<const char*>(w.data()), w.size() * sizeof(TokenId));
+    all += '|';
+  }
+  const Hash128 h = hash128(std::as_bytes(std::span(all)));
+  options.calibration = fmt::format("{:016x}{:016x} {}", h.high, h.low, kernels::to_string(isa));
+  options.calibrate = [&windows, input = f.input, isa, threads](const QuantizePlan& plan,
+                                                                const RoundedStore& store) -> Status {
+    HP_TRY(const Checkpoint checkpoint, Checkpoint::open(input));
+    ProgressBar bar("calibrate");
+    return calibrate(checkpoint, plan, windows, store, {.isa = isa, .threads = threads, .progress = std::ref(bar)});
+  };
+  return {};
 }
 
 double relative_error(const QuantError& e) {
@@ -121,9 +133,9 @@ std::string as_text(const Flags& f, const QuantizeReport& r, const std::optional
                        c.storage == WeightStorage::copy ? "-" : fmt::format("{:.2f} %", 100 * relative_error(c.error)));
   }
   out += "  (error: root of the mean squared error over that of the weights)\n";
-  if (r.group > 0)
-    out += fmt::format("  int4 in groups of {}, {} of its tensors rounded by importance{}\n", r.group, r.weighted,
-                       r.weighted == 0 ? " (--calibrate FILE measures it)" : "");
+  if (r.group > 0) out += fmt::format("  int4 in groups of {}\n", r.group);
+  out += r.calibrated > 0 ? fmt::format("  {} tensors rounded by the calibration text\n", r.calibrated)
+                          : std::string("  all rounded to nearest (--calibrate FILE loses less)\n");
   if (r.resumed_shards > 0) out += fmt::format("  {} of {} files were there already\n", r.resumed_shards, r.shards);
   for (const std::string& note : r.notes) out += "  note: " + note + "\n";
   if (!quality) return out + "\nNo --text was given: perplexity and agreement are not measured.\n";
@@ -139,7 +151,7 @@ std::string as_json(const Flags& f, const QuantizeReport& r, const std::optional
   JsonWriter w(out);
   w.begin_object().member("output", f.output).member("recipe", f.recipe).member("group", r.group);
   w.member("bytes_before", std::uint64_t{r.bytes_before}).member("bytes_after", std::uint64_t{r.bytes_after});
-  w.member("tensors_by_importance", std::uint64_t{r.weighted});
+  w.member("tensors_calibrated", std::uint64_t{r.calibrated});
   w.member("files", std::uint64_t{r.shards}).member("files_resumed", std::uint64_t{r.resumed_shards});
   w.key("classes").begin_array();
   for (const QuantizedClass& c : r.classes) {
@@ -177,11 +189,10 @@ Result<int> run(const Flags& f) {
                                       .embeddings = {},
                                       .shard_bytes = static_cast<std::size_t>(f.shard_mb) << 20U},
                           .progress = {}};
+  Windows calibration;
   if (!f.calibrate.empty() || !f.calibrate_tokens.empty()) {
-    if (*recipe != QuantRecipe::int4 && *recipe != QuantRecipe::mixed)
-      return fail(ErrorCode::invalid_argument, "--calibrate is for int4 and mixed; {} rounds without it", f.recipe);
-    HP_TRY(const Windows texts, windows_of(f, f.calibrate, f.calibrate_tokens));
-    HP_TRY(options.importance, calibrate(f, texts, threads));
+    HP_TRY(calibration, windows_of(f, f.calibrate, f.calibrate_tokens));
+    HP_TRY_VOID(calibrate_with(calibration, f, threads, options));
   }
   if (f.embeddings != "auto") options.choices.embeddings = f.embeddings == "fp8";
   QuantizeReport report;
@@ -222,15 +233,15 @@ Command quantize_command() {
             a.text("--to", flags->recipe, "fp8, int8, int4 or mixed.", "RECIPE");
             a.integer("--group", flags->group, "int4: weights per scale, 32, 64 or 128; 0: the largest that fits.", 0,
                       128);
-            a.text("--embeddings", flags->embeddings,
-                   "fp8 and mixed: embedding and head in fp8 too: auto (when more than a tenth of the weights), keep "
-                   "or fp8.",
-                   "CHOICE");
+            a.text(
+                "--embeddings", flags->embeddings,
+                "fp8 and mixed: embedding and head in fp8 too: auto (when more than a tenth of the weights, or mixed "
+                "would miss 40 % of the size), keep or fp8.",
+                "CHOICE");
             a.text("--text", flags->text, "Measure perplexity and agreement with the original on this file.", "FILE");
             a.text("--tokens", flags->tokens, "The same with token ids, for a model without a tokenizer.", "FILE");
             a.text("--calibrate", flags->calibrate,
-                   "int4 and mixed: spare the weights that matter most on this text; use another one than for --text.",
-                   "FILE");
+                   "Round so that the model stays the same on this text; use another one than for --text.", "FILE");
             a.text("--calibrate-tokens", flags->calibrate_tokens, "The same with token ids.", "FILE");
             a.integer("--max-tokens", flags->max_tokens, "Tokens of each text that are used.", 2, 10'000'000);
             a.integer("--shard-mb", flags->shard_mb, "Size of the output's files.", 1, 1 << 20);

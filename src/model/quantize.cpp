@@ -18,9 +18,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kStateFile = "homeport-quantize.json";
+constexpr std::string_view kStateFile = "homeport-quantize.json", kCalibratedFolder = "homeport-calibrated";
 constexpr std::uintmax_t kLargestCopiedFile = 256U << 20U;  // tokenizers and the like
-constexpr std::size_t kSpareBytes = 16U << 20U;
+constexpr std::size_t kSpareBytes = 16U << 20U, kCopyBytes = 16U << 20U;
 
 std::size_t z(std::int64_t v) {
   return static_cast<std::size_t>(v);
@@ -45,40 +45,22 @@ struct Stripe {
   QuantError error;
 };
 
-void quantize_stripe(const PlannedTensor& t, std::int64_t group, std::span<const float> importance, std::int64_t first,
-                     std::int64_t count, Stripe& s) {
+void quantize_stripe(const PlannedTensor& t, std::int64_t group, std::int64_t first, std::int64_t count, Stripe& s) {
   const TensorView& view = t.source->view;
   const std::size_t k = z(view.shape[1]), n = z(count);
   s.rows.resize(n * k);
   to_floats(view.dtype, view.data + storage_bytes(view.dtype, z(first) * k), s.rows);
+  WeightGrid grid(t.storage, view.shape[1], group);
+  grid.fit(s.rows);
   s.error = {};
-  const auto merge = [&s](const QuantError& e) {
-    s.error.error += e.error;
-    s.error.size += e.size;
-  };
-  if (t.storage == WeightStorage::fp8) {
-    const std::size_t across = (k + z(kFp8Block) - 1) / z(kFp8Block);
-    s.values.resize(n * k);
-    s.scales.resize(across * sizeof(float));
-    merge(quantize_fp8(s.rows, view.shape[1], {reinterpret_cast<std::uint8_t*>(s.values.data()), n * k},
-                       {reinterpret_cast<float*>(s.scales.data()), across}));
-    return;
+  for (std::size_t i = 0; i < s.rows.size(); ++i) {
+    const float v = grid.nearest(i / k, i % k, s.rows[i]);
+    s.error.add(s.rows[i], v);
+    s.rows[i] = v;
   }
-  const bool four = t.storage == WeightStorage::int4;
-  const std::size_t row_bytes = four ? k / 2 : k, scales = four ? k / z(group) : 1, scale_bytes = four ? 2 : 4;
-  s.values.resize(n * row_bytes);
-  s.scales.resize(n * scales * scale_bytes);
-  for (std::size_t r = 0; r < n; ++r) {
-    const std::span<const float> row(s.rows.data() + r * k, k);
-    std::byte* const out = s.values.data() + r * row_bytes;
-    std::byte* const scale = s.scales.data() + r * scales * scale_bytes;
-    if (four) {
-      merge(quantize_int4(row, group, importance, {reinterpret_cast<std::uint32_t*>(out), k / 8},
-                          {reinterpret_cast<std::uint16_t*>(scale), scales}));
-    } else {
-      merge(quantize_int8(row, {reinterpret_cast<std::int8_t*>(out), k}, *reinterpret_cast<float*>(scale)));
-    }
-  }
+  s.values.resize(grid.value_bytes(n));
+  s.scales.resize(grid.scale_bytes(n));
+  grid.store(s.rows, s.values, s.scales);
 }
 
 using Classes = std::map<std::pair<std::string, WeightStorage>, QuantizedClass>;
@@ -86,19 +68,35 @@ using Classes = std::map<std::pair<std::string, WeightStorage>, QuantizedClass>;
 class Run {
  public:
   Run(const QuantizeOptions& options, const QuantizePlan& plan, ParallelTeam& team)
-      : options_(options), plan_(plan), team_(team), stripes_(static_cast<std::size_t>(team.size())) {}
+      : options_(options),
+        plan_(plan),
+        team_(team),
+        store_(options.output / kCalibratedFolder),
+        stripes_(static_cast<std::size_t>(team.size())) {}
+
+  /// What can be rounded by a text, if there is one and an earlier run has not done it.
+  Status calibrate() {
+    if (!options_.calibrate || store_.complete()) return {};
+    HP_TRY_VOID(save_state(0));
+    HP_TRY_VOID(options_.calibrate(plan_, store_));
+    return store_.mark_complete();
+  }
 
   Status write_shards(std::size_t first) {
     for (std::size_t s = 0; s < first; ++s) count_done(s);
     for (std::size_t s = first; s < plan_.shard_begin.size(); ++s) {
       HP_TRY_VOID(write_shard(s));
       HP_TRY_VOID(save_state(s + 1));
+      const auto [begin, end] = shard_range(s);
+      for (std::size_t i = begin; i < end; ++i) store_.remove(plan_.tensors[i].source->name);
     }
+    store_.remove_all();
     return {};
   }
   Result<std::size_t> load_state(const std::string& identity);
   std::string identity;
   Classes classes;
+  std::size_t calibrated = 0;
 
   [[nodiscard]] std::string shard_name(std::size_t index) const {
     if (plan_.shard_begin.size() == 1) return "model.safetensors";
@@ -117,19 +115,17 @@ class Run {
     done_ += bytes;
     if (options_.progress) options_.progress(done_, plan_.bytes_before);
   }
-  [[nodiscard]] std::span<const float> importance_of(const PlannedTensor& t) const {
-    const auto name = canonical_tensor_name(t.source->name);
-    const auto found = name ? options_.importance.find(*name) : options_.importance.end();
-    return found == options_.importance.end() ? std::span<const float>() : std::span<const float>(found->second);
-  }
   Status write_shard(std::size_t shard);
   /// `entry` is the first of the tensor's outputs in the file.
   Status write_tensor(const PlannedTensor& t, std::size_t entry, SafetensorsWriter& out);
+  Status write_rounded(const PlannedTensor& t, std::size_t entry, SafetensorsWriter& out);
+  Status write_stripes(const PlannedTensor& t, std::size_t entry, SafetensorsWriter& out);
   Status save_state(std::size_t shards) const;
 
   const QuantizeOptions& options_;
   const QuantizePlan& plan_;
   ParallelTeam& team_;
+  const RoundedStore store_;
   std::vector<Stripe> stripes_;
   std::size_t done_ = 0;
 };
@@ -161,7 +157,31 @@ Status Run::write_tensor(const PlannedTensor& t, std::size_t entry, SafetensorsW
     advance(view.bytes());
     return {};
   }
-  const std::span<const float> importance = importance_of(t);
+  HP_TRY_VOID(store_.has(t.source->name) ? write_rounded(t, entry, out) : write_stripes(t, entry, out));
+  if (t.storage != WeightStorage::int4) return {};
+  const std::int64_t shape[2] = {view.shape[0], view.shape[1]};
+  return out.write(entry + 2, 0, std::as_bytes(std::span(shape)));
+}
+
+Status Run::write_rounded(const PlannedTensor& t, std::size_t entry, SafetensorsWriter& out) {
+  HP_TRY(const RoundedMatrix m, store_.read(t.source->name));
+  if (m.values.size() != t.outputs[0].bytes() || m.scales.size() != t.outputs[1].bytes())
+    return fail(ErrorCode::corrupt_data, "'{}' has {} bytes, expected {}: choose a new folder", m.file.path().string(),
+                m.values.size() + m.scales.size(), t.outputs[0].bytes() + t.outputs[1].bytes());
+  for (std::size_t at = 0; at < m.values.size(); at += kCopyBytes) {
+    const auto piece = m.values.subspan(at, std::min(kCopyBytes, m.values.size() - at));
+    HP_TRY_VOID(out.write(entry, at, piece));
+    m.file.release(piece);
+  }
+  HP_TRY_VOID(out.write(entry + 1, 0, m.scales));
+  classes[{std::string(t.class_name), t.storage}].error.add(m.error);
+  ++calibrated;
+  advance(t.source->view.bytes());
+  return {};
+}
+
+Status Run::write_stripes(const PlannedTensor& t, std::size_t entry, SafetensorsWriter& out) {
+  const TensorView& view = t.source->view;
   QuantError& error = classes[{std::string(t.class_name), t.storage}].error;
   std::size_t values_at = 0, scales_at = 0;
   const std::int64_t n = view.shape[0], step = kFp8Block * team_.size();
@@ -170,7 +190,7 @@ Status Run::write_tensor(const PlannedTensor& t, std::size_t entry, SafetensorsW
       const std::int64_t first = row + kFp8Block * member;
       Stripe& s = stripes_[static_cast<std::size_t>(member)];
       s.values.clear();
-      if (first < n) quantize_stripe(t, plan_.group, importance, first, std::min(kFp8Block, n - first), s);
+      if (first < n) quantize_stripe(t, plan_.group, first, std::min(kFp8Block, n - first), s);
     });
     for (const Stripe& s : stripes_) {
       if (s.values.empty()) continue;
@@ -178,14 +198,11 @@ Status Run::write_tensor(const PlannedTensor& t, std::size_t entry, SafetensorsW
       HP_TRY_VOID(out.write(entry + 1, scales_at, s.scales));
       values_at += s.values.size();
       scales_at += s.scales.size();
-      error.error += s.error.error;
-      error.size += s.error.size;
+      error.add(s.error);
     }
     advance(storage_bytes(view.dtype, z(std::min(step, n - row) * view.shape[1])));
   }
-  if (t.storage != WeightStorage::int4) return {};
-  const std::int64_t shape[2] = {view.shape[0], view.shape[1]};
-  return out.write(entry + 2, 0, std::as_bytes(std::span(shape)));
+  return {};
 }
 
 Status write_file(const fs::path& path, std::string_view text) {
@@ -205,7 +222,8 @@ Status write_file(const fs::path& path, std::string_view text) {
 Status Run::save_state(std::size_t shards) const {
   std::string text;
   JsonWriter w(text);
-  w.begin_object().member("run", identity).member("shards", std::uint64_t{shards}).key("classes").begin_array();
+  w.begin_object().member("run", identity).member("shards", std::uint64_t{shards});
+  w.member("calibrated", std::uint64_t{calibrated}).key("classes").begin_array();
   for (const auto& [key, c] : classes) {
     w.begin_object().member("name", key.first).member("storage", static_cast<int>(key.second));
     w.member("tensors", std::uint64_t{c.tensors}).member("parameters", std::uint64_t{c.parameters});
@@ -260,6 +278,7 @@ Result<std::size_t> Run::load_state(const std::string& own_identity) {
           .error = {.error = number(v, "error"), .size = number(v, "size")}};
     }
   }
+  calibrated = static_cast<std::size_t>(std::max(0.0, number(state, "calibrated")));
   const auto shards = static_cast<std::size_t>(std::max(0.0, number(state, "shards")));
   for (std::size_t s = 0; s < shards; ++s) {
     if (s >= plan_.shard_begin.size() || !fs::exists(options_.output / shard_name(s), error))
@@ -274,10 +293,7 @@ std::string identity_of(const QuantizeOptions& o, const Checkpoint& checkpoint, 
                                  to_string(o.choices.recipe), plan.group, plan.embeddings);
   for (const PlannedTensor& t : plan.tensors) text += fmt::format(" {} {}", t.source->name, to_string(t.storage));
   for (const std::size_t s : plan.shard_begin) text += fmt::format(" {}", s);
-  for (const auto& [name, values] : o.importance) {
-    const Hash128 h = hash128(std::as_bytes(std::span(values)));
-    text += fmt::format(" {} {:016x}{:016x}", name, h.high, h.low);
-  }
+  text += " " + o.calibration;
   const Hash128 h = hash128(std::as_bytes(std::span(text)));
   return fmt::format("{:016x}{:016x}", h.high, h.low);
 }
@@ -353,20 +369,6 @@ Status check_space(const QuantizeOptions& o, const QuantizePlan& plan) {
   return {};
 }
 
-/// How many int4 tensors have an importance; one of another length is a bug of whoever measured it.
-std::size_t count_weighted(const QuantizeOptions& o, const QuantizePlan& plan) {
-  std::size_t count = 0;
-  for (const PlannedTensor& t : plan.tensors) {
-    const auto name = canonical_tensor_name(t.source->name);
-    const auto found = name ? o.importance.find(*name) : o.importance.end();
-    if (t.storage != WeightStorage::int4 || found == o.importance.end()) continue;
-    HP_CHECK(found->second.size() == z(t.source->view.shape[1]), "{}: {} importances for {} columns", t.source->name,
-             found->second.size(), t.source->view.shape[1]);
-    ++count;
-  }
-  return count;
-}
-
 }  // namespace
 
 Result<QuantizeReport> quantize_checkpoint(const QuantizeOptions& options, ParallelTeam& team) {
@@ -374,13 +376,13 @@ Result<QuantizeReport> quantize_checkpoint(const QuantizeOptions& options, Paral
   HP_TRY(const Checkpoint checkpoint, Checkpoint::open(options.input));
   HP_TRY(const std::vector<SafetensorsFile> shards, open_safetensors_folder(options.input));
   HP_TRY(const QuantizePlan plan, plan_quantization(checkpoint, shards, options.choices));
-  const std::size_t weighted = count_weighted(options, plan);
   Run run(options, plan, team);
   HP_TRY(const std::size_t resumed, run.load_state(identity_of(options, checkpoint, plan)));
   std::error_code error;
   std::filesystem::create_directories(options.output, error);
   if (error) return fail(ErrorCode::io_error, "cannot make '{}': {}", options.output.string(), error.message());
   if (resumed == 0) HP_TRY_VOID(check_space(options, plan));
+  if (resumed == 0) HP_TRY_VOID(run.calibrate());
   HP_TRY_VOID(run.write_shards(resumed));
   HP_TRY_VOID(write_config(options, plan));
   HP_TRY_VOID(write_index(options, plan, run));
@@ -391,7 +393,7 @@ Result<QuantizeReport> quantize_checkpoint(const QuantizeOptions& options, Paral
                         .shards = plan.shard_begin.size(),
                         .resumed_shards = resumed,
                         .group = plan.group,
-                        .weighted = weighted,
+                        .calibrated = run.calibrated,
                         .classes = {},
                         .notes = plan.notes};
   for (auto& [key, c] : run.classes) {

@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <filesystem>
 #include <functional>
-#include <map>
 #include <string>
 #include <vector>
 
@@ -13,14 +12,16 @@
 #include "base/thread_pool.h"
 #include "model/quantize_formats.h"
 #include "model/quantize_plan.h"
+#include "model/rounded_store.h"
 
 namespace hp {
 
 struct QuantizeOptions {
   std::filesystem::path input, output;  ///< folders; output is new, empty, or a run with the same options that was cut
   QuantizeChoices choices;
-  /// Canonical name of a matrix to one weight per column for int4's rounding; empty or a name less: all count the same.
-  std::map<std::string, std::vector<float>, std::less<>> importance = {};
+  /// Rounds what it can of the plan's matrices into the store, before the rest is rounded to nearest; empty: nothing.
+  std::function<Status(const QuantizePlan& plan, const RoundedStore& store)> calibrate = {};
+  std::string calibration = {};  ///< what `calibrate` depends on: a run that is taken up must have the same
   /// Called after every stripe with source bytes; may be empty.
   std::function<void(std::size_t done, std::size_t total)> progress;
 };
@@ -36,7 +37,7 @@ struct QuantizeReport {
   std::size_t bytes_before = 0, bytes_after = 0;
   std::size_t shards = 0, resumed_shards = 0;
   std::int64_t group = 0;
-  std::size_t weighted = 0;  ///< int4 tensors rounded by importance
+  std::size_t calibrated = 0;  ///< tensors
   std::vector<QuantizedClass> classes;
   std::vector<std::string> notes;
 };

@@ -5,7 +5,6 @@
 #include <map>
 
 #include "base/json.h"
-#include "model/quantize_formats.h"
 #include "model/tensor_names.h"
 
 namespace hp {
@@ -13,6 +12,7 @@ namespace {
 
 constexpr std::array<std::string_view, 4> kRecipes = {"fp8", "int8", "int4", "mixed"};
 constexpr double kLargeEmbeddings = 0.1;  // of all bytes
+constexpr double kMixedSize = 0.4;        // what mixed promises to come down to, where the matrices allow it
 constexpr std::string_view kWeight = ".weight";
 
 std::string_view class_name(TensorClass c) {
@@ -189,6 +189,19 @@ void cut_shards(QuantizePlan& plan, std::size_t shard_bytes) {
   }
 }
 
+void choose_storage(QuantizePlan& plan, QuantRecipe recipe) {
+  for (PlannedTensor& t : plan.tensors) {
+    t.storage = storage_of(t, plan, recipe);
+    name_outputs(t, plan.group, recipe == QuantRecipe::fp8);
+  }
+}
+
+std::size_t output_bytes(const QuantizePlan& plan) {
+  std::size_t sum = 0;
+  for (const PlannedTensor& t : plan.tensors) sum += t.output_bytes();
+  return sum;
+}
+
 Status choose_group(const QuantizeChoices& choices, QuantizePlan& plan) {
   if (choices.recipe != QuantRecipe::int4 && choices.recipe != QuantRecipe::mixed) return {};
   plan.group = choices.group != 0 ? choices.group : fitting_group(plan.tensors, choices.recipe);
@@ -210,11 +223,6 @@ std::optional<QuantRecipe> quant_recipe_from_name(std::string_view name) {
   const auto* at = std::find(kRecipes.begin(), kRecipes.end(), name);
   if (at == kRecipes.end()) return std::nullopt;
   return static_cast<QuantRecipe>(at - kRecipes.begin());
-}
-
-std::string_view to_string(WeightStorage storage) {
-  constexpr std::array<std::string_view, 4> kNames = {"unchanged", "fp8", "int8", "int4"};
-  return kNames[static_cast<std::size_t>(storage)];
 }
 
 std::size_t PlannedTensor::output_bytes() const {
@@ -247,16 +255,19 @@ Result<QuantizePlan> plan_quantization(const Checkpoint& checkpoint, const std::
     }
   }
   HP_TRY_VOID(choose_group(choices, plan));
+  const auto share = [&plan](std::size_t bytes) {
+    return static_cast<double>(bytes) / static_cast<double>(plan.bytes_before);
+  };
   const bool may = choices.recipe == QuantRecipe::fp8 || choices.recipe == QuantRecipe::mixed;
-  const bool large = static_cast<double>(embedding_bytes) > kLargeEmbeddings * static_cast<double>(plan.bytes_before);
-  plan.embeddings = may && choices.embeddings.value_or(large);
+  plan.embeddings = may && choices.embeddings.value_or(share(embedding_bytes) > kLargeEmbeddings);
+  choose_storage(plan, choices.recipe);
+  if (choices.recipe == QuantRecipe::mixed && !choices.embeddings && share(output_bytes(plan)) > kMixedSize) {
+    plan.embeddings = true;
+    choose_storage(plan, choices.recipe);
+  }
   if (plan.embeddings)
     plan.notes.emplace_back(
         "embedding and head are fp8 too: other readers may want them in 16 bits (--embeddings keep)");
-  for (PlannedTensor& t : plan.tensors) {
-    t.storage = storage_of(t, plan, choices.recipe);
-    name_outputs(t, plan.group, choices.recipe == QuantRecipe::fp8);
-  }
   cut_shards(plan, choices.shard_bytes);
   plan.quantization_config = quantization_config(plan, choices.recipe);
   return plan;

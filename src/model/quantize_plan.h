@@ -10,6 +10,7 @@
 
 #include "base/result.h"
 #include "model/checkpoint.h"
+#include "model/quantize_formats.h"
 #include "model/safetensors_file.h"
 #include "model/safetensors_writer.h"
 #include "model/tensor_table.h"
@@ -20,9 +21,6 @@ namespace hp {
 enum class QuantRecipe { fp8, int8, int4, mixed };
 std::string_view to_string(QuantRecipe recipe);
 std::optional<QuantRecipe> quant_recipe_from_name(std::string_view name);
-
-enum class WeightStorage { copy, fp8, int8, int4 };
-std::string_view to_string(WeightStorage storage);
 
 struct PlannedTensor {
   const SafetensorsFile* file = nullptr;
@@ -45,8 +43,9 @@ struct QuantizePlan {
 
 struct QuantizeChoices {
   QuantRecipe recipe = QuantRecipe::fp8;
-  std::int64_t group = 0;          ///< 32, 64, 128, or 0: the largest that fits every matrix
-  std::optional<bool> embeddings;  ///< empty: when they are more than a tenth of the weights
+  std::int64_t group = 0;  ///< 32, 64, 128, or 0: the largest that fits every matrix
+  /// Empty: when they are more than a tenth of the weights, or mixed would miss 40 % of the size without them.
+  std::optional<bool> embeddings;
   std::size_t shard_bytes = std::size_t{1} << 30U;
 };
 

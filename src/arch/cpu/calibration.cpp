@@ -1,216 +1,157 @@
 #include "arch/cpu/calibration.h"
 
 #include <algorithm>
-#include <cstring>
-#include <mutex>
+#include <numeric>
 #include <utility>
 
-#include "arch/cpu/forward.h"
-#include "model/footprint.h"
-#include "model/tensor_table.h"
+#include "arch/cpu/calibration_layer.h"
 
 namespace hp {
 namespace {
 
-constexpr std::int32_t kStepRows = 128;
-constexpr std::int64_t kFewestRows = 16;  // of an expert, say: below, its figures would be chance
-
-class Observer final : public OperandObserver {
- public:
-  void watch(const kernels::PackedMatrix& weight, std::string name) { sums_[&weight].names.push_back(std::move(name)); }
-
-  void note(const float* x, std::int32_t count, std::int32_t k, Range columns,
-            std::initializer_list<const kernels::PackedMatrix*> weights) override {
-    std::vector<double> squares(columns.end - columns.begin);
-    for (std::int32_t r = 0; r < count; ++r) {
-      const float* const row = x + static_cast<std::size_t>(r) * static_cast<std::size_t>(k) + columns.begin;
-      for (std::size_t i = 0; i < squares.size(); ++i) squares[i] += static_cast<double>(row[i]) * row[i];
-    }
-    const std::lock_guard lock(mutex_);
-    for (const kernels::PackedMatrix* w : weights) {
-      const auto found = sums_.find(w);
-      if (found == sums_.end()) continue;
-      Sum& sum = found->second;
-      sum.squares.resize(static_cast<std::size_t>(k));
-      for (std::size_t i = 0; i < squares.size(); ++i) sum.squares[columns.begin + i] += squares[i];
-      if (columns.begin == 0) sum.rows += count;
-    }
+std::vector<std::size_t> lengths_of(std::span<const std::vector<TokenId>> windows, std::size_t less) {
+  std::vector<std::size_t> out;
+  for (const auto& w : windows) {
+    if (w.size() > less) out.push_back(w.size() - less);
   }
-
-  /// Adds what was seen since the last call; nothing is watched afterwards.
-  void finish(Importance& out) {
-    for (auto& [weight, sum] : sums_) {
-      double total = 0.0;
-      for (const double s : sum.squares) total += s;
-      if (sum.rows < kFewestRows || !(total > 0.0)) continue;
-      const double scale = static_cast<double>(sum.squares.size()) / total;
-      std::vector<float> values;
-      for (const double s : sum.squares) values.push_back(static_cast<float>(s * scale));
-      for (const std::string& name : sum.names) out[name] = values;
-    }
-    sums_.clear();
-  }
-
- private:
-  struct Sum {
-    std::vector<std::string> names;
-    std::vector<double> squares;
-    std::int64_t rows = 0;
-  };
-  std::mutex mutex_;
-  std::map<const kernels::PackedMatrix*, Sum> sums_;
-};
-
-void watch_ffn(Observer& o, const FfnWeights& w, const std::string& p, const std::string& suffix) {
-  o.watch(w.gate, p + "ffn_gate" + suffix + ".weight");
-  o.watch(w.up, p + "ffn_up" + suffix + ".weight");
-  o.watch(w.down, p + "ffn_down" + suffix + ".weight");
-}
-
-// Gate and up of every expert are watched through those of the first, which stand for all before the router chose: an
-// expert's own share of the rows would be too few.
-void watch_experts(Observer& o, const MoeWeights& w, const std::string& p) {
-  for (std::int32_t e = 0; e < static_cast<std::int32_t>(w.experts.size()); ++e) {
-    o.watch(w.experts.front().gate, expert_tensor_name(p + "ffn_gate_exps.weight", e));
-    o.watch(w.experts.front().up, expert_tensor_name(p + "ffn_up_exps.weight", e));
-    o.watch(w.experts[static_cast<std::size_t>(e)].down, expert_tensor_name(p + "ffn_down_exps.weight", e));
-  }
-  if (w.shared.has_value()) watch_ffn(o, *w.shared, p, "_shexp");
-}
-
-void watch_layer(Observer& o, const LayerWeights& w, std::int32_t index) {
-  const std::string p = "blk." + std::to_string(index) + ".";
-  if (const auto* a = std::get_if<GqaWeights>(&w.attention)) {
-    o.watch(a->q, p + "attn_q.weight");
-    o.watch(a->k, p + "attn_k.weight");
-    o.watch(a->v, p + "attn_v.weight");
-    o.watch(a->o, p + "attn_output.weight");
-  } else {
-    const auto& m = std::get<MlaWeights>(w.attention);
-    const bool low = m.q_a.n > 0;
-    if (low) o.watch(m.q_a, p + "attn_q_a.weight");
-    o.watch(m.q, p + (low ? "attn_q_b.weight" : "attn_q.weight"));
-    o.watch(m.kv_a, p + "attn_kv_a_mqa.weight");
-    o.watch(m.o, p + "attn_output.weight");
-  }
-  if (const auto* moe = std::get_if<MoeWeights>(&w.ffn)) {
-    watch_experts(o, *moe, p);
-  } else {
-    watch_ffn(o, std::get<FfnWeights>(w.ffn), p, "");
-  }
+  return out;
 }
 
 class Calibration {
  public:
-  Calibration(const Checkpoint& checkpoint, std::span<const std::vector<TokenId>> windows,
-              const CalibrationOptions& options)
+  Calibration(const Checkpoint& checkpoint, const QuantizePlan& plan, std::span<const std::vector<TokenId>> windows,
+              const RoundedStore& store, const CalibrationOptions& options)
       : checkpoint_(checkpoint),
         windows_(windows),
-        options_(options),
         config_(checkpoint.config()),
-        table_(kernels::kernel_table(options.isa)),
         team_(options.threads),
-        hidden_(static_cast<std::size_t>(config_.hidden)) {
-    config_.layers = 1;  // of KV
-  }
+        products_(kernels::kernel_table(options.isa), team_),
+        pass_(checkpoint, plan, store, products_),
+        layers_(checkpoint, pass_, products_, lengths_of(windows, 0)) {}
 
-  Result<Importance> run() {
-    HP_TRY_VOID(embed());
-    HP_TRY_VOID(make_state());
-    Importance out;
-    const std::int32_t layers = checkpoint_.config().layers;
-    for (std::int32_t l = 0; l < layers; ++l) {
-      HP_TRY(const std::unique_ptr<OneLayer> layer, load_layer(checkpoint_, l, team_));
-      Observer observer;
-      watch_layer(observer, layer->weights, l);
-      std::size_t row = 0;
-      for (const auto& window : windows_) row = run_window(layer->weights, window, row, observer);
-      observer.finish(out);
-      if (options_.progress) options_.progress(static_cast<std::size_t>(l) + 1, static_cast<std::size_t>(layers));
-    }
-    return out;
+  Status run(const std::function<void(std::size_t, std::size_t)>& progress) {
+    const bool tied = checkpoint_.find("output.weight") == nullptr;
+    const bool twice = tied && pass_.to_round("token_embd.weight");
+    count_work(twice, progress);
+    if (twice) HP_TRY_VOID(round_tied_head());
+    pass_.rounds = true;
+    HP_TRY(RowPair x, embed(0));
+    for (std::int32_t l = 0; l < config_.layers; ++l) HP_TRY_VOID(layers_.run(l, x));
+    HP_TRY(const RowPair last, normed(layers_, x, "output_norm.weight"));
+    if (!tied) HP_TRY_VOID(round_head(last, "output.weight"));
+    return config_.mtp_layers > 0 ? prediction(last) : Status();
   }
 
  private:
-  Status embed() {
-    kernels::PackedMatrix embedding;
-    WeightPacking packing(checkpoint_);
-    HP_TRY_VOID(packing.matrix("token_embd.weight", config_.vocab, config_.hidden, embedding));
-    HP_TRY(const Buffer packed, packing.pack_all(team_));
-    std::size_t total = 0, row = 0;
-    for (const auto& window : windows_) {
-      total += window.size();
-      longest_ = std::max(longest_, static_cast<std::int32_t>(window.size()));
-    }
-    x_.resize(total * hidden_);
-    for (const auto& window : windows_)
-      for (const TokenId token : window) table_.unpack_row(embedding, token, x_.data() + row++ * hidden_);
-    return {};
+  void count_work(bool twice, const std::function<void(std::size_t, std::size_t)>& progress) {
+    std::size_t total = 0;
+    for (const NamedTensor& t : checkpoint_.tensors()) total += t.view.bytes() * (twice ? 2 : 1);
+    if (!progress) return;
+    pass_.progress = [this, total, progress](std::size_t bytes) {
+      done_ = std::min(total, done_ + bytes);
+      progress(done_, total);
+    };
   }
 
-  Status make_state() {
-    rope_ = build_rope_table(config_.rope, longest_);
-    const DType kv_type = DType::f32;
-    kv_ = kv_view(config_, kv_type, kQueryTile);
-    const KvLayout layout{.dtype = kv_type, .block_tokens = kQueryTile, .prediction_layers = 0};
-    kv_.block_stride = kv_bytes_per_block(config_, layout);
-    const std::int32_t blocks = (longest_ + kQueryTile - 1) / kQueryTile;
-    for (std::int32_t b = 0; b < blocks; ++b) blocks_.push_back(BlockId{b});
-    HP_TRY(state_, make_run_state(config_, {.limits = {.rows = kStepRows,
-                                                       .logit_rows = 1,
-                                                       .members = team_.size(),
-                                                       .scratch_floats = table_.attention_scratch_floats(
-                                                           widest_attention(config_, kv_, longest_)),
-                                                       .predicts = false},
-                                            .blocks = blocks,
-                                            .kv = layout}));
-    kv_.base = state_.kv.data();
-    return {};
+  Result<RowPair> normed(LayerCalibration& layers, const RowPair& x, const std::string& weight) {
+    return layers.normed(x, weight, 0, static_cast<std::size_t>(config_.hidden), config_.rms_eps);
   }
 
-  std::size_t run_window(const LayerWeights& layer, const std::vector<TokenId>& window, std::size_t row,
-                         Observer& observer) {
-    const CpuModel model{.config = config_,
-                         .table = table_,
-                         .weights = none_,
-                         .rope = rope_,
-                         .state = state_,
-                         .team = team_,
-                         .kv = kv_,
-                         .observer = &observer};
-    for (std::size_t at = 0; at < window.size(); at += kStepRows) {
-      const std::size_t count = std::min<std::size_t>(kStepRows, window.size() - at);
-      const SequenceStep step{
-          .tokens = std::span(window).subspan(at, count), .position = static_cast<std::int32_t>(at), .blocks = blocks_};
-      float* const x = x_.data() + (row + at) * hidden_;
-      std::memcpy(state_.x, x, count * hidden_ * sizeof(float));
-      team_.run([&](int member) { run_layer(StepMember(model, {&step, 1}, member), layer, 0); });
-      std::memcpy(x, state_.x, count * hidden_ * sizeof(float));
+  /// Embeddings of every window from its token `skip` on.
+  Result<RowPair> embed(std::size_t skip) {
+    const auto hidden = static_cast<std::size_t>(config_.hidden);
+    std::vector<std::size_t> tokens;
+    for (const auto& w : windows_) {
+      if (w.size() > skip) tokens.insert(tokens.end(), w.begin() + static_cast<std::ptrdiff_t>(skip), w.end());
     }
-    return row + window.size();
+    HP_TRY(RowPair x, pass_.make_rows(tokens.size(), hidden));
+    const TensorView& t = checkpoint_.find("token_embd.weight")->view;
+    for (std::size_t i = 0; i < tokens.size(); ++i)
+      kernels::dequantize(t.dtype, t.data + storage_bytes(t.dtype, tokens[i] * hidden), hidden, x.original.row(i));
+    if (pass_.rounds) HP_TRY_VOID(pass_.rounded_rows("token_embd.weight", tokens, x.rounded));
+    return x;
+  }
+
+  // An embedding that is the head too is rounded for what the head needs, and before the layers, which are then rounded
+  // for what the embedding has become.
+  Status round_tied_head() {
+    pass_.rounds = false;
+    HP_TRY(RowPair x, embed(0));
+    for (std::int32_t l = 0; l < config_.layers; ++l) HP_TRY_VOID(layers_.run(l, x));
+    HP_TRY(RowPair last, normed(layers_, x, "output_norm.weight"));
+    pass_.rounds = true;
+    HP_TRY(RowPair both, pass_.make_rows(last.original.rows(), last.original.width()));
+    for (std::size_t r = 0; r < last.original.rows(); ++r)
+      std::copy_n(last.original.row(r), last.original.width(), both.rounded.row(r));
+    both.original = std::move(last.original);
+    return round_head(both, "token_embd.weight");
+  }
+
+  Status round_head(const RowPair& last, const std::string& name) {
+    ProductInputs inputs{.rows = last};
+    if (!pass_.to_round(name)) return {};
+    return pass_.multiply({.name = name,
+                           .n = static_cast<std::size_t>(config_.vocab),
+                           .k = static_cast<std::size_t>(config_.hidden),
+                           .out = nullptr,
+                           .add = false,
+                           .bias = nullptr},
+                          inputs);
+  }
+
+  // The prediction layer sees, normed, the token that follows and the state that foretold it (forward.cpp).
+  Status prediction(const RowPair& last) {
+    const std::vector<std::size_t> lengths = lengths_of(windows_, 1);
+    if (lengths.empty()) return {};
+    const auto hidden = static_cast<std::size_t>(config_.hidden);
+    const std::string p = "blk." + std::to_string(config_.layers) + ".";
+    LayerCalibration layer(checkpoint_, pass_, products_, lengths);
+    HP_TRY(const RowPair next, embed(1));
+    HP_TRY(RowPair states, pass_.make_rows(next.original.rows(), hidden));
+    const auto without_last = [&](const SpilledRows& from, SpilledRows& to) {
+      std::size_t row = 0, first = 0;
+      for (const auto& w : windows_) {
+        for (std::size_t i = 0; i + 1 < w.size(); ++i) std::copy_n(from.row(first + i), hidden, to.row(row++));
+        first += w.size();
+      }
+    };
+    without_last(last.original, states.original);
+    without_last(last.rounded, states.rounded);
+    HP_TRY(const RowPair embeddings, normed(layer, next, p + "nextn.enorm.weight"));
+    HP_TRY(const RowPair foretold, normed(layer, states, p + "nextn.hnorm.weight"));
+    HP_TRY(RowPair pairs, pass_.make_rows(next.original.rows(), 2 * hidden));
+    const auto join = [&](const SpilledRows& a, const SpilledRows& b, SpilledRows& to) {
+      for (std::size_t r = 0; r < to.rows(); ++r) {
+        std::copy_n(a.row(r), hidden, to.row(r));
+        std::copy_n(b.row(r), hidden, to.row(r) + hidden);
+      }
+    };
+    join(embeddings.original, foretold.original, pairs.original);
+    join(embeddings.rounded, foretold.rounded, pairs.rounded);
+    HP_TRY(RowPair x, pass_.make_rows(next.original.rows(), hidden));
+    ProductInputs inputs{.rows = pairs};
+    HP_TRY_VOID(pass_.multiply(
+        {.name = p + "nextn.eh_proj.weight", .n = hidden, .k = 2 * hidden, .out = &x, .add = false, .bias = nullptr},
+        inputs));
+    return layer.run(config_.layers, x);
   }
 
   const Checkpoint& checkpoint_;
   std::span<const std::vector<TokenId>> windows_;
-  const CalibrationOptions& options_;
-  ModelConfig config_;
-  const kernels::KernelTable& table_;
+  const ModelConfig& config_;
   ParallelTeam team_;
-  const std::size_t hidden_;
-  std::int32_t longest_ = 0;
-  std::vector<float> x_;  // [tokens of all windows, hidden]: between two layers
-  RopeTable rope_;
-  kernels::KvView kv_;
-  std::vector<BlockId> blocks_;
-  RunState state_;
-  const ModelWeights none_;
+  const FloatProducts products_;
+  RoundingPass pass_;
+  LayerCalibration layers_;
+  std::size_t done_ = 0;
 };
 
 }  // namespace
 
-Result<Importance> measure_importance(const Checkpoint& checkpoint, std::span<const std::vector<TokenId>> windows,
-                                      const CalibrationOptions& options) {
+Status calibrate(const Checkpoint& checkpoint, const QuantizePlan& plan, std::span<const std::vector<TokenId>> windows,
+                 const RoundedStore& store, const CalibrationOptions& options) {
   const ModelConfig& c = checkpoint.config();
+  if (windows.empty()) return fail(ErrorCode::invalid_argument, "the text to calibrate with is empty");
   for (const auto& window : windows) {
     if (window.empty() || window.size() > static_cast<std::size_t>(c.context))
       return fail(ErrorCode::invalid_argument, "a window of {} tokens, the model's context is {}", window.size(),
@@ -220,7 +161,9 @@ Result<Importance> measure_importance(const Checkpoint& checkpoint, std::span<co
         return fail(ErrorCode::invalid_argument, "token {} is not in the model's vocabulary of {}", token, c.vocab);
     }
   }
-  return Calibration(checkpoint, windows, options).run();
+  std::error_code error;
+  std::filesystem::create_directories(store.folder(), error);
+  return Calibration(checkpoint, plan, windows, store, options).run(options.progress);
 }
 
 }  // namespace hp

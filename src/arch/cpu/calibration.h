@@ -1,33 +1,32 @@
-// How large the inputs of every matrix are on a text: what importance-weighted rounding needs. Goes through the model
-// layer by layer, so that memory holds one layer's weights and the text's hidden states, not the model.
+// Rounds a model's matrices by a text: goes through the forward pass matrix by matrix, with the original and the model
+// as rounded so far side by side (rounding_pass.h). Memory holds stripes of one matrix, whatever the model's size; the
+// text's hidden states spill into the store's folder.
 #pragma once
 
 #include <cstddef>
 #include <functional>
-#include <map>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "base/ids.h"
 #include "base/result.h"
 #include "kernels/kernel_table.h"
 #include "model/checkpoint.h"
+#include "model/quantize_plan.h"
+#include "model/rounded_store.h"
 
 namespace hp {
-
-/// Canonical name of a matrix [n, k] to the mean square of each of its k inputs; 1 is what all of them average. A
-/// matrix that met too few tokens to tell is not in it. kv_b is never in it: the absorbed form has no product with it.
-using Importance = std::map<std::string, std::vector<float>, std::less<>>;
 
 struct CalibrationOptions {
   kernels::Isa isa = kernels::Isa::ref;
   int threads = 1;
-  std::function<void(std::size_t done, std::size_t total)> progress;  ///< layers; may be empty
+  std::function<void(std::size_t done, std::size_t total)> progress;  ///< bytes of weights; may be empty
 };
 
-/// `windows` are texts of their own, each at most the model's context.
-Result<Importance> measure_importance(const Checkpoint& checkpoint, std::span<const std::vector<TokenId>> windows,
-                                      const CalibrationOptions& options);
+/// Rounds every matrix of the plan that tokens of the windows meet, also of the prediction layer, but an embedding that
+/// is not the head as well. `windows` are texts of their own, each at most the model's context. The checkpoint is a
+/// Hugging Face folder's. What the store has already is taken as it is.
+Status calibrate(const Checkpoint& checkpoint, const QuantizePlan& plan, std::span<const std::vector<TokenId>> windows,
+                 const RoundedStore& store, const CalibrationOptions& options);
 
 }  // namespace hp

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 
-#include "arch/cpu/operand_observer.h"
 #include "arch/cpu/run_state.h"
 #include "arch/cpu/weights.h"
 #include "arch/rope_table.h"
@@ -22,8 +21,7 @@ struct CpuModel {
   const RopeTable& rope;
   RunState& state;
   ParallelTeam& team;
-  kernels::KvView kv;  ///< of layer 0
-  OperandObserver* observer = nullptr;
+  kernels::KvView kv;             ///< of layer 0
   Communicator* ranks = nullptr;  ///< that hold the other heads, columns and ids; null: there are none
   std::int32_t first_id = 0;      ///< of the embedding's first row
 };

@@ -119,19 +119,6 @@ void experts_down(const StepMember& m, const MoeWeights& w, const kernels::Opera
                        });
 }
 
-// What reaches each expert's down product: prepare() sees the slots of all experts in one.
-void observe_experts(const StepMember& m, const MoeWeights& w, StepMember::Rows slots) {
-  const MoeConfig& c = *m.config.moe;
-  const ExpertRoute& r = m.state.route;
-  for (std::int32_t e = 0; e < c.experts; ++e) {
-    const std::int32_t begin = std::max(r.first_slot[e], slots.begin);
-    const std::int32_t end = std::min(r.first_slot[e + 1], slots.begin + slots.count);
-    if (begin >= end) continue;
-    m.model.observer->note(m.state.act + m.cells(begin, c.expert_ffn), end - begin, c.expert_ffn,
-                           {0, m.at(c.expert_ffn)}, {&w.experts[m.at(e)].down});
-  }
-}
-
 // silu(gate) · up of this member's slots and shared rows, prepared for the down products.
 void activate(const StepMember& m, const MoeWeights& w, float* shared_gate, float* shared_up, float* shared_act) {
   const MoeConfig& c = *m.config.moe;
@@ -139,8 +126,7 @@ void activate(const StepMember& m, const MoeWeights& w, float* shared_gate, floa
   const StepMember::Rows mine = m.mine(), slots = m.mine(static_cast<std::int32_t>(slots_of(m)));
   const std::size_t first = m.cells(slots.begin, c.expert_ffn);
   if (slots.count > 0) m.table.swiglu(s.gate + first, s.up + first, m.cells(slots.count, c.expert_ffn), s.act + first);
-  if (m.model.observer != nullptr) observe_experts(m, w, slots);
-  m.prepare_unobserved(s.prepared, s.act, slots, c.expert_ffn, {&w.experts.front().down});
+  m.prepare(s.prepared, s.act, slots, c.expert_ffn, {&w.experts.front().down});
   if (!w.shared.has_value() || mine.count == 0) return;
   const std::int32_t ffn = w.shared->down.k;
   const std::size_t at = m.cells(mine.begin, ffn);

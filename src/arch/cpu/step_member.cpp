@@ -87,14 +87,6 @@ void StepMember::norm(const float* x, const FloatRow& weight, std::int32_t count
 void StepMember::prepare(const PreparedRows& out, const float* x, Rows range, std::int32_t k,
                          std::initializer_list<const PackedMatrix*> weights, float narrow) const {
   if (range.count == 0) return;
-  if (model.observer != nullptr && !alone_)
-    model.observer->note(x + cells(range.begin, k), range.count, k, {0, at(k)}, weights);
-  prepare_unobserved(out, x, range, k, weights, narrow);
-}
-
-void StepMember::prepare_unobserved(const PreparedRows& out, const float* x, Rows range, std::int32_t k,
-                                    std::initializer_list<const PackedMatrix*> weights, float narrow) const {
-  if (range.count == 0) return;
   bool bf16 = false, q8 = false;
   for (const PackedMatrix* w : weights) {
     bf16 |= table.operand_kind(w->source) == OperandKind::bf16;

@@ -67,9 +67,6 @@ class StepMember {
   /// Prepares these rows of x [*, k] into `out` for every kind of operand that the weights want; narrow: see Q8Rows.
   void prepare(const PreparedRows& out, const float* x, Rows range, std::int32_t k,
                std::initializer_list<const kernels::PackedMatrix*> weights, float narrow = 0.0F) const;
-  /// The same where one of many weights stands for all, and an observer would take it for itself.
-  void prepare_unobserved(const PreparedRows& out, const float* x, Rows range, std::int32_t k,
-                          std::initializer_list<const kernels::PackedMatrix*> weights, float narrow = 0.0F) const;
   /// This member's panels of every product, each product cut alike in pairs of panels; gives its columns.
   Range multiply_alike(const PreparedRows& prepared, const float* x, std::int32_t count,
                        std::initializer_list<Product> products) const;

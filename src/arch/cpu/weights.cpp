@@ -139,14 +139,6 @@ std::size_t bytes_held(const ModelWeights& weights) {
   return weights.packed.size() + floats * sizeof(float);
 }
 
-Result<std::unique_ptr<OneLayer>> load_layer(const Checkpoint& checkpoint, std::int32_t index, ParallelTeam& team) {
-  auto layer = std::make_unique<OneLayer>();
-  WeightPacking packing(checkpoint);
-  HP_TRY_VOID(add_layer(checkpoint.config(), checkpoint.forms(), index, packing, layer->weights));
-  HP_TRY(layer->packed, packing.pack_all(team));
-  return layer;
-}
-
 Result<ModelWeights> load_weights(const Checkpoint& checkpoint, const ShardPlan& plan, bool predicts,
                                   ParallelTeam& team) {
   const ModelConfig& c = plan.config();

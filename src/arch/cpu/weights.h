@@ -72,13 +72,6 @@ struct ModelWeights {
 /// Of the packed matrices and of all rows of floats.
 std::size_t bytes_held(const ModelWeights& weights);
 
-/// Layer `index` alone, with its packed bytes: for passes that go through a model layer by layer.
-struct OneLayer {
-  Buffer packed;
-  LayerWeights weights;
-};
-Result<std::unique_ptr<OneLayer>> load_layer(const Checkpoint& checkpoint, std::int32_t index, ParallelTeam& team);
-
 /// Packs the checkpoint's matrices with the whole team and gives each tensor's mapped pages back as soon as it is
 /// packed. An error names the tensor that is missing, misshapen or of a type that the kernels cannot multiply with.
 /// `predicts` asks for the prediction layer, which the checkpoint must have. Embedding and head hold the plan's ids.
