@@ -122,10 +122,10 @@ def test_calibration_brings_the_outputs_nearer(case, recipe, tmp_path):
     rng = np.random.default_rng(1)
     (tmp_path / "tokens").write_text(" ".join(str(t) for t in rng.integers(0, hf_cases.VOCAB, 2048)))
     other = rng.integers(0, hf_cases.VOCAB, 512)
-    plain = quantize(tmp_path / "bf16", tmp_path / "plain", "--to", recipe, "--embeddings", "keep")
+    flags = ["--to", recipe, "--embeddings", "keep", "--threads", "1"]
+    plain = quantize(tmp_path / "bf16", tmp_path / "plain", *flags)
     assert plain["tensors_calibrated"] == 0
-    flags = ["--to", recipe, "--embeddings", "keep", "--calibrate-tokens", tmp_path / "tokens"]
-    report = quantize(tmp_path / "bf16", tmp_path / "fed", *flags)
+    report = quantize(tmp_path / "bf16", tmp_path / "fed", *flags, "--calibrate-tokens", tmp_path / "tokens")
     assert report["tensors_calibrated"] == sum(c["tensors"] for c in report["classes"] if c["storage"] != "unchanged") > 10
     assert report["bytes_after"] == plain["bytes_after"]
     assert {n: (d, x.shape) for n, (d, x) in read_folder(tmp_path / "fed").items()} == {
@@ -142,7 +142,8 @@ def test_calibration_rounds_the_head_too(tied, tmp_path, monkeypatch):
     monkeypatch.setitem(hf_cases.CASES, "small", hf_cases.CASES["llama"] | {"tie_word_embeddings": tied})
     hf_cases.write_checkpoint(tmp_path / "bf16", "small", "bf16")
     (tmp_path / "tokens").write_text(" ".join(str(t) for t in np.random.default_rng(1).integers(0, hf_cases.VOCAB, 600)))
-    report = quantize(tmp_path / "bf16", tmp_path / "q", "--embeddings", "fp8", "--calibrate-tokens", tmp_path / "tokens")
+    report = quantize(tmp_path / "bf16", tmp_path / "q", "--embeddings", "fp8", "--threads", "1", "--calibrate-tokens",
+                      tmp_path / "tokens")
     quantized = sum(c["tensors"] for c in report["classes"] if c["storage"] != "unchanged")
     assert report["tensors_calibrated"] == (quantized if tied else quantized - 1), "an embedding alone is rounded to nearest"
 
