@@ -134,7 +134,6 @@ def test_calibration_brings_the_outputs_nearer(case, recipe, tmp_path):
     errors = [np.linalg.norm(hf_forward.Model(hf_cases.CASES[case], meaning(read_folder(tmp_path / name))).forward(other) - want)
               for name in ("plain", "fed")]
     assert errors[1] < 0.85 * errors[0]
-    agree(tmp_path / "fed", case, meaning(read_folder(tmp_path / "fed")))
 
 
 @pytest.mark.parametrize("tied", [True, False])
