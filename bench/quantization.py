@@ -17,12 +17,13 @@ import hf_cases  # noqa: E402
 from reference_forward import Gguf  # noqa: E402
 
 MEASURE = ["README.md", "docs/gateway.md", "docs/journal.md", "docs/performance.md"]
-CALIBRATE = ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/gpu.md", "docs/adr/*.md"]
+CALIBRATE = ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/*.md", "docs/adr/*.md"]  # less what measures
 LAYER = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
          "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
          "ffn_down": "mlp.down_proj"}
 GLOBAL = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-ROWS = [("fp8", []), ("int8", []), ("int4", []), ("int4", ["calibrated"]), ("mixed", []), ("mixed", ["calibrated"])]
+KEEP = ["--embeddings", "keep"]
+ROWS = [("fp8", "fp8", []), ("fp8, embedding kept", "fp8", KEEP), ("int8", "int8", []), ("int4", "int4", []), ("mixed", "mixed", [])]
 
 
 def halves(x, heads):
@@ -78,19 +79,20 @@ def report(program, source, folder, recipe, flags):
 
 
 def table(program, name, source, work, measure, calibrate):
-    print(f"\n{name}\n  {'recipe':<18} {'size':>8} {'linear error':>13} {'perplexity':>22} {'top-1':>8}")
-    for i, (recipe, mode) in enumerate(ROWS):
-        r = report(program, source, work / f"{source.name}-{recipe}-{i}", recipe, [*measure, *(calibrate if mode else [])])
-        q = r["quality"]
-        worst = max(c["relative_error"] for c in r["classes"])
-        print(f"  {recipe + (' calibrated' if mode else ''):<18} {100 * r['bytes_after'] / r['bytes_before']:>6.1f} % {100 * worst:>11.2f} % "
-              f"{q['perplexity_before']:>9.4f} -> {q['perplexity_after']:>8.4f} {100 * q['top1_agreement']:>6.2f} %", flush=True)
-        if i == 0:
-            print(f"  (on {q['tokens']} tokens; {r['bytes_before'] / 1e6:.1f} MB in bf16)", flush=True)
+    print(f"\n{name}\n  {'recipe':<32} {'size':>8} {'linear error':>13} {'perplexity':>22} {'top-1':>8}")
+    for label, recipe, flags in ROWS:
+        for mode, extra in ("", []), (", calibrated", calibrate):
+            folder = work / f"{source.name}-{(label + mode).replace(', ', '-').replace(' ', '-')}"
+            r = report(program, source, folder, recipe, [*measure, *flags, *extra])
+            q, worst = r["quality"], max(c["relative_error"] for c in r["classes"])
+            print(f"  {label + mode:<32} {100 * r['bytes_after'] / r['bytes_before']:>6.1f} % {100 * worst:>11.2f} % "
+                  f"{q['perplexity_before']:>9.4f} -> {q['perplexity_after']:>8.4f} {100 * q['top1_agreement']:>6.2f} %", flush=True)
+    print(f"  (on {q['tokens']} tokens; {r['bytes_before'] / 1e6:.1f} MB in bf16)", flush=True)
 
 
-def texts(patterns):
-    return "\n\n".join(p.read_text() for pattern in patterns for p in sorted(ROOT.glob(pattern)))
+def texts(patterns, without=()):
+    paths = [p for pattern in patterns for p in sorted(ROOT.glob(pattern))]
+    return "\n\n".join(p.read_text() for p in paths if str(p.relative_to(ROOT)) not in without)
 
 
 def main():
@@ -108,7 +110,7 @@ def main():
         if not a.text:
             text.write_text(texts(MEASURE))
         if not a.calibrate:
-            calibration.write_text(texts(CALIBRATE))
+            calibration.write_text(texts(CALIBRATE, without=MEASURE))
         to_folder(a.model, work / "bf16")
         table(a.program, a.model.stem, work / "bf16", work, ["--text", text], ["--calibrate", calibration])
         rng = np.random.default_rng(5)

@@ -68,6 +68,7 @@ class Calibration {
     const TensorView& t = checkpoint_.find("token_embd.weight")->view;
     for (std::size_t i = 0; i < tokens.size(); ++i)
       kernels::dequantize(t.dtype, t.data + storage_bytes(t.dtype, tokens[i] * hidden), hidden, x.original.row(i));
+    x.original.release();
     if (pass_.rounds) HP_TRY_VOID(pass_.rounded_rows("token_embd.weight", tokens, x.rounded));
     return x;
   }
@@ -113,6 +114,8 @@ class Calibration {
       for (const auto& w : windows_) {
         for (std::size_t i = 0; i + 1 < w.size(); ++i) std::copy_n(from.row(first + i), hidden, to.row(row++));
         first += w.size();
+        from.release();
+        to.release();
       }
     };
     without_last(last.original, states.original);
@@ -124,6 +127,8 @@ class Calibration {
       for (std::size_t r = 0; r < to.rows(); ++r) {
         std::copy_n(a.row(r), hidden, to.row(r));
         std::copy_n(b.row(r), hidden, to.row(r) + hidden);
+        if (r % 512 != 511) continue;
+        for (const SpilledRows* rows : {&a, &b, static_cast<const SpilledRows*>(&to)}) rows->release();
       }
     };
     join(embeddings.original, foretold.original, pairs.original);

@@ -10,7 +10,9 @@
 namespace hp {
 namespace {
 
-constexpr float kLatentEps = 1e-6F;  // mla_attention.cpp says why
+constexpr float kLatentEps = 1e-6F;          // mla_attention.cpp says why
+constexpr std::size_t kRowWork = 1U << 13U;  // multiplications, about, of norms and rotations of a row
+constexpr std::size_t kChunk = 512;          // rows between two times that memory is let go
 
 std::size_t z(std::int64_t v) {
   return static_cast<std::size_t>(v);
@@ -43,15 +45,16 @@ std::size_t LayerCalibration::rows() const {
 }
 
 template <typename F>
-void LayerCalibration::for_rows(const F& f) const {
-  products_.run(rows() * 4096, [&](int member) {
-    std::size_t first = 0;
-    for (const std::size_t length : lengths_) {
+void LayerCalibration::for_rows(std::initializer_list<const SpilledRows*> touched, const F& f) const {
+  std::size_t first = 0;
+  for (const std::size_t length : lengths_) {
+    products_.run(length * kRowWork, [&](int member) {
       const Range own = split_range(length, member, team_.size());
       for (std::size_t i = own.begin; i < own.end; ++i) f(first + i, static_cast<std::int32_t>(i));
-      first += length;
-    }
-  });
+    });
+    for (const SpilledRows* rows : touched) rows->release();
+    first += length;
+  }
 }
 
 Status LayerCalibration::run(std::int32_t index, RowPair& x) {
@@ -69,12 +72,10 @@ Result<RowPair> LayerCalibration::normed(const RowPair& x, const std::string& we
   HP_TRY_VOID(WeightPacking(checkpoint_).row(weight, static_cast<std::int32_t>(width), row));
   HP_TRY(RowPair out, pass_.make_rows(x.original.rows(), width));
   each_pass(pass_.rounds, x, out, [&](const SpilledRows& from, SpilledRows& to) {
-    for_rows([&](std::size_t r, std::int32_t) {
+    for_rows({&from, &to}, [&](std::size_t r, std::int32_t) {
       table_.rms_norm(from.row(r) + first, from.width(), row.data(), eps, 1, static_cast<std::int32_t>(width),
                       to.row(r), width);
     });
-    from.release();
-    to.release();
   });
   return out;
 }
@@ -102,13 +103,12 @@ Status LayerCalibration::rotate(RowPair& rows, const std::string& norm, std::siz
   const auto count = static_cast<std::int32_t>(heads), dim = static_cast<std::int32_t>(head_dim);
   const bool interleaved = config_.rope.layout == RopeLayout::interleaved;
   each_pass(pass_.rounds, rows, rows, [&](const SpilledRows&, SpilledRows& x) {
-    for_rows([&](std::size_t r, std::int32_t position) {
+    for_rows({&x}, [&](std::size_t r, std::int32_t position) {
       if (!weight.empty())
         table_.rms_norm(x.row(r), head_dim, weight.data(), config_.rms_eps, count, dim, x.row(r), head_dim);
       table_.rope(x.row(r), count, dim, static_cast<std::int32_t>(rope_at), config_.rope.dims, interleaved,
                   rope_.cos_at(position), rope_.sin_at(position));
     });
-    x.release();
   });
   return {};
 }
@@ -171,7 +171,7 @@ Status LayerCalibration::latent_attention(const std::string& p, RowPair& x) {
   HP_TRY(RowPair k, pass_.make_rows(rows(), heads * (nope + rope)));
   HP_TRY(RowPair v, pass_.make_rows(rows(), heads * v_dim));
   const auto part = [&](const SpilledRows& both, const SpilledRows& rotated, SpilledRows& keys, SpilledRows& values) {
-    for_rows([&](std::size_t r, std::int32_t) {
+    for_rows({&both, &keys, &values}, [&](std::size_t r, std::int32_t) {
       for (std::size_t h = 0; h < heads; ++h) {
         const float* const from = both.row(r) + h * (nope + v_dim);
         float* const key = keys.row(r) + h * (nope + rope);
@@ -180,9 +180,6 @@ Status LayerCalibration::latent_attention(const std::string& p, RowPair& x) {
         std::copy_n(from + nope, v_dim, values.row(r) + h * v_dim);
       }
     });
-    both.release();
-    keys.release();
-    values.release();
   };
   part(kv_b.original, kv_a.original, k.original, v.original);
   if (pass_.rounds) part(kv_b.rounded, kv_a.rounded, k.rounded, v.rounded);
@@ -197,12 +194,16 @@ Result<RowPair> LayerCalibration::activated(const std::string& gate_name, const 
   HP_TRY(RowPair gate, product(gate_name, ffn, in));
   HP_TRY(const RowPair up, product(up_name, ffn, in));
   each_pass(pass_.rounds, up, gate, [&](const SpilledRows& other, SpilledRows& both) {
-    products_.run(both.rows() * ffn * 16, [&](int member) {
-      const Range own = split_range(both.rows(), member, team_.size());
-      for (std::size_t r = own.begin; r < own.end; ++r) table_.swiglu(both.row(r), other.row(r), ffn, both.row(r));
-    });
-    other.release();
-    both.release();
+    for (std::size_t first = 0; first < both.rows(); first += kChunk) {
+      const std::size_t count = std::min(kChunk, both.rows() - first);
+      products_.run(count * ffn * 16, [&](int member) {
+        const Range own = split_range(count, member, team_.size());
+        for (std::size_t r = first + own.begin; r < first + own.end; ++r)
+          table_.swiglu(both.row(r), other.row(r), ffn, both.row(r));
+      });
+      other.release();
+      both.release();
+    }
   });
   return gate;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -42,8 +43,9 @@ class LayerCalibration {
   Result<std::vector<Routed>> route(const std::string& p, ProductInputs& in);
   Status expert(const std::string& p, std::int32_t index, const Routed& routed, const RowPair& in, const Moments& usual,
                 RowPair& x);
+  /// f(row, position in its window) by the team; after each window, what was touched is let go.
   template <typename F>
-  void for_rows(const F& f) const;  ///< f(row, position in its window), by the team
+  void for_rows(std::initializer_list<const SpilledRows*> touched, const F& f) const;
 
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;

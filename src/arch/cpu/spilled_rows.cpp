@@ -10,7 +10,7 @@
 namespace hp {
 namespace {
 
-constexpr std::size_t kSmall = 4U << 20U;  // bytes that are not worth letting go
+constexpr std::size_t kSmall = 32U << 20U;  // bytes that are not worth letting go
 
 }  // namespace
 
