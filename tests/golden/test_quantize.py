@@ -188,9 +188,10 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, monkeypatch):
         assert (cut / path.name).read_bytes() == path.read_bytes(), path.name
 
 
-def test_a_run_killed_while_it_calibrates_ends_in_the_same_bytes(tmp_path):
-    hf_cases.write_checkpoint(tmp_path / "bf16", CASE, "bf16")
-    (tmp_path / "tokens").write_text(" ".join(str(t) for t in np.random.default_rng(1).integers(0, hf_cases.VOCAB, 2048)))
+def test_a_run_killed_while_it_calibrates_ends_in_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setitem(hf_cases.CASES, "wide", hf_cases.CASES[CASE] | {"intermediate_size": 1280})  # two blocks of columns
+    hf_cases.write_checkpoint(tmp_path / "bf16", "wide", "bf16")
+    (tmp_path / "tokens").write_text(" ".join(str(t) for t in np.random.default_rng(1).integers(0, hf_cases.VOCAB, 700)))
     flags = ["--to", "mixed", "--calibrate-tokens", tmp_path / "tokens", "--threads", "1"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     quantize(tmp_path / "bf16", whole, *flags)
@@ -203,7 +204,7 @@ def test_a_run_killed_while_it_calibrates_ends_in_the_same_bytes(tmp_path):
     running.wait()
     (tmp_path / "tokens").write_text("1 2 3")
     assert "other options" in quantize(tmp_path / "bf16", cut, *flags, ok=False)
-    (tmp_path / "tokens").write_text(" ".join(str(t) for t in np.random.default_rng(1).integers(0, hf_cases.VOCAB, 2048)))
+    (tmp_path / "tokens").write_text(" ".join(str(t) for t in np.random.default_rng(1).integers(0, hf_cases.VOCAB, 700)))
     quantize(tmp_path / "bf16", cut, *flags)
     assert sorted(p.name for p in whole.iterdir()) == sorted(p.name for p in cut.iterdir())
     for path in whole.iterdir():
@@ -226,15 +227,15 @@ def test_memory_is_a_few_stripes_whatever_the_size(tmp_path, monkeypatch):
 
 def test_calibration_holds_less_than_a_layer(tmp_path, monkeypatch):
     """The experts of one layer alone, as they lie in the file, are larger than what the process may hold."""
-    experts = {"hidden_size": 512, "intermediate_size": 512, "n_routed_experts": 160, "moe_intermediate_size": 1024,
+    experts = {"hidden_size": 256, "intermediate_size": 256, "n_routed_experts": 400, "moe_intermediate_size": 256,
                "num_hidden_layers": 1, "first_k_dense_replace": 0, "num_nextn_predict_layers": 0}
     monkeypatch.setitem(hf_cases.CASES, "big", hf_cases.CASES[CASE] | experts)
     monkeypatch.setattr(hf_cases, "noise", lambda name, shape: np.resize(np.sin(np.arange(4099.0 + len(name))), shape))
     hf_cases.write_checkpoint(tmp_path / "big", "big", "bf16")
     (tmp_path / "tokens").write_text(" ".join(str(t) for t in np.random.default_rng(1).integers(0, hf_cases.VOCAB, 300)))
-    limit = 256 << 20
-    assert 160 * 3 * 1024 * 512 * 2 > limit
-    command = [BUILD / "homeport", "quantize", tmp_path / "big", tmp_path / "q", "--threads", "2"]
+    limit = 120 << 20
+    assert 400 * 3 * 256 * 256 * 2 > limit
+    command = [BUILD / "homeport", "quantize", tmp_path / "big", tmp_path / "q", "--threads", "1"]
     command += ["--calibrate-tokens", tmp_path / "tokens"]
     bound = lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))  # noqa: E731
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=600, check=False, preexec_fn=bound)

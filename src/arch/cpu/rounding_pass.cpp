@@ -259,6 +259,10 @@ Status RoundingPass::take_rounded(const RoundedMatrix& m, const PlannedTensor& t
   s.rounded.resize(s.weights.size());
   grid.load(m.values.subspan(grid.value_bytes(s.first), grid.value_bytes(s.count)),
             m.scales.subspan(grid.scale_bytes(s.first), grid.scale_bytes(s.count)), s.rounded);
+  return apply_rounded(in, s);
+}
+
+Status RoundingPass::apply_rounded(const RowPair& in, Stripe& s) const {
   std::vector<float> moved(s.weights.size());
   for (std::size_t i = 0; i < moved.size(); ++i) moved[i] = s.weights[i] - s.rounded[i];
   return add_to_differences(in, 0, s.k, moved, s);
@@ -293,7 +297,13 @@ Status RoundingPass::multiply(const CalibratedProduct& p, ProductInputs& inputs)
     load(*t, s.first, s.count, s.weights);
     if (rounds) HP_TRY_VOID(differences(p, inputs.rows, s));
     if (p.out != nullptr) HP_TRY_VOID(originals(p, inputs.rows, s));
+    // Sums of several blocks end in other bits than those of a run that takes the matrix as rounded.
+    const std::vector<float> before = inputs.feedback.size() > 1 ? s.apart : std::vector<float>();
     if (writer) HP_TRY_VOID(round(*planned, inputs, s, *writer));
+    if (writer && !before.empty()) {
+      s.apart = before;
+      HP_TRY_VOID(apply_rounded(inputs.rows, s));
+    }
     if (known) HP_TRY_VOID(take_rounded(*known, *planned, inputs.rows, s));
     if (rounds && p.out != nullptr) rounded_outputs(p, s);
     if (progress) progress(storage_bytes(t->view.dtype, s.count * p.k));

@@ -72,6 +72,7 @@ class RoundingPass {
   void rounded_outputs(const CalibratedProduct& p, const Stripe& s) const;
   Status round(const PlannedTensor& t, ProductInputs& inputs, Stripe& s, RoundedWriter& out) const;
   Status round_block(const ProductInputs& inputs, const ErrorFeedback& feedback, std::size_t first, Stripe& s) const;
+  Status apply_rounded(const RowPair& in, Stripe& s) const;
   Status take_rounded(const RoundedMatrix& m, const PlannedTensor& t, const RowPair& in, Stripe& s) const;
 
   const Checkpoint& checkpoint_;
