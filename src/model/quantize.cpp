@@ -363,9 +363,11 @@ Status check_output(const QuantizeOptions& o) {
 Status check_space(const QuantizeOptions& o, const QuantizePlan& plan) {
   std::error_code error;
   const fs::space_info space = fs::space(o.output, error);
-  if (!error && space.available < plan.bytes_after + kSpareBytes)
+  // What has been calibrated lies there beside the first shard that it is copied into.
+  const std::size_t needed = plan.bytes_after + kSpareBytes + (o.calibrate ? o.choices.shard_bytes : 0);
+  if (!error && space.available < needed)
     return fail(ErrorCode::resource_exhausted, "'{}' has {} MB free, the output needs {} MB", o.output.string(),
-                space.available >> 20U, (plan.bytes_after + kSpareBytes) >> 20U);
+                space.available >> 20U, needed >> 20U);
   return {};
 }
 
