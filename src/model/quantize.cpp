@@ -364,7 +364,8 @@ Status check_space(const QuantizeOptions& o, const QuantizePlan& plan) {
   std::error_code error;
   const fs::space_info space = fs::space(o.output, error);
   // What has been calibrated lies there beside the first shard that it is copied into.
-  const std::size_t needed = plan.bytes_after + kSpareBytes + (o.calibrate ? o.choices.shard_bytes : 0);
+  const std::size_t needed =
+      plan.bytes_after + kSpareBytes + (o.calibrate ? std::min(o.choices.shard_bytes, plan.bytes_after) : 0);
   if (!error && space.available < needed)
     return fail(ErrorCode::resource_exhausted, "'{}' has {} MB free, the output needs {} MB", o.output.string(),
                 space.available >> 20U, needed >> 20U);
