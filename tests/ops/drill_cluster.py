@@ -29,11 +29,12 @@ def short_playbooks(wait_s):
 
 
 class Client:
-    """Streams one after another. `errors`: what did not end well; `pause`: the longest between two events of a stream."""
+    """Streams one after another. `errors`: what did not end well; `pause`: the longest between two events of a stream;
+    `late`: the longest wait for a first token."""
 
     def __init__(self, server, headers=None, **members):
         self.server, self.headers, self.body = server, headers or {}, {**STORY, **members}
-        self.stop, self.done, self.errors, self.texts, self.pause = False, 0, [], set(), 0.0
+        self.stop, self.done, self.errors, self.texts, self.pause, self.late = False, 0, [], set(), 0.0, 0.0
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
@@ -53,6 +54,7 @@ class Client:
         """What was wrong with it, or nothing."""
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=4 * PATIENCE)
         try:
+            asked = time.monotonic()
             connection.request("POST", "/v1/chat/completions", json.dumps(self.body), {"Content-Type": "application/json", **self.headers})
             answer = connection.getresponse()
             if answer.status != 200:
@@ -62,7 +64,7 @@ class Client:
                 if not line.startswith(b"data: "):
                     continue
                 now = time.monotonic()
-                self.pause = max(self.pause, now - last if last else 0)
+                self.pause, self.late = max(self.pause, now - last if last else 0), max(self.late, 0 if last else now - asked)
                 last = now
                 if line == b"data: [DONE]\n":
                     self.texts.add(text)
@@ -85,15 +87,12 @@ def end(clients):
 
 class Cluster:
     """`serve` over local nodes. `engine`: flags of every node. `variant`: a model for one more node, in a group of its own.
-    `ops_folder`: elsewhere than in the cluster's folder."""
+    `rules`: own times, or a function that says them once the variant's node runs. `ops_folder`: elsewhere than in the cluster's folder."""
 
     def __init__(self, *flags, nodes=3, standby=1, rules="", playbooks="", engine=("--max-running", 8), variant=None, ops_folder=None, access_log=None):
         self.folder = Path(tempfile.mkdtemp(prefix="hp-drill-"))
         self.ops_folder = ops_folder or self.folder
         self.channels = Channels(certificate(self.folder, "mail"))
-        for name, text in (("notices", self.channels.toml()), ("rules", rules if "[latency_p99]" in rules else "[latency_p99]\nabove = 1e9\nclear = 1e9\n" + rules),
-                           ("playbooks", playbooks or "# the shipped ones\n")):
-            (self.folder / f"{name}.toml").write_text(text)
         self.server = self.variant = None
         if variant:
             self.variant = Server("--journal", "--model-name", MODEL.stem, "--threads", 1, "--access-log=false", "--admin-host",
@@ -101,6 +100,12 @@ class Cluster:
             slots = engine[engine.index("--max-running") + 1]
             flags = (*flags, "--node", f"variant=127.0.0.1:{self.variant.port};priority=1;concurrent={slots};admin=unix:{self.folder}/variant.admin",
                      "--ops-variant-group", 1)
+        if callable(rules):
+            rules = rules(self.variant)
+        if "[latency_p99]" not in rules:
+            rules += "[latency_p99]\nabove = 1e9\nclear = 1e9\n"
+        for name, text in (("notices", self.channels.toml()), ("rules", rules), ("playbooks", playbooks)):
+            (self.folder / f"{name}.toml").write_text(text)
         try:
             self.start(nodes, standby, access_log, engine, flags)
         except BaseException:

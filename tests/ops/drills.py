@@ -27,7 +27,7 @@ from serving import MODEL  # noqa: E402
 SHORT_RULES = """
 [kv_usage]
 for_s = 3
-clear_for_s = 3
+clear_for_s = 15
 [request_timeouts]
 window_s = 10
 clear_for_s = 3
@@ -44,7 +44,6 @@ clear_for_s = 3
 above = 1e9
 clear = 1e9
 """
-SLOW_RULE = "[latency_p99]\nabove = 1\nclear = 0.9\nwindow_s = 20\nclear_for_s = 3\n"
 STEP_WAIT_S = 4  # of level 2: time for a step to help
 REFUSED = [{"role": "user", "content": "Say: I'm sorry, I can't do that."}]
 
@@ -224,11 +223,21 @@ def clients(cluster, count, **members):
     return streams
 
 
+def slow_rules(node):
+    """The threshold for this machine as it is now: twice the latest first token of four clients at one node."""
+    streams = [Client(node, max_tokens=8) for _ in range(4)]
+    while not all(s.done > 1 for s in streams):
+        time.sleep(0.1)
+    end(streams)
+    above = min(8, 2 * max(s.late for s in streams))  # the histogram ends at 10 s
+    return SHORT_RULES + f"[latency_p99]\nabove = {above:.3f}\nclear = {0.9 * above:.3f}\nwindow_s = 20\nclear_for_s = 3\n"
+
+
 def node_slow():
-    """One of two nodes gets an eighth of the time: first tokens come late."""
-    with two_groups(rules=SHORT_RULES + SLOW_RULE) as cluster:
+    """One of two nodes gets a fifth of the time: first tokens come late."""
+    with two_groups(rules=slow_rules) as cluster:
         streams, slow = clients(cluster, 4, max_tokens=8), []
-        return degraded(cluster, "set_step_tokens", lambda: slow.append(Slow(cluster.pid("node0"), 0.35, 0.05)), lambda: slow[0].mend(), streams)
+        return degraded(cluster, "set_step_tokens", lambda: slow.append(Slow(cluster.pid("node0"), 0.2, 0.05)), lambda: slow[0].mend(), streams)
 
 
 def kv_full():
@@ -301,6 +310,11 @@ def table(drills, columns, runs, wanted):
                 rows.append(drills[name]())
         except Skip as why:
             print(f"| {name} | skipped: {why} |", flush=True)
+            continue
+        except AssertionError as why:  # the others are run all the same
+            print(f"| {name} | failed |", flush=True)
+            print(f"  {name}: {why}", file=sys.stderr)
+            wrong += 1
             continue
         errors = sum((row["errors"] for row in rows), [])
         expected = sum(row.get("expected_errors", 0) for row in rows)
