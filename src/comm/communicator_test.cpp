@@ -57,8 +57,8 @@ Status fold(const void* parts, void* out, std::size_t count, int world, WireType
 class AnyRanks : public testing::TestWithParam<std::tuple<const char*, int>> {
  protected:
   void SetUp() override {
-    const auto [kind, world] = GetParam();
-    if (std::string_view(kind) == "threads") {
+    const int world = std::get<1>(GetParam());
+    if (std::string_view(std::get<0>(GetParam())) == "threads") {
       ranks_ = local_ranks(world);
       return;
     }
