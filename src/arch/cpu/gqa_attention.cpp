@@ -101,7 +101,7 @@ void gqa_attention(const StepMember& m, const FloatRow& norm, const GqaWeights& 
   m.barrier();
   attend(m, w, m.layer_kv(layer));
   m.barrier();
-  m.prepare(m.prepared(), s.attended, rows, c.heads * c.v_head_dim, {&w.o}, kOutNarrow);
+  m.prepare(m.prepared(), s.attended, rows, c.heads * c.v_head_dim, {&w.o});
   m.barrier_unless_alone();
   m.multiply(m.prepared(), s.attended, m.rows, {{w.o, nullptr, m.outcome(), true}});
   m.barrier();

@@ -17,9 +17,9 @@
 namespace hp {
 
 inline constexpr std::int32_t kQueryTile = 16;
-/// Q8Rows::narrow of what goes into products, by what each costs in accuracy (docs/performance.md). Queries, keys,
-/// values and the head keep all bits.
-inline constexpr float kGateNarrow = 1.5F, kDownNarrow = 2.0F, kOutNarrow = 1.5F;
+/// Q8Rows::narrow of what goes into feed-forward products, by what each costs in accuracy (docs/performance.md).
+/// Attention's products and the head keep all bits.
+inline constexpr float kGateNarrow = 1.5F, kDownNarrow = 2.0F;
 
 class StepMember {
  public:
