@@ -241,22 +241,27 @@ def node_slow():
 
 
 def kv_full():
-    """Nodes with a small KV pool, and many more long streams than fit into it."""
-    with two_groups("--kv-mib", 32, "--context", 512) as cluster:
+    """Nodes with a small KV pool, and many more streams than fit into it, each of them a thirtieth of it: one that ends leaves it full."""
+    with two_groups("--kv-mib", 128, "--context", 512) as cluster:
         streams, burst = clients(cluster, 2), []
         def fault():
             burst.extend(Client(cluster.server, messages=[{"role": "user", "content": f"{i} " + "sea harbour wind lamp " * 25}], max_tokens=60,
-                                ignore_eos=True) for i in range(40))
+                                ignore_eos=True) for i in range(120))
         result = degraded(cluster, "set_max_running", fault, lambda: end(burst), streams)
         return {**result, "streams": result["streams"] + sum(s.done for s in burst), "errors": result["errors"] + sum((s.errors for s in burst), [])}
 
 
 def time_outs():
-    """Clients with deadlines, held until a load comes that makes them wait."""
+    """Clients with deadlines, held until a load comes that makes them wait: twelve answers deep, where a deadline is of three."""
     with two_groups(slots=2) as cluster:
-        hasty, burst = clients(cluster, 2, headers={"Homeport-Deadline-Ms": "4000"}, max_tokens=4), []
+        one = Client(cluster.server, max_tokens=60, ignore_eos=True)
+        begun = time.monotonic()
+        cluster.until(lambda: one.done > 2, "answers are timed")
+        each = (time.monotonic() - begun) / one.done
+        end([one])
+        hasty, burst = clients(cluster, 2, headers={"Homeport-Deadline-Ms": f"{3000 * each:.0f}"}, max_tokens=4), []
         def fault():
-            burst.extend(Client(cluster.server, max_tokens=60, ignore_eos=True) for _ in range(24))
+            burst.extend(Client(cluster.server, max_tokens=60, ignore_eos=True) for _ in range(48))
         result = degraded(cluster, "set_step_tokens", fault, lambda: end(burst), hasty, expected=("503", "504"))
         return {**result, "streams": result["streams"] + sum(s.done for s in burst), "errors": result["errors"] + sum((s.errors for s in burst), [])}
 
