@@ -5,12 +5,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 out=build/gpu
 cmake --preset release >/dev/null
-cmake --build build/release -j "${JOBS:-$(nproc)}" --target homeport logits_tool engine_bench
+cmake --build build/release -j "${JOBS:-$(nproc)}" --target homeport logits_tool nccl_tool engine_bench
 rm -rf "$out" && mkdir -p "$out/lib" "$out/fake_gpu"
-cp build/release/homeport build/release/logits_tool build/release/engine_bench "$out"
+for program in homeport logits_tool nccl_tool engine_bench; do strip --strip-debug -o "$out/$program" "build/release/$program"; done
 cp build/release/fake_gpu/libhomeport_cuda.so "$out/fake_gpu"  # what engine_bench runs on
 # All shared libraries but those of the C and C++ compilers: the plug-in, built there, needs that machine's own.
-for program in homeport logits_tool engine_bench; do ldd "build/release/$program"; done |
+for program in homeport logits_tool nccl_tool engine_bench; do ldd "build/release/$program"; done |
   awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u |
   grep -Ev '/(libc|libm|libstdc\+\+|libgcc_s|libdl|libpthread|librt|libresolv|libutil|ld-linux[^/]*)\.so' | xargs -I{} cp -L {} "$out/lib"
 # The GPU plug-in is looked for beside the program.

@@ -56,6 +56,8 @@ if wants test; then
   for group in $groups; do echo "$group: $(tail -n 1 "$logs/test_$group.log")"; done
   [ -n "$sanitizer" ] && tail -n 2 "$logs/memcheck.log" | cut -c1-160
   grep -h FAILED "$logs"/test_*.log | cut -c1-200 | sort | uniq -c | head -n 30
+  # The binding of several GPUs' library, where it is (NCCL=FILE, else as the loader finds it); 77: nothing to test with.
+  with_program nccl 60 sh -c '"$0" ${NCCL:+"$NCCL"} || { [ $? -eq 77 ] && echo skipped; }' "$bundle/nccl_tool"
   with_program goldens 200 python3 tests/golden/gpu_goldens.py --device "$device" --tool "$bundle/logits_tool"
 fi
 

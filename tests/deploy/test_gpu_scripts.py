@@ -62,10 +62,11 @@ def script(path, text):
 
 @pytest.fixture
 def stand_ins(tmp_path):
-    """A folder of GPU programs and a bundle whose logits_tool is the real one, on the CPU."""
+    """A folder of GPU programs and a bundle whose logits_tool is the real one, on the CPU, and whose nccl_tool finds no GPU."""
     (tmp_path / "cuda").mkdir()
     (tmp_path / "bundle").mkdir()
-    (tmp_path / "bundle" / "logits_tool").symlink_to(BUILD / "logits_tool")
+    for tool in ("logits_tool", "nccl_tool"):
+        (tmp_path / "bundle" / tool).symlink_to(BUILD / tool)
     script(tmp_path / "cuda" / "gpu_test", 'echo "$1: 7 comparisons, ${GPU_TEST_FAILED:-0} failed"; exit ${GPU_TEST_FAILED:-0}\n')
     script(
         tmp_path / "cuda" / "gpu_bench",
@@ -93,6 +94,7 @@ def test_gpu_test_runs_every_part(stand_ins):
         assert f"{group}: {group}: 7 comparisons, 0 failed" in done.stdout
     assert "goldens on cpu: 8 passed, 0 failed" in done.stdout
     assert "memcheck" in done.stdout
+    assert "== nccl: rc 0" in done.stdout
     assert not (stand_ins / "logs" / "table.json").exists()
 
 
