@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """A Poisson load through `homeport serve`, and one of its nodes killed in the middle of it.
 
-usage: bench/serving_under_kill.py [MODEL.gguf] [--device cuda] [--requests 2000] [--rate 100] [--nodes 2] [--no-kill]
+usage: bench/serving_under_kill.py [MODEL.gguf | random:8b | random:tiny] [--device cuda] [--requests 2000] [--rate 100] [--nodes 2] [--no-kill]
 
+random: a checkpoint of Llama-3-8B's shape in /dev/shm, for as long as this runs (16 GB; needs numpy).
 Prints first-token and inter-token times, throughput, requests that failed (none may), and the KV blocks that sequences still
 hold when all is quiet (none may). The same load runs once without and once with the kill.
 """
-import argparse, json, pathlib, re, signal, socket, subprocess, sys, threading, time, urllib.request
+import argparse, contextlib, json, pathlib, re, signal, socket, subprocess, sys, tempfile, threading, time, urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -43,6 +44,19 @@ def load(program, port, a):
     return json.loads(out)["rows"][0]
 
 
+@contextlib.contextmanager
+def model(name):
+    if not name.startswith("random:"):
+        yield name
+        return
+    sys.path.insert(0, str(ROOT / "scripts"))
+    import random_checkpoint
+
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="homeport_bench_") as folder:
+        random_checkpoint.write(pathlib.Path(folder), small=name == "random:tiny")
+        yield folder
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default=str(pathlib.Path.home() / ".homeport/models/SmolLM2-135M-Instruct.Q4_1.gguf"))
@@ -57,6 +71,12 @@ def main():
     parser.add_argument("--no-kill", action="store_true")
     parser.add_argument("--program", default=str(ROOT / "build/release/homeport"))
     a = parser.parse_args()
+    with model(a.model) as path:
+        a.model = path
+        run(a)
+
+
+def run(a):
     port = free_port()
     server = subprocess.Popen([a.program, "serve", "--model", a.model, "--port", str(port), "--device", a.device, "--nodes", str(a.nodes),
                                "--kv-mib", str(a.kv_mib), "--max-running", "256", "--access-log=false"], stdout=subprocess.DEVNULL)

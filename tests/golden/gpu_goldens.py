@@ -27,15 +27,22 @@ import hf_forward
 import numpy as np
 
 HERE = pathlib.Path(__file__).resolve().parent
-WIDE = {"hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 4, "num_key_value_heads": 2}
-LATENT = {k: hf_cases.CASES["v3_wide"][k] for k in ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")}
+# What the GPU's products take: more than three steps of K (64 bf16, 128 fp8); latent attention of 16 heads.
+WIDE = {"hidden_size": 512, "intermediate_size": 512, "num_attention_heads": 8, "num_key_value_heads": 2}
+LATENT = {k: hf_cases.CASES["v3_wide"][k] for k in ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")} | {
+    "hidden_size": 512,
+    "intermediate_size": 512,
+    "moe_intermediate_size": 512,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 16,
+}
 CASES = {
     "llama": hf_cases.CASES["llama"] | WIDE,
     "llama3": hf_cases.CASES["llama3"] | WIDE,
     "qwen2": hf_cases.CASES["qwen2"] | WIDE,
     "qwen3": hf_cases.CASES["qwen3"] | WIDE | {"head_dim": 128},
-    "v2_lite": hf_cases.CASES["v2_lite"] | LATENT | {"hidden_size": 256, "moe_intermediate_size": 128},
-    "v3": hf_cases.CASES["v3_wide"],
+    "v2_lite": hf_cases.CASES["v2_lite"] | LATENT,
+    "v3": hf_cases.CASES["v3_wide"] | LATENT | {"q_lora_rank": 512},
 }
 
 

@@ -83,6 +83,9 @@ bool DeviceModel::allocate(void** out, std::size_t bytes, const char* what) {
 
 bool DeviceModel::allocate_matrix(Matrix& matrix, int n, int k, bool fp8) {
   matrix.fp8 = fp8, matrix.n = n, matrix.k = k;
+  if (const int least = fp8 ? 3 * 128 : 3 * 64; k <= least)
+    return fail("a [" + std::to_string(n) + ", " + std::to_string(k) + "] weight in " + (fp8 ? "fp8" : "bf16") +
+                ": the GPU expects more than " + std::to_string(least) + " columns");
   if (!allocate(&matrix.data, matrix.bytes(), "weights")) return false;
   if (fp8 && !allocate(reinterpret_cast<void**>(&matrix.scale), matrix.scales() * sizeof(float), "weight scales"))
     return false;
