@@ -15,6 +15,7 @@
 #include "kernels/cuda/choose.cuh"
 #include "kernels/cuda/kernel_launch.cuh"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/product_tiles.cuh"
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/row_math.cuh"
 #include "kernels/cuda/wgmma.cuh"
@@ -22,15 +23,7 @@
 namespace hp::cuda {
 namespace {
 
-inline constexpr std::uint64_t kEvictNormal = 0x1000000000000000ULL;
 inline constexpr int kRowBytes = 128;  // of a tile in shared memory: 64 bf16 or 128 fp8 along K
-inline constexpr int kParts = 4;       // of K
-
-/// How the warpgroups of a thread block share a tile.
-enum class Way {
-  parts,  ///< four, a part of K each, of 64 rows
-  rows,   ///< two, 64 rows each, of 128
-};
 
 /// Where a product's rows come from.
 enum class Source {
@@ -39,17 +32,10 @@ enum class Source {
   quantized,  ///< bf16 rows, quantized here
 };
 
-struct Params {
+struct Params : ProductPlace {
   const float* scale;
-  const float* row_scale;
-  const float* bias;
-  void* out;
-  int n, k, t, stride, k_blocks;
-  int scale_tiles;         ///< 64-row tiles of the stored matrix
-  const int4* groups;      ///< {expert, first row, end row}: experts' weights of n rows each lie one after the other
-  const int* group_count;  ///< null without groups
-  Epilogue epilogue;
-  std::uint64_t weight_policy;
+  int k, k_blocks;
+  int scale_tiles;  ///< 64-row tiles of the stored matrix
   RowSource source;
 };
 
@@ -74,72 +60,6 @@ struct Shape {
                                          2 * 8 * kStages + (kInput > 0 ? 64 : 0);
   // Few tokens: few registers, so that the next kernel fits beside this one.
   static constexpr int kBlocks = kWay == Way::parts && kColumns <= 16 && kInput == 0 ? 2 : 1;
-};
-
-/// The first step of a part of K.
-__device__ __forceinline__ int part_begin(int steps, int part) {
-  return steps * part / kParts;
-}
-
-__device__ __forceinline__ float silu(float x) {
-  return x / (1.0F + exp2_fast(-1.4426950408889634F * x));
-}
-
-/// A place in the ring of stages.
-template <int kStages>
-struct Ring {
-  int stage = 0;
-  std::uint32_t phase = 0;
-  __device__ __forceinline__ void advance(int steps) {
-    stage += steps;
-    while (stage >= kStages) stage -= kStages, phase ^= 1U;
-  }
-};
-
-/// The groups of a grouped product: in device memory or, just chosen, in shared memory. Null list: none.
-struct Groups {
-  const int4* list;
-  int count;
-};
-
-/// The tiles that a thread block computes, one after the other. Without groups neighbours share their rows of the
-/// weight.
-struct Tiles {
-  int weight_row = 0;            ///< in the stored matrix
-  int row = 0;                   ///< of the output
-  int token = 0, end_token = 0;  ///< the tile's first row of activations, and where they end
-  int column = 0;                ///< of the first row, among the product's own rows
-  const Params& p;
-  const Groups& groups;
-  int rows, columns, next, count, row_tiles, token_tiles;
-
-  __device__ __forceinline__ Tiles(const Params& params, const Groups& list, int tile_rows, int tile_columns)
-      : p(params), groups(list), rows(tile_rows), columns(tile_columns), next(static_cast<int>(blockIdx.x)) {
-    row_tiles = (p.n + rows - 1) / rows;
-    token_tiles = (p.t + columns - 1) / columns;
-    count = row_tiles * (groups.list != nullptr ? groups.count : token_tiles);
-    place();
-  }
-  __device__ __forceinline__ bool more() const { return next < count; }
-  __device__ __forceinline__ void advance() {
-    next += static_cast<int>(gridDim.x);
-    place();
-  }
-
- private:
-  __device__ __forceinline__ void place() {
-    if (next >= count) return;
-    if (groups.list != nullptr) {
-      const int4 group = groups.list[next / row_tiles];
-      row = next % row_tiles * rows;
-      weight_row = group.x * p.n + row;
-      token = group.y, end_token = group.z;
-      column = p.source.by_token ? group.w : group.y;
-    } else {
-      weight_row = row = next / token_tiles * rows;
-      token = next % token_tiles * columns, end_token = p.t;
-    }
-  }
 };
 
 /// The loads of one turn, in order: the steps of its part of every tile.
@@ -173,7 +93,7 @@ __device__ __forceinline__ void feed(const CUtensorMap* weight, const CUtensorMa
   const auto load_tokens = [&](int stage) {
     if constexpr (S::kInputBytes > 0) return;
     copy_box(stages + stage * S::kStageBytes + S::kWeightBytes, tokens, of_tokens.step * kStepElements,
-             of_tokens.tiles.token, &full[stage], kEvictLast);
+             of_tokens.tiles.from, &full[stage], kEvictLast);
     of_tokens.advance();
   };
   // Weights do not depend on the kernel before; tokens do.
@@ -268,79 +188,6 @@ struct Consumer {
     }
   }
 };
-
-/// Tokens [first, first + kTokens) of a warpgroup's 64 rows into the result tile: [token][row].
-template <int kColumns, int kTokens>
-__device__ __forceinline__ void put(float* tile, int stride, const float (&d)[kColumns / 2], int round) {
-  const int warp = static_cast<int>(threadIdx.x % 128U) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  float* out = tile + 2 * (lane % 4) * stride + 16 * warp + lane / 4;
-#pragma unroll
-  for (int j = 0; j < kColumns / 8; ++j) {
-    if (j / (kTokens / 8) != round) continue;
-    const int at = j % (kTokens / 8);
-#pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      out[(8 * at + c) * stride] = d[4 * j + c];
-      out[(8 * at + c) * stride + 8] = d[4 * j + 2 + c];
-    }
-  }
-}
-
-__device__ __forceinline__ float4 add(float4 a, float4 b) {
-  return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
-}
-__device__ __forceinline__ float4 scaled(float4 a, float s) {
-  return make_float4(a.x * s, a.y * s, a.z * s, a.w * s);
-}
-
-/// Four neighbouring outputs of a token.
-template <typename S>
-__device__ __forceinline__ float4 take(const float* tile, int token, int row) {
-  float4 sum = *reinterpret_cast<const float4*>(tile + token * S::kSumStride + row);
-#pragma unroll
-  for (int part = 1; part < S::kSumParts; ++part) {
-    sum = add(sum, *reinterpret_cast<const float4*>(tile + (part * S::kSumTokens + token) * S::kSumStride + row));
-  }
-  return sum;
-}
-
-/// The result tile to memory, four outputs a thread, neighbouring threads on neighbouring outputs.
-template <typename S>
-__device__ __forceinline__ void store(const Params& p, const float* tile, const float* own_scale, int first_row,
-                                      int first_token, int end_token, int column) {
-  const bool swiglu = p.epilogue == Epilogue::swiglu;
-  const int vectors = swiglu ? S::kTileRows / 8 : S::kTileRows / 4;
-  const int tokens = min(S::kSumTokens, end_token - first_token);
-  if constexpr (S::kInputBytes == 0) column = 0;
-  for (int i = static_cast<int>(threadIdx.x); i < tokens * vectors; i += S::kWorkers) {
-    const int token = i / vectors, vector = i % vectors;
-    const float factor = S::kInputBytes > 0       ? own_scale[column + token]
-                         : p.row_scale != nullptr ? p.row_scale[first_token + token]
-                                                  : 1.0F;
-    const std::size_t line = static_cast<std::size_t>(first_token + token) * static_cast<std::size_t>(p.stride);
-    if (swiglu) {
-      const int row = vector / 2 * 16 + vector % 2 * 4;
-      if (first_row + row >= p.n) continue;
-      const float4 g = scaled(take<S>(tile, column + token, row), factor);
-      const float4 u = scaled(take<S>(tile, column + token, row + 8), factor);
-      Bf16* out = static_cast<Bf16*>(p.out) + line + static_cast<std::size_t>(first_row / 2 + 4 * vector);
-      *reinterpret_cast<uint2*>(out) =
-          make_uint2(pack_bf16(silu(g.x) * u.x, silu(g.y) * u.y), pack_bf16(silu(g.z) * u.z, silu(g.w) * u.w));
-      continue;
-    }
-    const int row = first_row + 4 * vector;
-    if (row >= p.n) continue;
-    float4 v = scaled(take<S>(tile, column + token, 4 * vector), factor);
-    if (p.bias != nullptr) v = add(v, *reinterpret_cast<const float4*>(p.bias + row));
-    if (p.epilogue == Epilogue::bf16) {
-      Bf16* out = static_cast<Bf16*>(p.out) + line + static_cast<std::size_t>(row);
-      *reinterpret_cast<uint2*>(out) = make_uint2(pack_bf16(v.x, v.y), pack_bf16(v.z, v.w));
-    } else {
-      float4* out = reinterpret_cast<float4*>(static_cast<float*>(p.out) + line + static_cast<std::size_t>(row));
-      *out = p.epilogue == Epilogue::f32 ? v : add(*out, v);
-    }
-  }
-}
 
 /// Where byte `byte` of a row lies among the product's own rows: as the copy engine would have put it.
 __device__ __forceinline__ std::uint8_t* input_at(std::uint8_t* input, int row, int byte) {
@@ -481,7 +328,7 @@ __device__ __forceinline__ void work(const Params& p, const Groups& groups, std:
       named_barrier<1, S::kWorkers>();  // the result tile is free
       put<kColumns, S::kSumTokens>(put_at, S::kSumStride, sum, round);
       named_barrier<1, S::kWorkers>();
-      store<S>(p, tile, own_scale, tiles.row, tiles.token + round * S::kSumTokens, tiles.end_token, tiles.column);
+      store<S>(p, tile, own_scale, tiles.row, tiles.token + round * S::kSumTokens, tiles.end_token, tiles.from);
     }
   }
 }
@@ -555,13 +402,6 @@ __global__ void __launch_bounds__(Shape<kWay, kColumns, kInput>::kThreads, Shape
   }
 }
 
-struct Choice {
-  Way way;
-  int columns;
-};
-inline constexpr Choice kChoices[kTileChoices] = {
-    {Way::parts, 8}, {Way::parts, 16}, {Way::parts, 32}, {Way::parts, 64}, {Way::rows, 128}};
-
 template <bool kFp8, Way kWay, int kColumns, Source kSource, int kInput>
 void start(const Matrix& weight, const CUtensorMap& input_map, const float* row_scale, int t, const MatmulOut& out,
            const MatmulGroups* groups, const RowSource& source, cudaStream_t stream) {
@@ -574,20 +414,11 @@ void start(const Matrix& weight, const CUtensorMap& input_map, const float* row_
   const int n = groups != nullptr ? groups->rows : weight.n;
   const int tiles = (n + S::kTileRows - 1) / S::kTileRows * (groups != nullptr ? groups->most : token_tiles);
   const int blocks = std::min(tiles, multiprocessor_count());
-  const Params params{weight.scale,
-                      row_scale,
-                      out.bias,
-                      out.data,
-                      n,
+  const Params params{place_of(out, groups, row_scale, n, t, source.by_token, token_tiles == 1),
+                      weight.scale,
                       weight.k,
-                      t,
-                      out.stride,
                       weight.k_blocks(),
                       (weight.n + 63) / 64,
-                      groups != nullptr ? groups->list : nullptr,
-                      groups != nullptr ? groups->count : nullptr,
-                      out.epilogue,
-                      token_tiles == 1 ? kEvictFirst : kEvictNormal,
                       source};
   launch(kernel, dim3(static_cast<unsigned>(blocks)), dim3(S::kThreads), S::kShared, stream,
          weight.map[S::kTileRows == 64 ? 0 : 1], input_map, params);
