@@ -37,9 +37,9 @@ def children(pid):
     return [int(p) for p in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def load(program, port, a):
+def load(program, port, a, seed):
     out = subprocess.run([program, "bench", "--url", f"http://127.0.0.1:{port}", "--requests", str(a.requests), "--rate", str(a.rate),
-                          "--streams", str(a.most), "--prompt-tokens", str(a.prompt), "--answer-tokens", str(a.answer), "--json"],
+                          "--streams", str(a.most), "--prompt-tokens", str(a.prompt), "--answer-tokens", str(a.answer), "--seed", str(seed), "--json"],
                          stdout=subprocess.PIPE, text=True).stdout
     return json.loads(out)["rows"][0]
 
@@ -68,6 +68,7 @@ def main():
     parser.add_argument("--answer", type=int, default=64)
     parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--kv-mib", type=int, default=4096)
+    parser.add_argument("--gpu-weights", default="bf16")
     parser.add_argument("--no-kill", action="store_true")
     parser.add_argument("--program", default=str(ROOT / "build/release/homeport"))
     a = parser.parse_args()
@@ -79,14 +80,14 @@ def main():
 def run(a):
     port = free_port()
     server = subprocess.Popen([a.program, "serve", "--model", a.model, "--port", str(port), "--device", a.device, "--nodes", str(a.nodes),
-                               "--kv-mib", str(a.kv_mib), "--max-running", "256", "--access-log=false"], stdout=subprocess.DEVNULL)
+                               "--kv-mib", str(a.kv_mib), "--gpu-weights", a.gpu_weights, "--max-running", "256", "--access-log=false"], stdout=subprocess.DEVNULL)
     try:
         wait_ready(port, server)
         for kill in [False] if a.no_kill else [False, True]:
             if kill:
                 at = a.requests / a.rate / 2
                 threading.Timer(at, lambda: subprocess.run(["kill", "-9", str(children(server.pid)[0])])).start()
-            row = load(a.program, port, a)
+            row = load(a.program, port, a, seed=1 + kill)  # other prompts: none is cached
             first, between = row["first_token_ms"], row["between_tokens_ms"]
             print(f"{'with a kill' if kill else 'without faults':<15} {row['finished']} finished, {row['failed']} failed, "
                   f"{row['tokens_per_second']:.0f} tokens/s; first token p50 {first['p50']:.1f} p99 {first['p99']:.1f} ms; "

@@ -54,7 +54,7 @@ struct OnlinePlan {
   std::int64_t prompt_tokens = 128, answer_tokens = 128;
   std::int64_t requests = 0;  ///< per number of streams; 0: two for each stream
   double rate = 0;            ///< requests per second at random times (Poisson) rather than one after the other; 0: off
-  std::uint64_t seed = 1;
+  std::int64_t seed = 1;
 };
 
 struct OnlineRow {

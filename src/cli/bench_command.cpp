@@ -227,6 +227,8 @@ Command bench_command() {
             a.integer("--requests", options->online.requests, "Requests per number of streams; 0: two for each stream.",
                       0, 10'000'000);
             a.number("--rate", options->online.rate, "Requests per second at random times instead; 0: off.", 0, 1e6);
+            a.integer("--seed", options->online.seed, "Other prompts and times; the same seed gives the same ones.", 0,
+                      1'000'000'000);
             a.toggle("--json", options->json, "Print JSON.");
           },
       .run = [options](const Invocation& in) -> Result<int> {

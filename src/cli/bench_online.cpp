@@ -50,7 +50,7 @@ std::string body_of(const OnlinePlan& plan, std::uint64_t number) {
   JsonWriter w(body);
   w.begin_object().member("model", plan.model).key("prompt").begin_array();
   // Every prompt begins differently, so that no prefix cache answers it; small ids are in every vocabulary.
-  std::mt19937_64 random(plan.seed * 1'000'003 + number);
+  std::mt19937_64 random(static_cast<std::uint64_t>(plan.seed) * 1'000'003 + number);
   for (std::int64_t i = 0; i < plan.prompt_tokens; ++i) w.value(static_cast<std::int64_t>(100 + random() % 900));
   w.end_array()
       .member("max_tokens", plan.answer_tokens)
@@ -92,7 +92,7 @@ class Load {
   };
 
   void start_at_random_times(Clock::time_point start) {
-    std::mt19937_64 random(plan_.seed);
+    std::mt19937_64 random(static_cast<std::uint64_t>(plan_.seed));
     std::exponential_distribution<double> gap(plan_.rate);
     double at = 0;
     for (std::int64_t i = 0; i < requests_; ++i) {
