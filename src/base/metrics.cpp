@@ -95,8 +95,9 @@ MetricsRegistry::Series& MetricsRegistry::find_or_add(std::string_view name, std
   }
   Family& family = *it->second;
   HP_CHECK(family.kind == kind, "metric {} registered as two kinds", name);
+  if (const auto found = family.series.find(labels); found != family.series.end()) return *found->second;
   Labels key = labels;
-  if (!family.series.contains(key) && family.series.size() >= kMaxSeriesPerName)
+  if (family.series.size() >= kMaxSeriesPerName)
     for (auto& label : key) label.second = "other";
   std::unique_ptr<Series>& series = family.series[key];
   if (series == nullptr) {

@@ -65,13 +65,23 @@ Business::Business(MetricsRegistry& metrics, std::vector<std::string> phrases)
   for (const std::string& phrase : phrases) phrases_.push_back(folded(phrase));
 }
 
-void Business::count(std::string_view name, std::string_view help, const std::string& tenant, double n) {
-  metrics_.counter(name, help, {{"tenant", tenant}}).add(n);
+Business::TenantCounters& Business::counters(const std::string& tenant) {
+  const std::lock_guard lock(mutex_);
+  if (const auto found = tenants_.find(tenant); found != tenants_.end()) return found->second;
+  const Labels labels{{"tenant", tenant}};
+  return tenants_
+      .emplace(tenant, TenantCounters{metrics_.counter("homeport_tenant_requests_total", "Requests by tenant", labels),
+                                      metrics_.counter("homeport_tenant_prompt_tokens_total",
+                                                       "Prompt tokens by tenant, each request once", labels),
+                                      metrics_.counter("homeport_tenant_completion_tokens_total",
+                                                       "Reply tokens by tenant, each token once", labels)})
+      .first->second;
 }
 
 void Business::tokens(const std::string& tenant, double prompt, double completion) {
-  count("homeport_tenant_prompt_tokens_total", "Prompt tokens by tenant, each request once", tenant, prompt);
-  count("homeport_tenant_completion_tokens_total", "Reply tokens by tenant, each token once", tenant, completion);
+  TenantCounters& of_tenant = counters(tenant);
+  of_tenant.prompt_tokens.add(prompt);
+  of_tenant.completion_tokens.add(completion);
 }
 
 void Business::timed_out(const std::string& tenant, const std::string& model) {
@@ -87,7 +97,7 @@ void Business::refused(const std::string& tenant, const std::string& model, std:
       .counter("homeport_refusals_total", "Replies that the model refused",
                {{"tenant", tenant}, {"model", model}, {"by", std::string(by)}})
       .add();
-  count("homeport_tenant_refusals_total", "Refused replies by tenant", tenant);
+  metrics_.counter("homeport_tenant_refusals_total", "Refused replies by tenant", {{"tenant", tenant}}).add();
 }
 
 bool Business::is_refusal(std::string_view beginning) const {

@@ -2,8 +2,10 @@
 // is refused when the model ends it with content_filter, or when it begins with a phrase of a list.
 #pragma once
 
+#include <mutex>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "base/metrics.h"
@@ -20,7 +22,7 @@ class Business {
  public:
   Business(MetricsRegistry& metrics, std::vector<std::string> phrases);
 
-  void request(const std::string& tenant) { count("homeport_tenant_requests_total", "Requests by tenant", tenant); }
+  void request(const std::string& tenant) { counters(tenant).requests.add(); }
   void tokens(const std::string& tenant, double prompt, double completion);
   void timed_out(const std::string& tenant, const std::string& model);
   /// `by`: content_filter or phrase.
@@ -28,8 +30,15 @@ class Business {
   [[nodiscard]] bool is_refusal(std::string_view beginning) const;
 
  private:
-  void count(std::string_view name, std::string_view help, const std::string& tenant, double n = 1);
+  // What each request counts, so that the registry is asked once a tenant.
+  struct TenantCounters {
+    Counter &requests, &prompt_tokens, &completion_tokens;
+  };
+  TenantCounters& counters(const std::string& tenant);
+
   MetricsRegistry& metrics_;
+  std::mutex mutex_;
+  std::unordered_map<std::string, TenantCounters> tenants_;
   std::vector<std::string> phrases_;  // in lower case
   Counter& timeouts_;
 };

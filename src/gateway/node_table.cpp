@@ -101,6 +101,7 @@ void NodeTable::review() {
 void NodeTable::collect(const DispatchQuery& query, std::optional<int> priority, TimePoint now,
                         std::vector<NodeView>& views) const {
   views.clear();
+  views.reserve(owned_.size());
   bool any_lists_it = false;
   for (NodeIndex i = 0; i < owned_.size(); ++i) {
     const Node& node = *owned_[i];

@@ -115,7 +115,7 @@ class NodeTable {
   /// Another node could take a request of this model now; with weights, one of the same.
   [[nodiscard]] bool has_other(NodeIndex node, std::string_view model, std::string_view weights = {});
 
-  [[nodiscard]] NodeConfig config(NodeIndex node) const;
+  [[nodiscard]] const NodeConfig& config(NodeIndex node) const;
   [[nodiscard]] std::vector<NodeStatus> status() const;
   [[nodiscard]] std::size_t usable() const;
   [[nodiscard]] std::vector<std::string> models() const;

@@ -148,7 +148,7 @@ bool NodeTable::has_other(NodeIndex index, std::string_view model, std::string_v
   return false;
 }
 
-NodeConfig NodeTable::config(NodeIndex node) const {
+const NodeConfig& NodeTable::config(NodeIndex node) const {
   return at(node).config;  // never changes once the node is in the table
 }
 

@@ -13,8 +13,8 @@ namespace hp::gateway {
 namespace {
 constexpr milliseconds kRestDefault{1'000};  // after a 429 or 503 without Retry-After
 constexpr milliseconds kRestMax{30'000};
-constexpr int kClientGone = 499;              // nginx's word for it, in the log only
-constexpr std::chrono::hours kNoTimeout{24};  // the watchdog knows better
+constexpr int kClientGone = 499;         // nginx's word for it, in the log only
+constexpr std::size_t kMostHeaders = 8;  // of a request to a node
 
 // The pace that makes the next verdict on a node that still answers take longer: it may be slow, not dead.
 Duration doubted(Duration pause) {
@@ -107,10 +107,11 @@ net::ClientRequest Relay::encode(const NodeConfig& node, std::uint32_t attempt) 
   request.tls = node.tls;
   request.authority = core_.options.authority;
   request.target = stream_->target;
-  request.read_timeout = kNoTimeout;
+  request.read_timeout = milliseconds(0);  // the watchdog knows better
   request.shared_body = stream_->body;
-  request.headers = {{"Content-Type", "application/json"},
-                     {"traceparent", trace_.parent(hash_text(stream_->record.id(), attempt + 1))}};
+  request.headers.reserve(kMostHeaders);
+  request.headers.emplace_back("Content-Type", "application/json");
+  request.headers.emplace_back("traceparent", trace_.parent(hash_text(stream_->record.id(), attempt + 1)));
   if (!trace_.state.empty()) request.headers.emplace_back("tracestate", trace_.state);
   if (!node.api_key.empty()) request.headers.emplace_back("Authorization", "Bearer " + node.api_key);
   const std::lock_guard lock(stream_->mutex);
@@ -175,8 +176,10 @@ net::HttpClient::Handle Relay::start_request(const NodeConfig& node, std::uint32
                                                           },
                                                       .on_done =
                                                           [link, self = shared_from_this()](Status outcome) {
-                                                            if (link.current())
+                                                            if (link.current()) {
+                                                              self->handle_ = 0;  // nothing to cancel
                                                               return self->on_done(std::move(outcome));
+                                                            }
                                                             if (link.hedge()) self->on_hedge_done(outcome);
                                                           }});
 }
@@ -185,7 +188,7 @@ void Relay::close_attempt() {
   if (!node_) return;
   const NodeIndex node = *node_;
   node_.reset();
-  shard_.client->cancel(handle_);
+  if (handle_ != 0) shard_.client->cancel(std::exchange(handle_, 0));
   core_.nodes.release(node, cost_);
   core_.queue.wake_next();
 }

@@ -26,7 +26,7 @@ void Relay::begin_hedge() {
                       .avoid = node_};
   const auto node = core_.nodes.dispatch(query);
   if (!node) return;
-  const NodeConfig config = core_.nodes.config(*node);
+  const NodeConfig& config = core_.nodes.config(*node);
   if (*node == *node_ || !config.homeport) return core_.nodes.release(*node, cost_);
   core_.metrics.hedges.add();
   hedge_.emplace(Hedge{.node = *node, .attempt = ++last_attempt_, .headers = {}, .bytes = {}});

@@ -171,6 +171,7 @@ void Relay::answer_whole() {
     if (status_ == 200) ear_.hear(body_, {});
     answered_ = status_;
     net::HttpResponse answer{.status = status_, .headers = {}, .body = std::move(body_)};
+    answer.headers.reserve(3);
     if (!content_type_.empty()) answer.content_type = content_type_;
     if (retry_after_s_ > 0) answer.headers.emplace_back("Retry-After", std::to_string(retry_after_s_));
     answer.headers.emplace_back("X-Request-Id", stream_->record.id());

@@ -8,12 +8,13 @@
 #include <numeric>
 
 #include "base/json.h"
+#include "base/text.h"
 #include "gateway/request_peek.h"
 
 namespace hp::gateway {
 namespace {
 
-constexpr std::size_t kIdDigits = 32, kCreatedDigits = 8, kWeightsDigits = 8;
+constexpr std::size_t kIdDigits = 32, kCreatedDigits = 8, kRandomHighDigits = 8, kWeightsDigits = 8;
 constexpr std::uint16_t kManyTokens = std::numeric_limits<std::uint16_t>::max();
 
 Result<std::uint64_t> number(std::string_view text) {
@@ -31,7 +32,12 @@ bool is_hex(std::string_view text) {
 }  // namespace
 
 std::string make_stream_id(std::int64_t created, std::uint64_t random_high, std::uint64_t random_low) {
-  return fmt::format("{:08x}{:08x}{:016x}", static_cast<std::uint32_t>(created), random_high & 0xffffffffU, random_low);
+  std::string id;
+  id.reserve(kIdDigits);
+  append_hex(id, static_cast<std::uint64_t>(created), kCreatedDigits);
+  append_hex(id, random_high, kRandomHighDigits);
+  append_hex(id, random_low);
+  return id;
 }
 
 bool valid_stream_id(std::string_view id) {
@@ -129,7 +135,8 @@ StreamRecord::Verdict StreamRecord::take(const CutChunk& chunk) {
 }
 
 void StreamRecord::append_event_id(std::string& out) const {
-  fmt::format_to(std::back_inserter(out), "id: {}:{}", id_, next_seq_ - 1);
+  out.append("id: ").append(id_).append(":");
+  append_number(out, next_seq_ - 1);
   if (wanted_ > 1)
     for (std::size_t i = 0; i < choices_.size(); ++i)
       fmt::format_to(std::back_inserter(out), "{}{}", i == 0 ? ':' : '.',

@@ -9,6 +9,7 @@
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/post.hpp>
 
+#include "base/text.h"
 #include "net/limits.h"
 
 namespace hp::net {
@@ -17,9 +18,22 @@ using boost::system::error_code;
 
 namespace {
 constexpr std::string_view kUnixPrefix = "unix:";
+constexpr std::size_t kHeadBytes = 512;  // of most heads
 
 bool is_unix(const ClientRequest& request) {
   return request.host.starts_with(kUnixPrefix);
+}
+
+std::string name_of_peer(const ClientRequest& request) {
+  if (is_unix(request)) return request.host;
+  std::string name(request.tls ? "https://" : "");
+  name.append(request.host).append(":");
+  append_number(name, request.port);
+  return name;
+}
+
+void append_header(std::string& out, std::string_view name, std::string_view value) {
+  out.append(name).append(": ").append(value).append("\r\n");
 }
 }  // namespace
 
@@ -62,10 +76,8 @@ Exchange::Exchange(ExchangeHost& host, HttpClient::Handle handle, ClientRequest 
       handle_(handle),
       request_(std::move(request)),
       callbacks_(std::move(callbacks)),
-      peer_(is_unix(request_) ? request_.host
-                              : fmt::format("{}{}:{}", request_.tls ? "https://" : "", request_.host, request_.port)),
-      parser_(request_.method == "HEAD"),
-      timer_(host.loop().io()) {
+      peer_(name_of_peer(request_)),
+      parser_(request_.method == "HEAD") {
   sink_.on_head = [this](int status, const Headers& headers) {
     if (callbacks_.on_headers) callbacks_.on_headers(status, headers);
     return !done_;
@@ -88,8 +100,13 @@ std::string Exchange::pool_key() const {
 
 // The default port is left out: some servers redirect to the name without it.
 std::string Exchange::host_header() const {
+  if (is_unix(request_)) return "localhost";
   const bool usual = request_.port == (request_.tls ? 443 : 80);
-  return usual ? request_.host : fmt::format("{}:{}", request_.host, request_.port);
+  std::string host = request_.host;
+  if (usual) return host;
+  host += ':';
+  append_number(host, request_.port);
+  return host;
 }
 
 tl::unexpected<Error> Exchange::broken(std::string_view what, const error_code& error) const {
@@ -191,16 +208,19 @@ void Exchange::attach(std::shared_ptr<Wire> wire) {
 
 Status Exchange::encode_head() {
   const std::size_t length = request_.shared_body_bytes + request_.body.size();
-  head_ = fmt::format("{} {} HTTP/1.1\r\nHost: {}\r\n", request_.method, request_.target,
-                      is_unix(request_) ? "localhost" : host_header());
-  if (!request_.keep_alive) head_ += "Connection: close\r\n";
-  if (length > 0 || request_.method == "POST" || request_.method == "PUT")
-    head_ += fmt::format("Content-Length: {}\r\n", length);
+  head_.reserve(kHeadBytes);
+  head_.append(request_.method).append(" ").append(request_.target).append(" HTTP/1.1\r\n");
+  append_header(head_, "Host", host_header());
+  if (!request_.keep_alive) append_header(head_, "Connection", "close");
+  if (length > 0 || request_.method == "POST" || request_.method == "PUT") {
+    head_ += "Content-Length: ";
+    append_number(head_, length);
+    head_ += "\r\n";
+  }
   for (const auto& [key, value] : request_.headers) {
-    if (key.find_first_of(std::string_view("\r\n\0", 3)) != std::string::npos ||
-        value.find_first_of(std::string_view("\r\n\0", 3)) != std::string::npos)
+    if (breaks_line(key) || breaks_line(value))
       return fail(ErrorCode::invalid_argument, "the header '{}' holds a line break", key);
-    head_.append(key).append(": ").append(value).append("\r\n");
+    append_header(head_, key, value);
   }
   head_ += "\r\n";
   return {};
@@ -246,21 +266,24 @@ void Exchange::write_more() {
 }
 
 void Exchange::arm(std::chrono::milliseconds timeout, std::string_view what) {
+  move_deadline(timeout, what);
+  if (deadline_ != kNever && (!timer_ || deadline_ < timer_->expiry())) watch();
+}
+
+void Exchange::move_deadline(std::chrono::milliseconds timeout, std::string_view what) {
   timeout_ = timeout;
   waiting_for_ = what;
-  const auto deadline = std::chrono::steady_clock::now() + timeout;
-  const bool sooner = deadline < deadline_;
-  deadline_ = deadline;
-  if (!watching_ || sooner) watch();
+  deadline_ = timeout.count() == 0 ? kNever : std::chrono::steady_clock::now() + timeout;
 }
 
 // The timer is set once and looks at the deadline when it fires: bytes only move the deadline.
 void Exchange::watch() {
-  watching_ = true;
-  timer_.expires_at(deadline_);
-  timer_.async_wait([weak = weak_from_this()](const error_code& error) {
+  if (!timer_) timer_.emplace(host_.loop().io());
+  timer_->expires_at(deadline_);
+  timer_->async_wait([weak = weak_from_this()](const error_code& error) {
     const auto self = weak.lock();
     if (error || !self || self->done_) return;
+    if (self->deadline_ == kNever) return self->timer_.reset();
     if (std::chrono::steady_clock::now() < self->deadline_) return self->watch();
     self->finish(fail(ErrorCode::deadline_exceeded, "{} from {} within {} ms", self->waiting_for_, self->peer_,
                       self->timeout_.count()));
@@ -301,9 +324,7 @@ void Exchange::on_readable() {
       return finish(broken("lost the connection to", error));
     }
     received_ += count;
-    deadline_ = std::chrono::steady_clock::now() + request_.read_timeout;
-    timeout_ = request_.read_timeout;
-    waiting_for_ = "no further byte";
+    move_deadline(request_.read_timeout, "no further byte");
     if (!consume({scratch.data(), count})) return;
     if (count < scratch.size() && !(wire_ && wire_->tls)) break;  // TLS gives a record at a time
   }
@@ -334,7 +355,7 @@ void Exchange::on_end() {
 void Exchange::finish(Status outcome) {
   if (done_) return;
   done_ = true;
-  timer_.cancel();
+  timer_.reset();
   if (resolver_) resolver_->cancel();
   if (outcome && wire_ && parser_.keep_alive() && request_.keep_alive && !writing_) {
     wire_->owner.reset();

@@ -5,6 +5,7 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -55,6 +56,7 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
   [[nodiscard]] tl::unexpected<Error> broken(std::string_view what, const boost::system::error_code& error) const;
   [[nodiscard]] std::string host_header() const;
   [[nodiscard]] std::string pool_key() const;
+  void move_deadline(std::chrono::milliseconds timeout, std::string_view what);
   void arm(std::chrono::milliseconds timeout, std::string_view what);
   void watch();
   void open();
@@ -81,13 +83,14 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
   ResponseParser parser_;
   ResponseParser::Sink sink_;
   std::shared_ptr<Wire> wire_;
-  boost::asio::steady_timer timer_;
+  std::optional<boost::asio::steady_timer> timer_;  // most exchanges need none
   std::unique_ptr<boost::asio::ip::tcp::resolver> resolver_;
-  std::chrono::steady_clock::time_point deadline_{};
+  static constexpr auto kNever = std::chrono::steady_clock::time_point::max();
+  std::chrono::steady_clock::time_point deadline_ = kNever;
   std::chrono::milliseconds timeout_{};
   std::string_view waiting_for_;
   std::size_t received_ = 0, body_bytes_ = 0;
-  bool done_ = false, reused_ = false, writing_ = false, watching_ = false;
+  bool done_ = false, reused_ = false, writing_ = false;
 };
 
 }  // namespace hp::net

@@ -48,10 +48,20 @@ void Connection::close_if_idle_soon() {
 }
 
 void Connection::arm(std::chrono::milliseconds timeout) {
-  const auto generation = ++timer_generation_;
-  timer_.expires_after(timeout);
-  timer_.async_wait([self = shared_from_this(), generation](const error_code& error) {
-    if (!error && generation == self->timer_generation_) self->on_timeout();
+  deadline_ = std::chrono::steady_clock::now() + timeout;
+  if (!watching_ || deadline_ < timer_.expiry()) watch();
+}
+
+// The timer is set once and looks at the deadline when it fires: mostly the deadline has moved on by then.
+void Connection::watch() {
+  watching_ = true;
+  timer_.expires_at(deadline_);
+  timer_.async_wait([self = shared_from_this()](const error_code& error) {
+    if (error || self->phase_ == Phase::closed) return;
+    self->watching_ = false;
+    if (self->deadline_ == kNever) return;
+    if (std::chrono::steady_clock::now() < self->deadline_) return self->watch();
+    self->on_timeout();
   });
 }
 
@@ -140,9 +150,7 @@ void Connection::parse_head(std::size_t head_bytes) {
   error_code error;
   const auto used = parser.put(asio::buffer(input_.data(), head_bytes), error);
   input_.consume(used);
-  const std::string too_large =
-      fmt::format("The request's body is larger than {} bytes.", host_.options.max_body_bytes);
-  if (error == http::error::body_limit) return refuse(413, too_large);
+  if (error == http::error::body_limit) return refuse_body();
   if (error && error != http::error::need_more)
     return refuse(400, fmt::format("The request is not valid HTTP: {}.", error.message()));
   if (!parser.is_header_done()) return refuse(400, "The request's headers are incomplete.");
@@ -160,7 +168,7 @@ void Connection::parse_head(std::size_t head_bytes) {
   if (message.version() == 11 && message.count(http::field::host) != 1)
     return refuse(400, "An HTTP/1.1 request needs exactly one Host header.");
   if (const auto length = parser.content_length(); length && *length > host_.options.max_body_bytes)
-    return refuse(413, too_large);
+    return refuse_body();
   phase_ = Phase::body;
   arm(host_.options.body_timeout);
   if (!parser.is_done() && input_.size() == 0 && boost::beast::iequals(message[http::field::expect], "100-continue")) {
@@ -198,8 +206,7 @@ void Connection::parse_body() {
     const auto used = parser.put(input_.data(), error);
     input_.consume(used);
     if (error == http::error::need_more) break;
-    if (error == http::error::body_limit)
-      return refuse(413, fmt::format("The request's body is larger than {} bytes.", host_.options.max_body_bytes));
+    if (error == http::error::body_limit) return refuse_body();
     if (error) return refuse(400, fmt::format("The request's body is not valid HTTP: {}.", error.message()));
     if (used == 0) break;
   }
@@ -218,6 +225,7 @@ void Connection::dispatch() {
   keep_alive_ = message.keep_alive() && !host_.draining();
   parser_.reset();
   HttpRequest request;
+  request.headers.reserve(static_cast<std::size_t>(std::distance(message.begin(), message.end())));
   request.method = std::string(message.method_string());
   request.target = std::string(message.target());
   request.path = request.target.substr(0, request.target.find('?'));
@@ -231,8 +239,7 @@ void Connection::dispatch() {
   request.peer = peer_;
   phase_ = Phase::answering;
   last_batch_ = false;
-  ++timer_generation_;
-  timer_.cancel();
+  disarm();
   const auto wake = [weak = weak_from_this(), executor = socket_.get_executor()] {
     asio::post(executor, [weak] {
       if (const auto self = weak.lock()) self->flush();
@@ -298,8 +305,7 @@ void Connection::wait_writable() {
     self->write_pending_ = false;
     if (self->phase_ == Phase::closed) return;
     if (error) return self->close();
-    ++self->timer_generation_;
-    self->timer_.cancel();
+    self->disarm();
     if (self->write_some()) self->after_write();
   });
 }
@@ -327,9 +333,12 @@ void Connection::refuse(int status, std::string_view message) {
   last_batch_ = true;
   writing_ = encode_response(error_response(status, message), false, false);
   written_ = 0;
-  ++timer_generation_;
-  timer_.cancel();
+  disarm();
   if (write_some()) after_write();
+}
+
+void Connection::refuse_body() {
+  refuse(413, fmt::format("The request's body is larger than {} bytes.", host_.options.max_body_bytes));
 }
 
 // Closing with unread input makes the kernel reset the connection, and the client may lose the answer it has not read.
@@ -346,7 +355,6 @@ void Connection::linger() {
 void Connection::close() {
   if (phase_ == Phase::closed) return;
   phase_ = Phase::closed;
-  ++timer_generation_;
   timer_.cancel();
   error_code ignored;
   socket_.close(ignored);

@@ -67,8 +67,11 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   void wait_writable();
   void finish_answer();
   void refuse(int status, std::string_view message);
+  void refuse_body();
   void linger();
   void arm(std::chrono::milliseconds timeout);
+  void disarm() { deadline_ = kNever; }
+  void watch();
   void on_timeout();
   void close();
 
@@ -85,9 +88,11 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   std::shared_ptr<ResponseOutbox> outbox_;
   std::string writing_;
   std::size_t written_ = 0, lingered_ = 0;
-  std::uint64_t timer_generation_ = 0;
+  static constexpr auto kNever = std::chrono::steady_clock::time_point::max();
+  std::chrono::steady_clock::time_point deadline_ = kNever;
   Phase phase_ = Phase::idle;
-  bool reading_ = false, write_pending_ = false, last_batch_ = false, keep_alive_ = true, refused_ = false;
+  bool watching_ = false, reading_ = false, write_pending_ = false, last_batch_ = false, keep_alive_ = true,
+       refused_ = false;
   int status_ = 0;
 };
 

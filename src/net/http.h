@@ -13,6 +13,9 @@ namespace hp::net {
 
 using Headers = std::vector<std::pair<std::string, std::string>>;
 
+/// CR, LF or NUL: what would end a header's line early.
+[[nodiscard]] bool breaks_line(std::string_view text);
+
 struct HttpRequest {
   std::string method;  ///< "GET"
   std::string target;  ///< as sent: "/v1/models?x=1"

@@ -28,7 +28,7 @@ struct ClientRequest {
   std::size_t shared_body_bytes = 0;  ///< so many of its first bytes
   std::string body = {};
   std::chrono::milliseconds connect_timeout{2'000};
-  std::chrono::milliseconds read_timeout{60'000};  ///< longest silence
+  std::chrono::milliseconds read_timeout{60'000};  ///< longest silence; 0: it may last
   std::size_t max_body_bytes = 64 << 20;
   bool keep_alive = true;  ///< false: a connection of its own, closed afterwards
 };

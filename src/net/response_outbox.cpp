@@ -3,13 +3,16 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <iterator>
 
 #include "base/json.h"
+#include "base/text.h"
 
 namespace hp::net {
 namespace {
 
 constexpr std::size_t kChunkFrame = 20;  // a chunk's size in hex and two line ends
+constexpr std::size_t kHeadBytes = 256;  // of most heads, with some headers
 
 std::string_view reason(int status) {
   switch (status) {
@@ -55,16 +58,31 @@ std::string_view reason(int status) {
 }
 
 // A header made from a client's text must not be able to start another header.
-std::string one_line(std::string_view text) {
-  std::string out(text);
-  std::erase_if(out, [](char c) { return c == '\r' || c == '\n' || c == '\0'; });
-  return out;
+void append_one_line(std::string& out, std::string_view text) {
+  if (!breaks_line(text)) {
+    out += text;
+    return;
+  }
+  std::ranges::copy_if(text, std::back_inserter(out), [](char c) { return c != '\r' && c != '\n' && c != '\0'; });
 }
 
-std::string encode_head(int status, const Headers& headers, std::string_view content_type, bool keep_alive) {
-  std::string out = fmt::format("HTTP/1.1 {} {}\r\n", status, reason(status));
-  if (!content_type.empty()) out += fmt::format("Content-Type: {}\r\n", one_line(content_type));
-  for (const auto& [name, value] : headers) out += fmt::format("{}: {}\r\n", one_line(name), one_line(value));
+void append_header(std::string& out, std::string_view name, std::string_view value) {
+  append_one_line(out, name);
+  out += ": ";
+  append_one_line(out, value);
+  out += "\r\n";
+}
+
+/// `more`: bytes that will follow the head.
+std::string encode_head(int status, const Headers& headers, std::string_view content_type, bool keep_alive,
+                        std::size_t more = 0) {
+  std::string out;
+  out.reserve(kHeadBytes + more);
+  out += "HTTP/1.1 ";
+  append_number(out, static_cast<std::uint64_t>(status));
+  out.append(" ").append(reason(status)).append("\r\n");
+  if (!content_type.empty()) append_header(out, "Content-Type", content_type);
+  for (const auto& [name, value] : headers) append_header(out, name, value);
   if (!keep_alive) out += "Connection: close\r\n";
   return out;
 }
@@ -74,8 +92,13 @@ std::string encode_head(int status, const Headers& headers, std::string_view con
 std::string encode_response(const HttpResponse& response, bool keep_alive, bool head_only) {
   const bool bodyless = response.status == 204 || response.status == 304;
   std::string out =
-      encode_head(response.status, response.headers, bodyless ? std::string_view() : response.content_type, keep_alive);
-  if (!bodyless) out += fmt::format("Content-Length: {}\r\n", response.body.size());
+      encode_head(response.status, response.headers, bodyless ? std::string_view() : response.content_type, keep_alive,
+                  response.body.size());
+  if (!bodyless) {
+    out += "Content-Length: ";
+    append_number(out, response.body.size());
+    out += "\r\n";
+  }
   out += "\r\n";
   if (!head_only && !bodyless) out += response.body;
   return out;
@@ -99,7 +122,7 @@ void ResponseOutbox::wake_locked() {
 }
 
 void ResponseOutbox::send_locked(const HttpResponse& response) {
-  pending_ += encode_response(response, shape_.keep_alive, shape_.head);
+  pending_ = encode_response(response, shape_.keep_alive, shape_.head);  // nothing was said before it
   status_ = response.status;
   phase_ = Phase::complete;
   wake_locked();

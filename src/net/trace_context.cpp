@@ -1,14 +1,15 @@
 #include "net/trace_context.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
+
+#include "base/text.h"
 
 namespace hp::net {
 namespace {
 
 constexpr std::size_t kMaxStateBytes = 512;  // what section 3.3.1.5 asks to carry at least
-constexpr std::size_t kParentBytes = 55;     // 00-<32>-<16>-<2>
+constexpr std::size_t kTraceBytes = 32;
+constexpr std::size_t kParentBytes = 55;  // 00-<32>-<16>-<2>
 
 bool is_hex(std::string_view text) {
   return text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
@@ -33,14 +34,24 @@ bool parse_parent(std::string_view header, TraceContext& out) {
 }  // namespace
 
 std::string TraceContext::parent(std::uint64_t span_id) const {
-  return fmt::format("00-{}-{:016x}-{}", trace_id, span_id == 0 ? 1 : span_id, flags);
+  std::string out;
+  out.reserve(kParentBytes);
+  out.append("00-").append(trace_id).append("-");
+  append_hex(out, span_id == 0 ? 1 : span_id);
+  out.append("-").append(flags);
+  return out;
 }
 
 TraceContext trace_of(const HttpRequest& request, std::uint64_t random_high, std::uint64_t random_low) {
   TraceContext out;
   const auto parents = std::ranges::count(request.headers, "traceparent", &Headers::value_type::first);
-  if (parents != 1 || !parse_parent(request.header("traceparent"), out))
-    return {.trace_id = fmt::format("{:016x}{:016x}", random_high, random_low | 1), .flags = "01", .state = {}};
+  if (parents != 1 || !parse_parent(request.header("traceparent"), out)) {
+    out.trace_id.reserve(kTraceBytes);
+    append_hex(out.trace_id, random_high);
+    append_hex(out.trace_id, random_low | 1);
+    out.flags = "01";
+    return out;
+  }
   for (const auto& [name, value] : request.headers) {
     if (name != "tracestate") continue;
     if (out.state.size() + value.size() + 1 > kMaxStateBytes) {
