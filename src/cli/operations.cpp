@@ -30,7 +30,7 @@ std::vector<ops::KnownNode> known_nodes(const gateway::Gateway& gateway, const F
       node.condition = ops::NodeCondition::draining;
     else if (!s.ready)
       node.condition = ops::NodeCondition::unreachable;
-    else if (s.breaker == gateway::BreakerState::open)
+    else if (s.silent || s.breaker == gateway::BreakerState::open)
       node.condition = ops::NodeCondition::dead;
     else
       node.condition = ops::NodeCondition::ready;
@@ -65,6 +65,7 @@ Result<std::shared_ptr<Operations>> Operations::start(const Config& config, gate
       .nodes = [&gateway, fleet] { return known_nodes(gateway, fleet); },
       .gateway_metrics = [&metrics] { return metrics.render(); },
       .actions = cluster_actions(config, gateway, *operations->client_, fleet),
+      .losses = [&gateway] { return gateway.losses(); },
   };
   const auto slot = std::make_shared<ConsoleSlot>();
   wiring.actions.push_back(bundle_action(config, gateway, metrics, fleet.pid, slot));

@@ -28,7 +28,7 @@ ActionOutcome done(std::string text, std::string undo_argument = {}) {
 }
 
 bool usable(const NodeStatus& s) {
-  return s.ready && !s.draining && !s.removed && !s.held && s.breaker != gateway::BreakerState::open;
+  return s.ready && !s.draining && !s.removed && !s.held && !s.silent && s.breaker != gateway::BreakerState::open;
 }
 
 const NodeStatus* find(const std::vector<NodeStatus>& nodes, const std::string& name) {

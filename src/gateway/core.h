@@ -91,6 +91,11 @@ struct Shard {
 
   /// This process was frozen or starved: what looks like a node's pause is our own.
   [[nodiscard]] bool was_paused(TimePoint now) const { return now - swept_at > kOwnPause; }
+  /// A byte came from the node.
+  void heard(NodeIndex node, TimePoint now) {
+    if (was_paused(now)) core.nodes.excuse_silence(now);
+    core.nodes.touch(node, now);
+  }
 };
 
 }  // namespace hp::gateway

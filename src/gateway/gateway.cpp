@@ -22,6 +22,7 @@ void sweep_later(Shard& shard) {
     const TimePoint now = shard.core.clock.now();
     const bool paused = shard.was_paused(now);
     shard.swept_at = now;
+    if (paused) shard.core.nodes.excuse_silence(now);
     const std::vector<std::shared_ptr<Relay>> relays(shard.relays.begin(), shard.relays.end());
     if (shard.core.shared) shard.core.shared->beat(now);
     if (shard.core.quota) shard.core.quota->sync(now);
@@ -164,6 +165,10 @@ std::vector<NodeStatus> Gateway::nodes() const {
 
 std::size_t Gateway::usable_nodes() const {
   return core_->nodes.usable();
+}
+
+std::uint64_t Gateway::losses() const {
+  return core_->nodes.losses();
 }
 
 GatewayLoad Gateway::load() const {

@@ -37,6 +37,8 @@ class Gateway {
   [[nodiscard]] std::vector<NodeStatus> nodes() const;
   [[nodiscard]] std::size_t usable_nodes() const;
   [[nodiscard]] GatewayLoad load() const;
+  /// Rises whenever a node is lost: who reads nodes() now and then looks at once.
+  [[nodiscard]] std::uint64_t losses() const;
 
   /// Nodes and policy, changed without touching streams.
   void set_nodes(const std::vector<NodeConfig>& nodes);

@@ -35,6 +35,9 @@ inline constexpr milliseconds kStallMax{20'000};
 inline constexpr double kDoubtFactor =
     2.0;  ///< a verdict on a node that still answers makes the next one wait so much longer
 inline constexpr milliseconds kStallUnknown{3'000};  ///< until the node's pace is known
+// A process that says nothing at all, neither tokens nor heartbeats nor answers to probes, is dead much sooner.
+inline constexpr double kSilenceFactor = 3.0;       ///< times its own longest recent silence
+inline constexpr milliseconds kSilenceIdle{2'000};  ///< at least, where only a probe waits or nothing is known
 
 inline constexpr milliseconds kMaxDeadline{86'400'000};  ///< that a request may ask for
 

@@ -7,6 +7,28 @@
 
 namespace hp::gateway {
 
+/// The longest of many recent pauses: halves every 20 seconds.
+class Longest {
+ public:
+  [[nodiscard]] double ms(TimePoint now) const {
+    return value_ms_.load(std::memory_order_relaxed) *
+           std::exp2(-to_seconds(now - TimePoint(Duration(at_.load(std::memory_order_relaxed)))) / kHalfLifeSeconds);
+  }
+  void note(Duration pause, TimePoint now, std::mutex& mutex) {
+    const double pause_ms = to_seconds(pause) * 1000;
+    if (pause_ms <= ms(now)) return;
+    const std::lock_guard lock(mutex);
+    value_ms_.store(pause_ms, std::memory_order_relaxed);
+    at_.store(now.time_since_epoch().count(), std::memory_order_relaxed);
+  }
+  void forget() { value_ms_.store(0, std::memory_order_relaxed); }
+
+ private:
+  static constexpr double kHalfLifeSeconds = 20;
+  std::atomic<double> value_ms_{0};
+  std::atomic<std::int64_t> at_{0};
+};
+
 struct NodeTable::Node {
   explicit Node(NodeConfig c, MetricsRegistry& metrics)
       : config(std::move(c)),
@@ -33,8 +55,8 @@ struct NodeTable::Node {
   bool ready = false, draining = false, removed = false, held = false;
   TimePoint ready_since{}, resting_until{};
   TimePoint failed_at{std::chrono::hours(-1)};
-  std::atomic<double> pace_ms{0};  // longest recent pause, halving every kPaceHalfLife from pace_at on
-  std::atomic<std::int64_t> pace_at{0};
+  Longest pause, quiet;  // between two signs of progress, and between any two bytes
+  std::atomic<bool> silent{false};
   std::atomic<std::uint32_t> epoch{0};
   std::atomic<bool> leaving{false};
   std::atomic<std::int64_t> touched{0}, progressed{0};

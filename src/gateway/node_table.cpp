@@ -59,7 +59,7 @@ void NodeTable::set_policy(std::unique_ptr<RoutePolicy> policy) {
 }
 
 bool NodeTable::usable(const Node& node, TimePoint now) {
-  return node.ready && !node.draining && !node.removed && !node.held && node.breaker.allows(now);
+  return node.ready && !node.draining && !node.removed && !node.held && !node.silent && node.breaker.allows(now);
 }
 
 // A standby group takes over at once and hands back only after the better group was usable for a while.
@@ -204,6 +204,12 @@ void NodeTable::trip(NodeIndex index, std::string_view why) {
   }
   node.breaker.trip(now);
   node.epoch.fetch_add(1, std::memory_order_relaxed);
+  losses_.fetch_add(1, std::memory_order_relaxed);
+}
+
+void NodeTable::trip_silent(NodeIndex node, Duration silence) {
+  at(node).silent = true;
+  trip(node, fmt::format("no byte for {:.1f} s", to_seconds(silence)));
 }
 
 bool NodeTable::hold(std::string_view name, bool out) {
@@ -225,10 +231,12 @@ void NodeTable::set_ready(NodeIndex index, bool ready, bool draining, std::vecto
   if (ready && !node.ready) {
     node.ready_since = clock_.now();
     node.breaker.reset();
+    node.quiet.forget();  // it was away: that says nothing of its pace
     log::info("gateway: node {} is ready", node.config.name);
   }
   if (!ready && node.ready) {
     prefixes_.forget(index);
+    losses_.fetch_add(1, std::memory_order_relaxed);
     log::warn("gateway: node {} is {}", node.config.name, draining ? "draining" : "not ready");
   }
   node.ready = ready;

@@ -47,6 +47,7 @@ struct NodeStatus {
   bool ready = false, draining = false, removed = false;
   bool held = false;     ///< taken out by an operator
   bool serving = false;  ///< its group gets the requests now
+  bool silent = false;   ///< declared dead for its silence, and not a byte since
   BreakerState breaker = BreakerState::closed;
   std::int64_t load_tokens = 0, requests = 0;
   double stall_bound_ms = 0;
@@ -88,8 +89,10 @@ class NodeTable {
   void release(NodeIndex node, std::int64_t cost_tokens), report(NodeIndex node, Outcome outcome);
   /// 429 or 503: no new requests for so long.
   void back_off(NodeIndex node, Duration pause);
-  /// A silent or broken node: its breaker opens and its streams leave (epoch() changes).
+  /// A broken node: its breaker opens and its streams leave (epoch() changes).
   void trip(NodeIndex node, std::string_view why);
+  /// The same, and it gets nothing before a byte has come from it.
+  void trip_silent(NodeIndex node, Duration silence);
   /// Out: no requests, and its streams move on; in: as before. False: no node has this name.
   bool hold(std::string_view name, bool out);
   /// Changes when the node is declared dead: its streams must leave.
@@ -107,23 +110,28 @@ class NodeTable {
   /// The pace watchdog. note_gap: a pause between two signs of progress. touch: any byte from the node.
   void note_gap(NodeIndex node, Duration gap);
   void touch(NodeIndex node, TimePoint now), note_progress(NodeIndex node, TimePoint now);
+  /// This process stood still: no node's silence counts that nobody could have heard end.
+  void excuse_silence(TimePoint now);
   [[nodiscard]] Duration silence(NodeIndex node, TimePoint now) const;
   /// Since the last progress of any stream on the node.
   [[nodiscard]] Duration standstill(NodeIndex node, TimePoint now) const;
-  /// How long the node may be silent in a stream before it counts as dead.
+  /// How long the streams of a node may stand still before it counts as dead.
   [[nodiscard]] Duration stall_bound(NodeIndex node) const;
+  /// The same for not a single byte, of streams and probes together.
+  [[nodiscard]] Duration silence_bound(NodeIndex node) const;
   /// Another node could take a request of this model now; with weights, one of the same.
   [[nodiscard]] bool has_other(NodeIndex node, std::string_view model, std::string_view weights = {});
 
   [[nodiscard]] const NodeConfig& config(NodeIndex node) const;
   [[nodiscard]] std::vector<NodeStatus> status() const;
+  /// Rises whenever a node is lost: declared dead, or not ready any more.
+  [[nodiscard]] std::uint64_t losses() const { return losses_.load(std::memory_order_relaxed); }
   [[nodiscard]] std::size_t usable() const;
   [[nodiscard]] std::vector<std::string> models() const;
 
  private:
   struct Node;
   [[nodiscard]] Node& at(NodeIndex node) const;
-  [[nodiscard]] static double decayed_pace_ms(const Node& node, TimePoint now);
   [[nodiscard]] static bool usable(const Node& node, TimePoint now);
   std::optional<int> serving_priority(TimePoint now);
   void collect(const DispatchQuery& query, std::optional<int> priority, TimePoint now,
@@ -138,6 +146,7 @@ class NodeTable {
   Counter& handovers_;
   std::unique_ptr<std::atomic<Node*>[]> nodes_;  // slots are never reused or freed before the end
   std::atomic<std::uint32_t> count_{0};
+  std::atomic<std::uint64_t> losses_{0};
   std::deque<std::unique_ptr<Node>> owned_;
   PrefixIndex prefixes_;
   std::uint64_t sequence_ = 0;

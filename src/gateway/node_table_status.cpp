@@ -11,7 +11,12 @@ namespace hp::gateway {
 namespace {
 
 constexpr std::string_view kHttps = "https://";
-constexpr Duration kPaceHalfLife = std::chrono::seconds(20);
+
+/// How long is too long, after the longest pause that a node has had of late.
+Duration bound_of(double longest_ms, double factor, milliseconds unknown) {
+  if (longest_ms == 0) return unknown;
+  return std::clamp<Duration>(milliseconds(static_cast<std::int64_t>(longest_ms * factor)), kStallMin, kStallMax);
+}
 
 // What stands where an option should may be a key that slipped: it is not repeated into a log.
 std::string shown(std::string_view word) {
@@ -89,19 +94,8 @@ Result<NodeConfig> parse_node(std::string_view text) {
   return node;
 }
 
-void NodeTable::note_gap(NodeIndex index, Duration gap) {
-  Node& node = at(index);
-  const double ms = to_seconds(gap) * 1000;
-  const TimePoint now = clock_.now();
-  if (ms <= decayed_pace_ms(node, now)) return;
-  const std::lock_guard lock(mutex_);
-  node.pace_ms.store(ms, std::memory_order_relaxed);
-  node.pace_at.store(now.time_since_epoch().count(), std::memory_order_relaxed);
-}
-
-double NodeTable::decayed_pace_ms(const Node& node, TimePoint now) {
-  const TimePoint since{Duration(node.pace_at.load(std::memory_order_relaxed))};
-  return node.pace_ms.load(std::memory_order_relaxed) * std::exp2(-to_seconds(now - since) / to_seconds(kPaceHalfLife));
+void NodeTable::note_gap(NodeIndex node, Duration gap) {
+  at(node).pause.note(gap, clock_.now(), mutex_);
 }
 
 std::uint32_t NodeTable::epoch(NodeIndex node) const {
@@ -112,12 +106,20 @@ bool NodeTable::leaving(NodeIndex node) const {
   return at(node).leaving.load(std::memory_order_relaxed);
 }
 
-void NodeTable::touch(NodeIndex node, TimePoint now) {
-  at(node).touched.store(now.time_since_epoch().count(), std::memory_order_relaxed);
+void NodeTable::touch(NodeIndex index, TimePoint now) {
+  Node& node = at(index);
+  const std::int64_t before = node.touched.exchange(now.time_since_epoch().count(), std::memory_order_relaxed);
+  const bool was_silent = node.silent.exchange(false, std::memory_order_relaxed);
+  if (before != 0 && !was_silent) node.quiet.note(now - TimePoint(Duration(before)), now, mutex_);
+}
+
+void NodeTable::excuse_silence(TimePoint now) {
+  const std::uint32_t count = count_.load(std::memory_order_acquire);
+  for (NodeIndex i = 0; i < count; ++i)
+    if (!at(i).silent) at(i).touched.store(now.time_since_epoch().count(), std::memory_order_relaxed);
 }
 
 void NodeTable::note_progress(NodeIndex node, TimePoint now) {
-  touch(node, now);
   at(node).progressed.store(now.time_since_epoch().count(), std::memory_order_relaxed);
 }
 
@@ -130,10 +132,11 @@ Duration NodeTable::silence(NodeIndex index, TimePoint now) const {
 }
 
 Duration NodeTable::stall_bound(NodeIndex index) const {
-  const double pace_ms = decayed_pace_ms(at(index), clock_.now());
-  if (pace_ms == 0) return kStallUnknown;
-  const auto bound = milliseconds(static_cast<std::int64_t>(pace_ms * kStallFactor));
-  return std::clamp<Duration>(bound, kStallMin, kStallMax);
+  return bound_of(at(index).pause.ms(clock_.now()), kStallFactor, kStallUnknown);
+}
+
+Duration NodeTable::silence_bound(NodeIndex index) const {
+  return bound_of(at(index).quiet.ms(clock_.now()), kSilenceFactor, kSilenceIdle);
 }
 
 bool NodeTable::has_other(NodeIndex index, std::string_view model, std::string_view weights) {
@@ -172,6 +175,7 @@ std::vector<NodeStatus> NodeTable::status() const {
                    .removed = node.removed,
                    .held = node.held,
                    .serving = node.config.priority == serving || node.config.priority == steering_.beside,
+                   .silent = node.silent,
                    .breaker = node.breaker.state(now),
                    .load_tokens = node.load_tokens,
                    .requests = node.requests,

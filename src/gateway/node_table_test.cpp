@@ -210,6 +210,49 @@ TEST_F(NodeTableTest, TheStallBoundFollowsTheNodesOwnPace) {
   EXPECT_EQ(table_.stall_bound(0), kStallMax);
 }
 
+TEST_F(NodeTableTest, TheBoundOfSilenceFollowsTheNodesOwnBytes) {
+  configure({"a=h:1"});
+  ready(0);
+  EXPECT_EQ(table_.silence_bound(0), kSilenceIdle);
+  const auto hear_after = [&](Duration pause) {
+    clock_.advance(pause);
+    table_.touch(0, clock_.now());
+  };
+  hear_after(0s);
+  for (int i = 0; i < 10; ++i) hear_after(50ms);
+  EXPECT_EQ(table_.silence_bound(0), kStallMin);
+  hear_after(900ms);
+  EXPECT_EQ(table_.silence_bound(0), 2700ms);
+  for (int i = 0; i < 800; ++i) hear_after(50ms);
+  EXPECT_EQ(table_.silence_bound(0), kStallMin) << "two half-lives later";
+  clock_.advance(5s);
+  table_.excuse_silence(clock_.now());
+  hear_after(50ms);
+  EXPECT_EQ(table_.silence_bound(0), kStallMin) << "our own pause is not the node's";
+}
+
+TEST_F(NodeTableTest, ASilentNodeGetsNothingBeforeItHasSaidSomething) {
+  configure({"a=h:1"});
+  ready(0);
+  table_.touch(0, clock_.now());
+  const std::uint64_t losses = table_.losses();
+  const std::uint32_t epoch = table_.epoch(0);
+  clock_.advance(2s);
+  table_.trip_silent(0, 2s);
+  EXPECT_NE(table_.epoch(0), epoch) << "its streams leave";
+  EXPECT_EQ(table_.losses(), losses + 1);
+  clock_.advance(1min);  // its breaker would let a request try
+  EXPECT_EQ(table_.dispatch({}), std::nullopt);
+  EXPECT_TRUE(table_.status()[0].silent);
+  table_.excuse_silence(clock_.now());
+  EXPECT_TRUE(table_.status()[0].silent);
+  table_.touch(0, clock_.now());
+  EXPECT_FALSE(table_.status()[0].silent);
+  EXPECT_EQ(table_.dispatch({}), 0u);
+  table_.touch(0, clock_.now());
+  EXPECT_EQ(table_.silence_bound(0), kSilenceIdle) << "being dead is no pace";
+}
+
 TEST_F(NodeTableTest, LeavingTheConfigurationMovesStreamsAndComingBackWorks) {
   configure({"a=h:1", "b=h:2"});
   ready(0);

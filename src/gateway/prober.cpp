@@ -52,12 +52,22 @@ void Prober::round() {
   const milliseconds pause = std::min(shard_.core.options.probe_interval, kUnreadyInterval);
   for (NodeIndex i = 0; i < nodes.size(); ++i) {
     Probe& probe = probes_[i];
+    if (probe.in_flight && nodes[i].ready && !nodes[i].silent) listen(i, probe, now);
     const Duration due = nodes[i].ready ? shard_.core.options.probe_interval : pause;
     if (nodes[i].removed || probe.in_flight || now - probe.asked_at < due - kSlack) continue;
     probe.asked_at = now;
+    if (probe.failures == 0) probe.waiting_since = now;
     ask(i, nodes[i].config);
   }
   shard_.loop->after(pause, [self = shared_from_this()] { self->round(); });
+}
+
+// The time-out of a probe is for nodes that answer late; one that says nothing at all is found sooner.
+void Prober::listen(NodeIndex node, const Probe& probe, TimePoint now) {
+  NodeTable& nodes = shard_.core.nodes;
+  const Duration bound = std::max<Duration>(nodes.silence_bound(node), kSilenceIdle);
+  const Duration silence = nodes.silence(node, now);
+  if (!shard_.was_paused(now) && silence > bound && now - probe.waiting_since > bound) nodes.trip_silent(node, silence);
 }
 
 void Prober::ask(NodeIndex node, const NodeConfig& config) {
@@ -88,7 +98,7 @@ void Prober::on_answer(NodeIndex node, bool homeport, int status, const std::str
     return;
   }
   probe.failures = 0;
-  nodes.touch(node, shard_.core.clock.now());
+  shard_.heard(node, shard_.core.clock.now());
   const bool ready = status == 200;
   const bool draining = status == 503 && body.find("draining") != std::string::npos;
   if (!homeport) return nodes.set_ready(node, ready, false, ready ? model_names(body) : std::vector<std::string>());

@@ -20,9 +20,10 @@ class Prober final : public std::enable_shared_from_this<Prober> {
   struct Probe {
     bool in_flight = false, models_known = false;
     int failures = 0;
-    TimePoint asked_at{};
+    TimePoint asked_at{}, waiting_since{};  // waiting: for the answer to this probe or the late ones before it
   };
   void round();
+  void listen(NodeIndex node, const Probe& probe, TimePoint now);
   void ask(NodeIndex node, const NodeConfig& config);
   void ask_models(NodeIndex node, const NodeConfig& config);
   void on_answer(NodeIndex node, bool homeport, int status, const std::string& body, const Status& outcome);

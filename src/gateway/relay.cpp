@@ -194,7 +194,7 @@ void Relay::close_attempt() {
 }
 
 void Relay::on_headers(int status, const net::Headers& headers) {
-  core_.nodes.touch(*node_, core_.clock.now());
+  shard_.heard(*node_, core_.clock.now());
   status_ = status;
   retry_after_s_ = 0;
   content_type_.clear();
@@ -322,10 +322,7 @@ void Relay::sweep(TimePoint now, bool paused) {
   if (!node_) return;
   if (!owns()) return close("taken over");
   if (is_late()) return refuse_late();
-  if (paused) {
-    progress_at_ = now;
-    core_.nodes.touch(*node_, now);
-  }
+  if (paused) progress_at_ = now;
   const NodeIndex node = *node_;
   const auto has_other = [&] { return core_.nodes.has_other(node, peek().model, weights_of(*stream_)); };
   if (core_.nodes.epoch(node) != node_epoch_) return leave_node("it was declared dead");
@@ -334,15 +331,21 @@ void Relay::sweep(TimePoint now, bool paused) {
     if (can_move && has_other()) leave_node("it is draining");
     return;
   }
-  const Duration bound = core_.nodes.stall_bound(node);
   const Duration pause = now - progress_at_;
-  if (pause <= bound) return;
-  const Duration silence = core_.nodes.silence(node, now), standstill = core_.nodes.standstill(node, now);
-  if (silence > bound || (heard_ && standstill > bound && has_other())) {
+  const Duration silence = core_.nodes.silence(node, now);
+  const Duration quiet = std::max<Duration>(core_.nodes.silence_bound(node), 2 * core_.options.probe_interval);
+  if (pause > quiet && silence > quiet) {
     core_.metrics.stalls.add();
-    core_.nodes.trip(node, silence > bound ? fmt::format("no byte for {:.1f} s", to_seconds(silence))
-                                           : fmt::format("no progress in any stream for {:.1f} s",
-                                                         to_seconds(std::min(standstill, pause))));
+    core_.nodes.trip_silent(node, silence);
+    return leave_node("it is dead");
+  }
+  const Duration bound = core_.nodes.stall_bound(node);
+  if (pause <= bound) return;
+  const Duration standstill = core_.nodes.standstill(node, now);
+  if (heard_ && standstill > bound && has_other()) {
+    core_.metrics.stalls.add();
+    core_.nodes.trip(node,
+                     fmt::format("no progress in any stream for {:.1f} s", to_seconds(std::min(standstill, pause))));
     return leave_node("it is dead");
   }
   if (!heard_) {

@@ -60,6 +60,7 @@ void Relay::forward(std::string bytes) {
 void Relay::on_progress() {
   const TimePoint now = core_.clock.now();
   if (heard_ && !shard_.was_paused(now)) core_.nodes.note_gap(*node_, now - progress_at_);
+  shard_.heard(*node_, now);
   core_.nodes.note_progress(*node_, now);
   progress_at_ = now;
   heard_ = true;
@@ -70,7 +71,7 @@ void Relay::on_progress() {
 // ": progress 1234": the node's count of processed tokens.
 bool Relay::on_comment(std::string_view comment) {
   static constexpr std::string_view kProgress = "progress ";
-  core_.nodes.touch(*node_, core_.clock.now());
+  shard_.heard(*node_, core_.clock.now());
   if (!comment.starts_with(kProgress)) return true;
   comment.remove_prefix(kProgress.size());
   std::uint64_t count = 0;

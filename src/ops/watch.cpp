@@ -32,6 +32,7 @@ namespace {
 
 constexpr std::chrono::milliseconds kReadTimeout{1'500}, kConnectTimeout{1'000};
 constexpr std::chrono::seconds kTestPatience{15};
+constexpr std::chrono::milliseconds kListenInterval{100};  // for the loss of a node
 constexpr std::int64_t kOwnPauseMs = 2'000;  // this process stood still: what looks like a late node is our own delay
 constexpr std::array kRoundBuckets{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1.};
 
@@ -102,7 +103,7 @@ class LocalWatch final : public Watch {
  private:
   [[nodiscard]] static Moment now() { return {.at_ms = steady_ms(), .wall_ms = wall_ms()}; }
   void run_on_loop(const std::function<void()>& task) const;
-  void round();
+  void round(), listen();
   void read_node(const KnownNode& node);
   void start_reading(const std::string& key, net::ClientRequest request, std::function<void(Result<std::string>)> done);
   void publish(const Moment& moment);
@@ -125,6 +126,8 @@ class LocalWatch final : public Watch {
   AlertBoard board_;
   std::set<std::string> reading_, nodes_shown_;
   std::int64_t round_ = 0, last_round_ms_ = 0;
+  std::uint64_t losses_ = 0;
+  net::EventLoop::Timer next_round_ = 0;
   bool stopped_ = false;
   Histogram& round_seconds_;
 
@@ -190,6 +193,7 @@ void LocalWatch::begin() {
     ::pthread_setname_np(::pthread_self(), "hp-watch");
     desk_->take_over(now());
     round();
+    if (wiring_.losses) listen();
   });
 }
 
@@ -243,6 +247,7 @@ void LocalWatch::round() {
   if (stopped_) return;
   const TimePoint begin = clock_.now();
   const Moment moment = now();
+  if (wiring_.losses) losses_ = wiring_.losses();
   const std::vector<KnownNode> known = wiring_.nodes ? wiring_.nodes() : std::vector<KnownNode>();
   if (wiring_.gateway_metrics) track_.gateway_page(moment.at_ms, read_page(wiring_.gateway_metrics()));
   track_.round(moment, known);
@@ -261,7 +266,16 @@ void LocalWatch::round() {
   for (const KnownNode& node : known) read_node(node);
   last_round_ms_ = moment.at_ms;
   round_seconds_.observe(to_seconds(clock_.now() - begin));
-  loop_->after(options_.interval, [this] { round(); });
+  next_round_ = loop_->after(options_.interval, [this] { round(); });
+}
+
+void LocalWatch::listen() {
+  if (stopped_) return;
+  if (wiring_.losses() != losses_) {
+    loop_->cancel(next_round_);
+    round();
+  }
+  loop_->after(kListenInterval, [this] { listen(); });
 }
 
 void LocalWatch::publish(const Moment& moment) {

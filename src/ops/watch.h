@@ -44,6 +44,8 @@ struct WatchWiring {
   std::function<std::vector<KnownNode>()> nodes;  ///< any thread, never blocks long
   std::function<std::string()> gateway_metrics;   ///< this process's own page, in Prometheus' text format
   std::vector<Action> actions;
+  /// Rises whenever a node is lost; the next round then comes at once.
+  std::function<std::uint64_t()> losses = {};
   /// After every round, on the watch's loop: must be quick.
   std::function<void(const std::shared_ptr<const ClusterView>&)> on_view = {};
 };
