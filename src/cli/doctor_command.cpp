@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "cli/command.h"
 #include "cli/doctor_bundle.h"
+#include "cli/doctor_hardware.h"
 #include "cli/machine.h"
 
 namespace hp::cli {
@@ -87,7 +88,7 @@ std::string as_text(const Machine& m, const std::vector<Finding>& found) {
 
 Command doctor_command() {
   struct Flags {
-    bool json = false;
+    bool json = false, hardware = false;
     std::string bundle, url;
   };
   auto flags = std::make_shared<Flags>();
@@ -100,16 +101,21 @@ Command doctor_command() {
           "log lines and stacks of every homeport process here, also of hung and stopped ones, figures, GPUs. "
           "Secrets are taken out.",
       .examples =
-          "  homeport doctor\n  homeport doctor --json\n"
+          "  homeport doctor\n  homeport doctor --json\n  homeport doctor --hardware\n"
           "  homeport doctor --bundle trouble.tar.zst --url http://127.0.0.1:8000",
-      .sections = {"ops"},
+      .sections = {"ops", "machine"},
       .declare =
           [flags](Arguments& a) {
             a.toggle("--json", flags->json, "Print JSON.");
+            a.toggle("--hardware", flags->hardware, "Print what the watch reads of this machine and its GPUs now.");
             a.text("--bundle", flags->bundle, "Write a diagnostics bundle.", "FILE.tar.zst");
             a.text("--url", flags->url, "Server whose pages go into the bundle.", "URL");
           },
       .run = [flags](const Invocation& in) -> Result<int> {
+        if (flags->hardware) {
+          std::fputs(doctor_hardware(in.config, flags->json).c_str(), stdout);
+          return kExitOk;
+        }
         const Machine machine = look_at_machine();
         const std::vector<Finding> found = findings(machine);
         if (!flags->bundle.empty()) {

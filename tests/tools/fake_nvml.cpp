@@ -1,6 +1,7 @@
-// A libnvidia-ml.so.1 without a GPU, in a folder of its own: two boards whose figures stand in the file FAKE_NVML
-// names, lines "KEY VALUE", read again at each question; KEY.1 is the second board's. What has no line is not
-// supported, as old boards answer. "xid N" is N events, each told once. No file: the driver does not answer.
+// A libnvidia-ml.so.1 without a GPU, in a folder of its own: two boards (or as many as "boards" says) whose figures
+// stand in the file FAKE_NVML names, lines "KEY VALUE", read again at each question; KEY.1 is the second board's. What
+// has no line is not supported, as old boards answer. "xid N" is N events, each told once. No file: the driver does
+// not answer. tests/ops/record_nvml.py writes such a file from a real driver's answers.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -21,14 +22,29 @@ struct Board {
 Board boards[kBoards] = {{0, 0, 0}, {1, 0, 0}};  // handles that the caller holds
 bool initialized = false;
 
-bool figure(const void* device, const std::string& key, unsigned long long* out) {
+/// The rest of the key's line; empty: there is none.
+std::string line_of(const std::string& key) {
   const char* path = std::getenv("FAKE_NVML");
   std::ifstream file(path == nullptr ? "" : path);
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with(key + " ")) return line.substr(key.size() + 1);
+  return {};
+}
+
+std::string line_of(const void* device, const std::string& key) {
   const unsigned index = static_cast<const Board*>(device)->index;
-  const std::string wanted = index == 0 ? key : key + "." + std::to_string(index);
-  for (std::string name, value; file >> name >> value;)
-    if (name == wanted) return *out = std::strtoull(value.c_str(), nullptr, 10), true;
-  return false;
+  return line_of(index == 0 ? key : key + "." + std::to_string(index));
+}
+
+bool figure(const void* device, const std::string& key, unsigned long long* out) {
+  const std::string value = line_of(device, key);
+  *out = std::strtoull(value.c_str(), nullptr, 10);
+  return !value.empty();
+}
+
+int answer_text(const std::string& text, char* out, unsigned size) {
+  std::snprintf(out, size, "%s", text.c_str());
+  return kSuccess;
 }
 
 int answer(const void* device, const std::string& key, unsigned* out) {
@@ -66,7 +82,8 @@ int nvmlShutdown() {
   return kSuccess;
 }
 int nvmlDeviceGetCount_v2(unsigned* out) {
-  *out = kBoards;
+  const std::string boards_told = line_of("boards");
+  *out = boards_told.empty() ? kBoards : static_cast<unsigned>(std::stoul(boards_told));
   return initialized ? kSuccess : kUninitialized;
 }
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void** out) {
@@ -74,13 +91,13 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, void** out) {
   *out = &boards[index];
   return kSuccess;
 }
-int nvmlDeviceGetName(void*, char* out, unsigned size) {
-  std::snprintf(out, size, "Fake H100");
-  return kSuccess;
+int nvmlDeviceGetName(void* device, char* out, unsigned size) {
+  const std::string told = line_of(device, "name");
+  return answer_text(told.empty() ? "Fake H100" : told, out, size);
 }
 int nvmlDeviceGetUUID(void* device, char* out, unsigned size) {
-  std::snprintf(out, size, "GPU-fake-%u", static_cast<Board*>(device)->index);
-  return kSuccess;
+  const std::string told = line_of(device, "uuid");
+  return answer_text(told.empty() ? "GPU-fake-" + std::to_string(static_cast<Board*>(device)->index) : told, out, size);
 }
 int nvmlDeviceGetTemperature(void* device, unsigned sensor, unsigned* out) {
   return sensor == 0 ? answer(device, "temperature", out) : kInvalidArgument;
