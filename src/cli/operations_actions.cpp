@@ -201,7 +201,7 @@ ActionOutcome scale(const std::function<Result<FleetControls::Change>(int, bool)
 }
 
 ops::ActionInfo info(std::string name, ops::ActionTarget target, std::string en, std::string zh, std::string undo = {},
-                     std::string argument = {}, bool dangerous = false) {
+                     std::string argument = {}, bool dangerous = false, bool adds = false) {
   return {.name = std::move(name),
           .target = target,
           .en = std::move(en),
@@ -209,7 +209,8 @@ ops::ActionInfo info(std::string name, ops::ActionTarget target, std::string en,
           .argument = std::move(argument),
           .undo = std::move(undo),
           .allowed = true,
-          .dangerous = dangerous};
+          .dangerous = dangerous,
+          .adds = adds};
 }
 
 }  // namespace
@@ -257,7 +258,7 @@ std::vector<ops::Action> cluster_actions(const Config& config, gateway::Gateway&
        limit("max_running", kLeastRunning)},
       {info("restart_node", node, "Start its process anew", "重启节点进程", "", "", true),
        [g, c, fleet](const ActionRequest& r) { return restart(*g, *c, fleet, r); }},
-      {info("scale_out", cluster, "More nodes", "增加节点", "scale_in", "number"),
+      {info("scale_out", cluster, "More nodes", "增加节点", "scale_in", "number", false, true),
        [fleet](const ActionRequest& r) { return scale(fleet.grow, r); }},
       {info("scale_in", cluster, "Fewer nodes", "减少节点", "", "number", true),
        [fleet](const ActionRequest& r) { return scale(fleet.shrink, r); }},

@@ -27,7 +27,9 @@ std::string rules_json(const std::vector<ops::Rule>& rules) {
   for (const ops::Rule& r : rules) {
     json.begin_object().member("id", r.id).member("level", to_string(r.level)).member("signal", r.signal);
     json.member(r.above ? "above" : "below", r.threshold).member("for_s", static_cast<double>(r.for_ms) / 1000);
-    json.member("window_s", static_cast<double>(r.window_ms) / 1000).member("clear", r.clear);
+    json.member("window_s", static_cast<double>(r.window_ms) / 1000)
+        .member("clear", r.clear)
+        .member("events", r.events);
     json.member("clear_for_s", static_cast<double>(r.clear_for_ms) / 1000).member("incident", r.incident);
     json.member("en", ops::rule_text(r, false)).member("zh", ops::rule_text(r, true)).end_object();
   }

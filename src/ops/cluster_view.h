@@ -108,6 +108,7 @@ struct ActionInfo {
   std::string undo;      ///< the action that takes it back, empty: nothing to take back
   bool allowed = true;   ///< not forbidden by configuration
   bool dangerous = false;
+  bool adds = false;  ///< done twice it has twice the effect, and each is taken back by itself
 };
 
 struct TenantView {

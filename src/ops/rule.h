@@ -21,14 +21,15 @@ struct Rule {
   bool above = true;  ///< fires above the threshold, else below
   double threshold = 0, clear = 0;
   std::int64_t for_ms = 0, clear_for_ms = 0, window_ms = 0;
-  int incident = 0;  ///< 1: service down, 2: slow, 0: a message only
+  double events = 0;  ///< of a share: fewer bad events than these in the (longer) window are no share yet
+  int incident = 0;   ///< 1: service down, 2: slow, 0: a message only
   [[nodiscard]] bool breached(double value) const { return above ? value > threshold : value < threshold; }
   /// Well behind the threshold: what counts towards the end of the alert.
   [[nodiscard]] bool calm(double value) const { return above ? value <= clear : value >= clear; }
 };
 
 /// The shipped rules; `overrides` is TOML with one table per id and any of above, below, clear, for_s, clear_for_s,
-/// window_s. Unknown ids and keys are errors with a suggestion.
+/// window_s, events. Unknown ids and keys are errors with a suggestion.
 Result<std::vector<Rule>> load_rules(std::string_view overrides = {}, std::string_view source_name = "rules");
 
 enum class AlertPhase { inactive, pending, firing };

@@ -139,6 +139,18 @@ TEST(RuleSeries, FiresAtItsSecondOnceAndEnds) {
   }
 }
 
+TEST(RuleSeries, AFewBadRequestsAmongFewAreNoBurn) {
+  for (const std::string_view rule : {"slo_burn_fast", "slo_burn_medium", "slo_burn_slow"}) {
+    for (const std::int64_t failures : {1, 4, 5}) {  // one after the other, of one request a second
+      const Case c{rule, 0, {}, [&](std::int64_t t) {
+                     return fmt::format("homeport_gateway_requests_total {}\nhomeport_gateway_given_up_total {}\n", t,
+                                        std::clamp<std::int64_t>(t - 20, 0, failures));
+                   }};
+      EXPECT_EQ(firing_at(run(c, 200)), failures < 5 ? -1 : 25) << rule << " after " << failures;
+    }
+  }
+}
+
 TEST(RuleSeries, HalfAMinuteWithoutReadingsInThePendingTimeChangesNothing) {
   for (const Case& c : cases()) {
     if (c.fires < 60) continue;

@@ -42,6 +42,10 @@ Result<bool> set_number(Rule& rule, std::string_view where, std::string_view key
     rule.*member = std::llround(seconds * 1000);
     return true;
   }
+  if (key == "events") {
+    HP_TRY(rule.events, number_of(where, key, value, 0, 1e9));
+    return true;
+  }
   if (key == "clear") {
     HP_TRY(rule.clear, number_of(where, key, value, -1e300, 1e300));
     return true;
@@ -76,8 +80,8 @@ Result<Rule> rule_of(const JsonValue& entry) {
 }
 
 Status apply_overrides(std::vector<Rule>& rules, std::string_view toml, std::string_view source_name) {
-  static constexpr std::array<std::string_view, 6> kKeys = {"above", "below",       "clear",
-                                                            "for_s", "clear_for_s", "window_s"};
+  static constexpr std::array<std::string_view, 7> kKeys = {"above",       "below",    "clear", "for_s",
+                                                            "clear_for_s", "window_s", "events"};
   HP_TRY(const JsonValue tree, parse_toml(toml, source_name));
   std::vector<std::string_view> ids;
   for (const Rule& rule : rules) ids.push_back(rule.id);
@@ -173,6 +177,7 @@ std::string prometheus_rules(const std::vector<Rule>& rules) {
       if (rule.level != level) continue;
       std::string expr = replaced(rule.expr, "{threshold}", fmt::format("{}", rule.threshold));
       expr = replaced(std::move(expr), "{window}", duration(rule.window_ms));
+      expr = replaced(std::move(expr), "{events}", fmt::format("{}", rule.events));
       const bool looks_back = expr.find("{for}") != std::string::npos;
       expr = replaced(std::move(expr), "{for}", duration(rule.for_ms));
       out += fmt::format("      - alert: {}\n        expr: |-\n          {}\n", alert_name(rule.id),

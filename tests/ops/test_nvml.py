@@ -96,6 +96,7 @@ def test_a_real_drivers_answers_are_all_read(recording):
     assert gpus[0]["name"] == said["name"]
     assert {key: gpus[0][name] for key, (name, _) in scale.items()} == {key: float(said[key]) / by for key, (_, by) in scale.items()}
     assert gpus[0]["xid_errors"] == 0
+    assert gpus[0]["throttle_reasons"] == {0: "", 4: "power_cap"}[int(said["throttle"])]
     again = subprocess.run([sys.executable, Path(__file__).parent / "record_nvml.py", "--library", LIBRARY], capture_output=True, text=True,
                            check=True, env=os.environ | {"FAKE_NVML": str(recording)}).stdout
     assert dict(line.split(" ", 1) for line in again.splitlines()) == said, "a recording of the recording is the same"

@@ -18,7 +18,10 @@ double days_left(double end_s, const Moment& now) {
 }  // namespace
 
 ClusterTrack::ClusterTrack(const std::vector<Rule>& rules) {
-  for (const Rule& rule : rules) windows_[rule.signal] = rule.window_ms;
+  for (const Rule& rule : rules) {
+    windows_[rule.signal] = rule.window_ms;
+    events_[rule.signal] = rule.events;
+  }
 }
 
 std::int64_t ClusterTrack::window(std::string_view signal) const {
@@ -123,7 +126,10 @@ void ClusterTrack::gateway_signals(const Moment& now, std::vector<SignalSample>&
   add("refusal_ratio", share(refusals_, window("refusal_ratio")));
   const auto burn = [&](std::string_view signal, std::int64_t shorter, std::int64_t longer) {
     const auto a = share(given_up_, shorter), b = share(given_up_, longer);
-    if (a && b) add(signal, std::min(*a, *b) / kErrorBudget);
+    if (!a || !b) return;
+    const auto least = events_.find(signal);
+    const bool chance = least != events_.end() && given_up_.increase(longer).value_or(0) < least->second;
+    add(signal, chance ? 0 : std::min(*a, *b) / kErrorBudget);
   };
   burn("slo_burn_1h_5m", 5 * kMinute, kHour);
   burn("slo_burn_6h_30m", 30 * kMinute, 6 * kHour);

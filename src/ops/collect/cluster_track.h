@@ -51,6 +51,7 @@ class ClusterTrack {
   void fill_models(ClusterView& view) const;
 
   std::map<std::string, std::int64_t, std::less<>> windows_;  // by signal
+  std::map<std::string, double, std::less<>> events_;         // by signal: Rule::events
   std::map<std::string, NodeTrack, std::less<>> nodes_;
   Page gateway_;
   CounterWindow requests_, timeouts_, refusals_, given_up_, resumes_, tokens_, prompt_tokens_;

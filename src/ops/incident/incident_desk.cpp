@@ -74,7 +74,11 @@ void IncidentDesk::take_over(const Moment& now) {
       .name = "earlier process", .level = 2, .rules = {}, .undo_pause_ms = 1'000, .steps = {}};
   std::vector<PlaybookRun::Applied> applied;
   for (const PendingUndo& u : left.undo)
-    applied.push_back({.step = 0, .undo_action = u.action, .target = u.target, .undo_argument = u.argument});
+    applied.push_back({.step = 0,
+                       .undo_action = u.action,
+                       .target = u.target,
+                       .undo_argument = u.argument,
+                       .number = ++last_applied_});
   for (const PendingUndo& u : left.undo) parts_.store->set_undo(u.incident_id, {});
   if (applied.empty()) return;
   auto incident = std::make_shared<Incident>();
@@ -222,7 +226,8 @@ void IncidentDesk::drive(const Ref& incident, const Moment& now) {
       on_outcome(incident, run, Order(*run->open),
                  {.ok = false, .changed = false, .text = "no result in time; it may still come", .undo_argument = {}});
     const Situation situation{.firing = run_fires(*incident, *run), .nodes = serving_};
-    if (const auto order = run->run.next(now.at_ms, situation)) carry_out(incident, run, *order);
+    const auto order = run->run.next(now.at_ms, situation);
+    if (order && !leave_to_others(incident, run, *order)) carry_out(incident, run, *order);
   }
   const bool firing = std::ranges::any_of(incident->alerts, &Alert::firing);
   const bool busy =
@@ -248,6 +253,42 @@ void IncidentDesk::round(const Moment& now, std::vector<std::string> serving) {
   while (incidents_.size() > limits::kMaxRememberedIncidents) incidents_.pop_front();
   for (const Ref& incident : std::deque(incidents_))
     if (incident->view.state != IncidentState::closed) drive(incident, now);
+}
+
+std::vector<IncidentDesk::Holder> IncidentDesk::holders(std::string_view undo_action, std::string_view target,
+                                                        const Run& but) const {
+  std::vector<Holder> out;
+  for (const Ref& incident : incidents_)
+    for (const auto& run : incident->runs)
+      for (const PlaybookRun::Applied& a : run->run.applied())
+        if (run.get() != &but && a.undo_action == undo_action && a.target == target)
+          out.push_back({.incident = incident, .run = run, .applied = a});
+  std::ranges::sort(out, {}, [](const Holder& h) { return h.applied.number; });
+  return out;
+}
+
+/// A change that another run stands by ends with the last of them: whoever came after this run takes it back, to what
+/// was before this run.
+bool IncidentDesk::leave_to_others(const Ref& incident, const std::shared_ptr<Run>& run, const Order& order) {
+  if (!order.undo || run->run.applied().empty()) return false;
+  const std::vector<ActionInfo> infos = parts_.actions->infos();
+  if (std::ranges::any_of(infos, [&](const ActionInfo& i) { return i.adds && i.undo == order.action; })) return false;
+  const PlaybookRun::Applied mine = run->run.applied().back();
+  const std::vector<Holder> others = holders(order.action, order.target, *run);
+  const auto later =
+      std::ranges::upper_bound(others, mine.number, {}, [](const Holder& h) { return h.applied.number; });
+  if (others.empty() || (later == others.end() && mine.changed)) return false;
+  const Holder& heir = later == others.end() ? others.back() : *later;
+  if (mine.changed) {
+    heir.run->run.inherit(heir.applied.number, mine.undo_argument);
+    save_undo(*heir.incident);
+  }
+  on_outcome(incident, run, order,
+             {.ok = true,
+              .changed = false,
+              .text = fmt::format("playbook {} of incident {} still needs it", heir.run->name, heir.incident->view.id),
+              .undo_argument = {}});
+  return true;
 }
 
 void IncidentDesk::carry_out(const Ref& incident, const std::shared_ptr<Run>& run, const Order& order) {
@@ -297,8 +338,12 @@ void IncidentDesk::on_outcome(const Ref& incident, const std::shared_ptr<Run>& r
                               const ActionOutcome& outcome) {
   run->open.reset();
   const ActionInfo* info = parts_.actions->find(order.action);
-  std::string undo = info != nullptr && outcome.ok && outcome.changed ? info->undo : "";
-  run->run.finished(order, outcome.ok, std::move(undo), outcome.undo_argument, now_.at_ms);
+  PlaybookRun::Applied undo{
+      .undo_argument = outcome.undo_argument, .changed = outcome.changed, .number = ++last_applied_};
+  if (info != nullptr && outcome.ok &&
+      (outcome.changed || (!info->adds && !holders(info->undo, order.target, *run).empty())))
+    undo.undo_action = info->undo;
+  run->run.finished(order, outcome.ok, std::move(undo), now_.at_ms);
   TimelineEntry entry = entry_of(now_,
                                  order.action == "notice" ? "notice"
                                  : order.undo             ? "undo"

@@ -74,6 +74,15 @@ class IncidentDesk {
   void add_run(Incident& incident, const AlertChange& change);
   [[nodiscard]] bool run_fires(const Incident& incident, const Run& run) const;
   void drive(const Ref& incident, const Moment& now);
+  struct Holder {
+    Ref incident;
+    std::shared_ptr<Run> run;
+    PlaybookRun::Applied applied;
+  };
+  /// Who else stands by the same change, earliest first.
+  [[nodiscard]] std::vector<Holder> holders(std::string_view undo_action, std::string_view target,
+                                            const Run& but) const;
+  bool leave_to_others(const Ref& incident, const std::shared_ptr<Run>& run, const Order& order);
   void carry_out(const Ref& incident, const std::shared_ptr<Run>& run, const Order& order);
   void late_outcome(const Ref& incident, const Order& order, const ActionOutcome& outcome);
   void on_outcome(const Ref& incident, const std::shared_ptr<Run>& run, const Order& order,
@@ -90,6 +99,7 @@ class IncidentDesk {
   std::vector<std::string> serving_;
   Moment now_;
   std::int64_t last_id_ = 0;
+  std::uint64_t last_applied_ = 0;
 };
 
 }  // namespace hp::ops

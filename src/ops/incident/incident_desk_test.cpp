@@ -64,8 +64,22 @@ class Scene {
     const auto works = [](const ActionRequest&) {
       return ActionOutcome{.ok = true, .text = "done", .undo_argument = "was"};
     };
-    return {{{.name = "slower", .target = ActionTarget::node, .undo = "slower"}, works},
-            {{.name = "more", .target = ActionTarget::cluster, .undo = "fewer"}, works},
+    const auto limit = [value = std::make_shared<std::string>("8")](const ActionRequest& r) {
+      const std::string wanted = r.undo ? r.argument : *value == "8" ? "4" : "2";
+      return ActionOutcome{.ok = true, .text = "limit " + wanted, .undo_argument = std::exchange(*value, wanted)};
+    };
+    const auto share = std::make_shared<bool>(false);
+    const auto take_part = [share](const ActionRequest&) {
+      return ActionOutcome{.ok = true, .changed = !std::exchange(*share, true), .text = "takes part"};
+    };
+    const auto stand_by = [share](const ActionRequest&) {
+      return ActionOutcome{.ok = true, .changed = std::exchange(*share, false), .text = "stands by"};
+    };
+    return {{{.name = "limit", .target = ActionTarget::cluster, .undo = "limit"}, limit},
+            {{.name = "share", .target = ActionTarget::cluster, .undo = "unshare"}, take_part},
+            {{.name = "unshare", .target = ActionTarget::cluster}, stand_by},
+            {{.name = "slower", .target = ActionTarget::node, .undo = "slower"}, works},
+            {{.name = "more", .target = ActionTarget::cluster, .undo = "fewer", .adds = true}, works},
             {{.name = "fewer", .target = ActionTarget::cluster}, works}};
   }
   void post(std::function<void()> task) {
@@ -135,6 +149,63 @@ TEST(IncidentDesk, EveryStepIsTakenBackInReverseAndThenItIsClosed) {
   EXPECT_EQ(scene.steps(),
             (std::vector<std::string>{"slower a", "slower b", "more ", "-fewer ", "-slower b", "-slower a"}));
   EXPECT_EQ(scene.incident().state, IncidentState::closed);
+}
+
+constexpr std::string_view kTwoBooks = R"(
+[[playbook]]
+name = "full"
+level = 2
+rules = ["kv_usage"]
+per = "incident"
+[[playbook.step]]
+action = "ACTION"
+target = "cluster"
+[[playbook]]
+name = "level2"
+level = 2
+per = "incident"
+[[playbook.step]]
+action = "ACTION"
+target = "cluster"
+)";
+
+/// What is said when two runs take the same action and end in this order.
+std::vector<std::string> two_runs(const std::string& action, bool first_ends_first) {
+  std::string books(kTwoBooks);
+  for (std::size_t at = 0; (at = books.find("ACTION")) != std::string::npos;) books.replace(at, 6, action);
+  Scene scene(books);
+  const auto change = [&](std::string_view rule, bool fires) {
+    scene.alert(rule, "cluster", fires);
+    scene.round();
+  };
+  scene.at(0);
+  change("kv_usage", true);
+  scene.outcome();
+  change("latency_p99", true);
+  scene.outcome();
+  const auto told = [&] {
+    std::vector<std::string> out;
+    for (const TimelineEntry& e : scene.incident().timeline)
+      if (e.kind == "undo") out.push_back(e.text.find("still needs it") == std::string::npos ? e.text : "left");
+    return out;
+  };
+  for (const bool first : {first_ends_first, !first_ends_first}) {
+    const std::size_t before = told().size();
+    change(first ? "kv_usage" : "latency_p99", false);
+    if (told().size() == before) scene.outcome();
+  }
+  scene.round();
+  EXPECT_EQ(scene.incident().state, IncidentState::closed);
+  return told();
+}
+
+TEST(IncidentDesk, WhatTwoRunsHoldEndsWithTheLast) {
+  using Told = std::vector<std::string>;
+  EXPECT_EQ(two_runs("share", true), (Told{"left", "stands by"}));
+  EXPECT_EQ(two_runs("share", false), (Told{"left", "stands by"}));
+  EXPECT_EQ(two_runs("limit", true), (Told{"left", "limit 8"})) << "not back to 4, where the second found it";
+  EXPECT_EQ(two_runs("limit", false), (Told{"limit 4", "limit 8"}));
+  EXPECT_EQ(two_runs("more", true), (Told{"done", "done"})) << "each added something of its own";
 }
 
 }  // namespace

@@ -66,6 +66,8 @@ class PlaybookRun {
   struct Applied {
     std::size_t step = 0;
     std::string undo_action, target, undo_argument;
+    bool changed = true;       ///< false: another run had done it already, and this one needs it too
+    std::uint64_t number = 0;  ///< later ones are larger
   };
 
   /// `instance`: the node in trouble, or "cluster". `undo_of`: the action that takes an action back, or "".
@@ -75,8 +77,10 @@ class PlaybookRun {
 
   /// The next thing to do now, or nothing. After an order, nothing comes until finished().
   std::optional<Order> next(std::int64_t now_ms, const Situation& situation);
-  /// `undo_action` empty: nothing to take back.
-  void finished(const Order& order, bool ok, std::string undo_action, std::string undo_argument, std::int64_t now_ms);
+  /// `undo.undo_action` empty: nothing to take back; its step and target are filled in.
+  void finished(const Order& order, bool ok, Applied undo, std::int64_t now_ms);
+  /// From now on this run takes back what another one did, whose work ended first.
+  void inherit(std::uint64_t number, std::string undo_argument);
 
   [[nodiscard]] Phase phase() const { return phase_; }
   [[nodiscard]] const std::vector<Applied>& applied() const { return applied_; }

@@ -95,8 +95,7 @@ std::optional<Order> PlaybookRun::take_back(std::int64_t now_ms) {
                .timeout_ms = 30'000};
 }
 
-void PlaybookRun::finished(const Order& order, bool ok, std::string undo_action, std::string undo_argument,
-                           std::int64_t now_ms) {
+void PlaybookRun::finished(const Order& order, bool ok, Applied undo, std::int64_t now_ms) {
   HP_CHECK(in_flight_, "no order of this run is open");
   in_flight_ = false;
   if (order.undo) {  // one that fails is not tried for ever: the timeline says so, and a person sees it
@@ -106,11 +105,18 @@ void PlaybookRun::finished(const Order& order, bool ok, std::string undo_action,
   }
   if (!targets_.empty()) targets_.pop_back();
   step_took_ = step_took_ || ok;
-  if (!ok || undo_action.empty() || !playbook_.steps[step_].undo) return;
-  applied_.push_back({.step = step_,
-                      .undo_action = std::move(undo_action),
-                      .target = order.target,
-                      .undo_argument = std::move(undo_argument)});
+  if (!ok || undo.undo_action.empty() || !playbook_.steps[step_].undo) return;
+  undo.step = step_;
+  undo.target = order.target;
+  applied_.push_back(std::move(undo));
+}
+
+void PlaybookRun::inherit(std::uint64_t number, std::string undo_argument) {
+  for (Applied& a : applied_) {
+    if (a.number != number) continue;
+    a.undo_argument = std::move(undo_argument);
+    a.changed = true;
+  }
 }
 
 }  // namespace hp::ops

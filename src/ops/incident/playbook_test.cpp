@@ -19,7 +19,8 @@ std::vector<std::string> drive(PlaybookRun& run, std::int64_t from, std::int64_t
     while (const auto order = run.next(t, situation)) {
       out.push_back((order->undo ? "-" : "") + order->action + " " + order->target);
       const bool changes = order->action != "bundle" && order->action != "notice" && order->action != "restart_node";
-      run.finished(*order, ok, ok && changes ? order->action + "_back" : "", "was", t);
+      run.finished(*order, ok, {.undo_action = ok && changes ? order->action + "_back" : "", .undo_argument = "was"},
+                   t);
     }
   return out;
 }
