@@ -3,15 +3,28 @@ import React, { useEffect, useRef, useState } from "react";
 import Dygraph from "dygraphs";
 import { currentLanguage, t, useLanguage } from "./i18n.js";
 import { get } from "./store.js";
-import { Card, useFetched } from "./parts.jsx";
+import { Card, turn, useFetched } from "./parts.jsx";
 import { useThemeName } from "./theme.js";
 
 // The legend is written below in React: the library's own one would set inline styles, which the policy forbids.
 Dygraph.PLUGINS = Dygraph.PLUGINS.filter((plugin) => plugin !== Dygraph.Plugins.Legend);
 
 const refreshMs = { "15m": 5000, "6h": 60000, "7d": 300000 };
-const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const palette = () => [1, 2, 3, 4, 5, 6, 7, 8].map((i) => style(`--series-${i}`));
+/// The colours of a theme, read once: asking the browser for a style makes it compute all of them.
+const themes = new Map();
+function shades(theme) {
+  if (!themes.has(theme)) {
+    const style = getComputedStyle(document.documentElement);
+    const value = (name) => style.getPropertyValue(name).trim();
+    themes.set(theme, { series: [1, 2, 3, 4, 5, 6, 7, 8].map((i) => value(`--series-${i}`)), idle: value("--idle"), grid: value("--grid") });
+  }
+  return themes.get(theme);
+}
+async function load(path) {
+  const data = await get(path);
+  await turn(); // a page has many charts, and drawing one takes about a frame
+  return data;
+}
 
 /// History as rows for dygraphs: [Date, value…]
 function rowsOf(table) {
@@ -48,15 +61,15 @@ export function Chart({ title, lanes, nodes, window, format, fill, top = 5, high
   const [point, setPoint] = useState(null);
   const points = window === "15m" ? 180 : 336;
   const query = nodes ? `nodes=${encodeURIComponent(nodes)}&top=${top}` : `lanes=${encodeURIComponent(lanes.map((l) => l[0]).join(","))}`;
-  const { data, error } = useFetched(() => get(`history?window=${window}&points=${points}&${query}`), [window, query], refreshMs[window]);
+  const { data, error } = useFetched(() => load(`history?window=${window}&points=${points}&${query}`), [window, query], refreshMs[window]);
 
   const columns = (data && data.columns) || [];
   const known = columns.some((c) => c.values.some((v) => v !== null));
   const labels = columns.map((c) => (nodes ? (["min", "mean", "max"].includes(c.name) ? t(c.name) : c.name) : (lanes.find((l) => l[0] === c.name) || [0, c.name])[1]));
-  const colors = palette();
+  const { series: colors, idle, grid } = shades(theme);
   // Of many nodes the band is quiet, its mean is strong, and the highest ones are thin lines.
   const band = (c) => nodes && (c.name === "min" || c.name === "max");
-  const used = columns.map((c, i) => (band(c) ? style("--idle") : nodes && i > 1 ? colors[(i - 2) % colors.length] : colors[i % colors.length]));
+  const used = columns.map((c, i) => (band(c) ? idle : nodes && i > 1 ? colors[(i - 2) % colors.length] : colors[i % colors.length]));
   if (nodes && columns.length > 1) used[1] = colors[0];
   const widths = {};
   columns.forEach((c, i) => (widths[`${i} ${labels[i]}`] = !nodes ? {} : band(c) ? { strokeWidth: 1, strokePattern: [3, 3] } : i === 1 ? { strokeWidth: 2.2 } : { strokeWidth: 0.9 }));
@@ -66,7 +79,7 @@ export function Chart({ title, lanes, nodes, window, format, fill, top = 5, high
     const options = {
       file: rowsOf(data), labels: ["time", ...labels.map((l, i) => `${i} ${l}`)], colors: used, series: widths,
       strokeWidth: 1.4, fillGraph: !!fill, fillAlpha: 0.14, drawPoints: false, legend: "never", animatedZooms: false,
-      gridLineColor: style("--grid"), axisLineColor: style("--grid"), axisLabelFontSize: 11, highlightCircleSize: 3,
+      gridLineColor: grid, axisLineColor: grid, axisLabelFontSize: 11, highlightCircleSize: 3,
       includeZero: true, valueRange: highest ? [0, highest] : undefined, xAxisHeight: 18, rightGap: 8,
       axes: {
         x: { axisLabelFormatter: (date, granularity) => timeLabel(date, granularity, window), axisLabelWidth: window === "7d" ? 56 : 46, pixelsPerLabel: 70 },
@@ -80,6 +93,7 @@ export function Chart({ title, lanes, nodes, window, format, fill, top = 5, high
       const { file, ...rest } = options;
       graph.current = new Dygraph(place.current, file, rest);
     }
+    place.current.dataset.drawn = window;
   }, [data, language, theme]);
   useEffect(() => {
     const watcher = new ResizeObserver(() => graph.current && graph.current.resize());

@@ -65,12 +65,40 @@ export function Dialog({ title, onClose, children, wide }) {
   );
 }
 
-const rowsAtOnce = 50; // what a browser draws within an eye's blink
+const rowsAtOnce = 50, rowsAFrame = 20; // a page of rows; what fits a screen and is drawn at once, the rest follows
+
+const frames = [];
+function nextFrame() {
+  requestAnimationFrame(() => setTimeout(() => {
+    frames.shift()();
+    if (frames.length) nextFrame();
+  }));
+}
+/// Resolves after a paint, one caller a frame: whoever draws much takes turns, and no input waits for all of it.
+export const turn = () => new Promise((resolve) => {
+  frames.push(resolve);
+  if (frames.length === 1) nextFrame();
+});
+
+/// How many of `limit` rows to draw now; grows from frame to frame.
+function useGrowing(limit) {
+  const [drawn, setDrawn] = useState(rowsAFrame);
+  useEffect(() => {
+    if (drawn >= limit) return setDrawn(Math.max(limit, rowsAFrame));
+    let over = false;
+    turn().then(() => over || setDrawn(drawn + rowsAFrame));
+    return () => {
+      over = true;
+    };
+  }, [drawn, limit]);
+  return [Math.min(drawn, limit), () => setDrawn(rowsAFrame)];
+}
 
 /// A table that sorts by its columns and becomes cards on a phone. columns: {id, title, cell(row), sort?(row), right?}
 export function Table({ columns, rows, rowKey, empty, onRow, label, initial }) {
   const [sort, setSort] = useState(initial || { id: null, down: false });
   const [limit, setLimit] = useState(rowsAtOnce);
+  const [drawn, startAnew] = useGrowing(Math.min(limit, rows.length));
   const column = columns.find((c) => c.id === sort.id);
   let shown = rows;
   if (column && column.sort) {
@@ -90,7 +118,7 @@ export function Table({ columns, rows, rowKey, empty, onRow, label, initial }) {
             {columns.map((c) => (
               <th key={c.id} className={c.right ? "right" : ""} aria-sort={sort.id === c.id ? (sort.down ? "descending" : "ascending") : undefined}>
                 {c.sort ? (
-                  <button type="button" onClick={() => (setSort({ id: c.id, down: sort.id === c.id ? !sort.down : !!c.right }), setLimit(rowsAtOnce))}>
+                  <button type="button" onClick={() => (setSort({ id: c.id, down: sort.id === c.id ? !sort.down : !!c.right }), setLimit(rowsAtOnce), startAnew())}>
                     {c.title}<span aria-hidden="true">{sort.id === c.id ? (sort.down ? " ↓" : " ↑") : ""}</span>
                   </button>
                 ) : c.title}
@@ -99,7 +127,7 @@ export function Table({ columns, rows, rowKey, empty, onRow, label, initial }) {
           </tr>
         </thead>
         <tbody>
-          {shown.slice(0, limit).map((row) => <Row key={rowKey(row)} row={row} columns={columns} onRow={onRow} />)}
+          {shown.slice(0, drawn).map((row) => <Row key={rowKey(row)} row={row} columns={columns} onRow={onRow} />)}
         </tbody>
       </table>
       {shown.length > limit && <button type="button" className="more" onClick={() => setLimit(limit + rowsAtOnce)}>{t("more")} ({shown.length - limit})</button>}
