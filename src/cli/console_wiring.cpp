@@ -135,12 +135,13 @@ ops::BundleInput bundle_input(const Config& config, gateway::Gateway& gateway, c
                  {"history/600s.txt", [slot] { return history_text(*slot, 2); }}};
   for (const gateway::NodeStatus& node : gateway.nodes()) {
     if (node.removed) continue;
+    const bool doubtful = node.silent || !node.ready;
     for (const std::string_view page : {"metrics", "health"})
-      input.pages.push_back(
-          {fmt::format("nodes/{}/{}.txt", node.config.name, page), request_to(node.config, fmt::format("/{}", page))});
+      input.pages.push_back({fmt::format("nodes/{}/{}.txt", node.config.name, page),
+                             request_to(node.config, fmt::format("/{}", page)), doubtful});
     if (!node.config.admin.empty())
-      input.pages.push_back(
-          {fmt::format("nodes/{}/stats.txt", node.config.name), admin_request(node.config.admin, "/admin/stats")});
+      input.pages.push_back({fmt::format("nodes/{}/stats.txt", node.config.name),
+                             admin_request(node.config.admin, "/admin/stats"), doubtful});
     if (!node.config.api_key.empty()) input.secrets.push_back(node.config.api_key);
   }
   return input;

@@ -30,9 +30,10 @@ def short_playbooks(wait_s):
 
 class Client:
     """Streams one after another. `errors`: what did not end well; `pause`: the longest between two events of a stream;
-    `late`: the longest wait for a first token."""
+    `late`: the longest wait for a first token. `fresh`: no two questions begin alike, so that no node is preferred."""
 
-    def __init__(self, server, headers=None, **members):
+    def __init__(self, server, headers=None, fresh=False, **members):
+        self.fresh, self.asked = fresh, 0
         self.server, self.headers, self.body = server, headers or {}, {**STORY, **members}
         self.stop, self.done, self.errors, self.texts, self.pause, self.late = False, 0, [], set(), 0.0, 0.0
         self.thread = threading.Thread(target=self.run, daemon=True)
@@ -55,7 +56,10 @@ class Client:
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=4 * PATIENCE)
         try:
             asked = time.monotonic()
-            connection.request("POST", "/v1/chat/completions", json.dumps(self.body), {"Content-Type": "application/json", **self.headers})
+            body, self.asked = self.body, self.asked + 1
+            if self.fresh:
+                body = {**body, "messages": [{"role": "user", "content": f"{id(self) + self.asked}: tell a story."}]}
+            connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json", **self.headers})
             answer = connection.getresponse()
             if answer.status != 200:
                 return f"{answer.status} {answer.read(300).decode()}"

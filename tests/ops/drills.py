@@ -236,7 +236,7 @@ def slow_rules(node):
 def node_slow():
     """One of two nodes gets a fifth of the time: first tokens come late."""
     with two_groups(rules=slow_rules) as cluster:
-        streams, slow = clients(cluster, 4, max_tokens=8), []
+        streams, slow = clients(cluster, 4, max_tokens=8, fresh=True), []
         return degraded(cluster, "set_step_tokens", lambda: slow.append(Slow(cluster.pid("node0"), 0.2, 0.05)), lambda: slow[0].mend(), streams)
 
 

@@ -19,7 +19,7 @@ class Fetches {
   Fetches(const std::vector<BundlePage>& pages, std::chrono::milliseconds patience) : results_(pages.size()) {
     for (std::size_t i = 0; i < pages.size(); ++i) {
       net::ClientRequest request = pages[i].request;
-      request.connect_timeout = request.read_timeout = patience;
+      request.connect_timeout = request.read_timeout = pages[i].doubtful ? patience / 4 : patience;
       request.max_body_bytes = limits::kMaxTarFileBytes;
       request.keep_alive = false;
       client_->start(std::move(request), {.on_headers = {},

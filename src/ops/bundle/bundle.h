@@ -19,6 +19,7 @@ namespace hp::ops {
 struct BundlePage {
   std::string name;  ///< "nodes/a/metrics.txt"
   net::ClientRequest request;
+  bool doubtful = false;  ///< of somebody who does not seem to answer: waited for a quarter as long
 };
 
 struct BundleInput {
