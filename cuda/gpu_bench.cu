@@ -197,12 +197,14 @@ T* memory(std::size_t count) {
   return static_cast<T*>(out);
 }
 
-/// Everything of a layer that is not a product, alone: microseconds per call.
-void bench_operations(const ModelShape& shape, bool fp8) {
+/// Everything of a layer that is not a product, alone: microseconds per call; decodes of `keys` keys.
+void bench_operations(const ModelShape& shape, bool fp8, bool kv_fp8, int keys) {
   const AttentionShape attention_shape{shape.heads, shape.kv_heads, shape.head_dim};
   cudaStream_t stream = nullptr;
   cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
-  constexpr int kMost = 2048, kBlocks = 256 * 24;
+  constexpr int kMost = 2048;
+  const int units = (keys + kUnitKeys - 1) / kUnitKeys, stride = units * kUnitKeys / kBlockTokens;
+  const int blocks = std::max(256 * stride, kMost / kBlockTokens);
   const auto size = [](int a, int b) { return static_cast<std::size_t>(a) * static_cast<std::size_t>(b); };
   auto* x = memory<float>(size(kMost, shape.hidden));
   auto* norm = memory<float>(static_cast<std::size_t>(shape.hidden));
@@ -216,11 +218,13 @@ void bench_operations(const ModelShape& shape, bool fp8) {
     a->rows = kMost, a->data = memory<Bf16>(size(kMost, a->k)), a->row_scale = memory<float>(kMost);
   auto* rope = memory<float>(size(shape.context, shape.rope_dims));
   const RopeArgs rope_args{rope, rope, nullptr, nullptr, shape.eps, shape.rope_dims, false};
-  const std::size_t kv_count = size(kBlocks, shape.kv_heads * kBlockTokens * shape.head_dim);
-  const KvLayer kv{memory<Bf16>(kv_count), memory<Bf16>(kv_count)};
-  random_bf16(kv.k, kv_count, 1.0F, 4, stream), random_bf16(kv.v, kv_count, 1.0F, 5, stream);
+  // Any bits are numbers but those of the types' NaN, which bf16 of moderate size has nowhere.
+  const std::size_t kv_count = size(blocks, shape.kv_heads * kBlockTokens * shape.head_dim);
+  auto *keys_of = memory<Bf16>(kv_count), *values_of = memory<Bf16>(kv_count);
+  random_bf16(keys_of, kv_count, 1.0F, 4, stream), random_bf16(values_of, kv_count, 1.0F, 5, stream);
+  const KvLayer kv{keys_of, values_of, kv_fp8};
   auto* attended = memory<Bf16>(size(kMost, shape.heads * shape.head_dim));
-  auto* scratch = memory<float>(attention_scratch(attention_shape, 2048));
+  auto* scratch = memory<float>(attention_scratch(attention_shape, 256 * units));
   auto* ints = memory<int>(1 << 20);
   for (int t : {1, 64, 256, 512, 2048}) {
     std::printf("t=%-5d norm %.1f", t,
@@ -238,21 +242,19 @@ void bench_operations(const ModelShape& shape, bool fp8) {
     std::vector<int> m;
     std::size_t bytes = 0;
     double flops = 0;
-    if (t <= 256) {  // decodes of 384 keys
-      constexpr int kKeys = 384, kUnits = 3;
-      const int stride = 24;
+    if (t <= 256) {
       for (int i = 0; i < t * stride; ++i) m.push_back(i);
       for (int i = 0; i < t; ++i) m.push_back(i);
-      for (int i = 0; i < t; ++i) m.push_back(kKeys);
-      for (int i = 0; i < t; ++i) m.push_back(i * kUnits);
+      for (int i = 0; i < t; ++i) m.push_back(keys);
+      for (int i = 0; i < t; ++i) m.push_back(i * units);
       if (m.size() % 2 != 0) m.push_back(0);
       const int work_at = static_cast<int>(m.size());
-      for (int i = 0; i < t * kUnits; ++i) m.push_back(i / kUnits), m.push_back(i % kUnits);
+      for (int i = 0; i < t * units; ++i) m.push_back(i / units), m.push_back(i % units);
       cudaMemcpy(ints, m.data(), m.size() * 4, cudaMemcpyHostToDevice);
-      batch.tables = ints, batch.table_stride = stride, batch.decodes = t, batch.works = t * kUnits;
+      batch.tables = ints, batch.table_stride = stride, batch.decodes = t, batch.works = t * units;
       batch.decode_row = batch.decode_sequence = ints + t * stride, batch.decode_length = ints + t * stride + t;
       batch.decode_first = ints + t * stride + 2 * t, batch.work = reinterpret_cast<const int2*>(ints + work_at);
-      bytes = size(t, kKeys * shape.kv_heads * shape.head_dim * 4);
+      bytes = size(t, keys * shape.kv_heads * shape.head_dim * (kv_fp8 ? 2 : 4));
     } else {
       const int tokens = prefill_tile_tokens(attention_shape);
       for (int i = 0; i < t; i += tokens) m.insert(m.end(), {i, 0, i, std::min(tokens, t - i)});
@@ -337,10 +339,10 @@ bool bench_decode(DeviceModel& model, const Plan& plan, int users, const std::ve
   return true;
 }
 
-bool bench_model(const std::string& name, WeightType weights, const Plan& plan, double limit) {
+bool bench_model(const std::string& name, WeightType weights, KvType kv, const Plan& plan, double limit) {
   const ModelShape shape = *shape_named(name);
   ModelOptions options;
-  options.weights = weights, options.max_step_tokens = 4096, options.max_logit_rows = 256;
+  options.weights = weights, options.kv = kv, options.max_step_tokens = 4096, options.max_logit_rows = 256;
   DeviceModel model(0, shape, options);
   std::vector<float> table(static_cast<std::size_t>(shape.context) * static_cast<std::size_t>(shape.rope_dims / 2),
                            0.70710678F);
@@ -352,9 +354,11 @@ bool bench_model(const std::string& name, WeightType weights, const Plan& plan, 
   DeviceInfo info;
   model.describe(info);
   const double active = active_parameters(shape), per_token = active * (weights == WeightType::fp8 ? 1.0 : 2.0);
-  std::printf("%s %s on %s: weights %.1f GB, ready in %.1f s, KV %d blocks, bandwidth limit %.0f tok/s\n", name.c_str(),
-              weights == WeightType::fp8 ? "fp8" : "bf16", info.name, static_cast<double>(info.weight_bytes) * 1e-9,
-              now() - start, info.blocks, limit * 1e12 / per_token);
+  std::printf(
+      "%s %s on %s: weights %.1f GB, ready in %.1f s, KV %s of %d blocks, context %d, bandwidth limit %.0f tok/s\n",
+      name.c_str(), weights == WeightType::fp8 ? "fp8" : "bf16", info.name,
+      static_cast<double>(info.weight_bytes) * 1e-9, now() - start, kv == KvType::fp8 ? "fp8" : "bf16", info.blocks,
+      plan.context, limit * 1e12 / per_token);
   std::vector<std::int32_t> tokens(8192);
   for (std::size_t i = 0; i < tokens.size(); ++i)
     tokens[i] = static_cast<std::int32_t>((i * 7919 + 13) % static_cast<std::size_t>(shape.vocab));
@@ -404,14 +408,18 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (what == "operations") {
-    bench_operations(shapes().at("r1-distill-llama-8b"), true);
-    bench_operations(shapes().at("deepseek-67b"), true);
+    const bool kv_fp8 = argc > 2 && std::strcmp(argv[2], "fp8") == 0;
+    const int keys = argc > 3 ? std::atoi(argv[3]) : 384;
+    bench_operations(shapes().at("r1-distill-llama-8b"), true, kv_fp8, keys);
+    bench_operations(shapes().at("deepseek-67b"), true, kv_fp8, keys);
     return 0;
   }
   if (argc < 3) {
     std::printf(
-        "usage: gpu_bench ceiling | gpu_bench products | gpu_bench operations | gpu_bench SHAPE bf16|fp8 [users,users,... "
-        "[fusions[:MiB ahead],... [prompts,...]]]\nshapes:");
+        "usage: gpu_bench ceiling | gpu_bench products | gpu_bench operations [KV bf16|fp8 [keys]] | gpu_bench SHAPE "
+        "bf16|fp8 "
+        "[users,users,... "
+        "[fusions[:MiB ahead],... [prompts,... [KV bf16|fp8 [context]]]]]\nshapes:");
     for (const auto& [name, shape] : shapes()) std::printf(" %s", name.c_str());
     std::printf(" v2-lite v3-stack");
     std::printf("\n");
@@ -440,5 +448,8 @@ int main(int argc, char** argv) {
     if (*rest == ':') v.ahead_mib = std::strtoul(rest + 1, nullptr, 10);
     plan.variants.push_back(v);
   }
-  return bench_model(what, std::strcmp(argv[2], "fp8") == 0 ? WeightType::fp8 : WeightType::bf16, plan, limit) ? 0 : 1;
+  const KvType kv = argc > 6 && std::strcmp(argv[6], "fp8") == 0 ? KvType::fp8 : KvType::bf16;
+  if (argc > 7) plan.context = std::atoi(argv[7]);
+  return bench_model(what, std::strcmp(argv[2], "fp8") == 0 ? WeightType::fp8 : WeightType::bf16, kv, plan, limit) ? 0
+                                                                                                                   : 1;
 }

@@ -124,7 +124,8 @@ void turn(float* x, const float* cos, const float* sin) {
 }
 
 /// Attention as the papers write it: keys and values per head from the latent, nothing absorbed.
-std::vector<float> last_logits(const LatentModel& m, const std::vector<int>& tokens) {
+/// `kv8`: from latents as e4m3.
+std::vector<float> last_logits(const LatentModel& m, const std::vector<int>& tokens, bool kv8) {
   const ModelShape& s = m.shape;
   const int t = static_cast<int>(tokens.size()), nope = s.latent.nope, v_dim = s.latent.v_dim, query = nope + kRope;
   std::vector<std::vector<float>> x(t, std::vector<float>(s.hidden));
@@ -146,7 +147,9 @@ std::vector<float> last_logits(const LatentModel& m, const std::vector<int>& tok
       }
       for (int h = 0; h < s.heads; ++h) turn(q[i].data() + h * query + nope, cos, sin);
       const auto a = product(w.kv_a, kLatent + kRope, s.hidden, in);
-      const auto c = normed(a.data(), kLatent, w.kv_norm.data(), s.eps);
+      auto c = normed(a.data(), kLatent, w.kv_norm.data(), s.eps);
+      if (kv8)
+        for (float& e : c) e = as_e4m3(e);
       rope[i].assign(a.begin() + kLatent, a.end());
       turn(rope[i].data(), cos, sin);
       values[i] = product(w.v_b, s.heads * v_dim, kLatent, c);
@@ -233,19 +236,21 @@ void upload(DeviceModel& model, const LatentModel& m) {
 }
 
 /// requests > 0: only so many random ones, and no reference.
-void test_model(const ModelShape& shape, WeightType weights, const char* name, int requests = 0) {
+void test_model(const ModelShape& shape, WeightType weights, const char* name, int requests = 0,
+                KvType kv = KvType::bf16) {
   const LatentModel reference = make_model(shape, 11);
   ModelOptions options;
-  options.weights = weights, options.kv_bytes = std::size_t{256} << 20, options.max_step_tokens = 1024,
+  options.weights = weights, options.kv = kv, options.kv_bytes = std::size_t{256} << 20, options.max_step_tokens = 1024,
   options.max_logit_rows = 256;
   DeviceModel model(0, shape, options);
   expect(model.create(reference.cos.data(), reference.sin.data()), "create: %s", model.error().c_str());
   upload(model, reference);
   test_random(model, shape.vocab, requests > 0 ? requests : 200, name);
   if (requests > 0) return;
+  const bool kv8 = kv == KvType::fp8;
   test_loaded(
-      model, shape, [&](const std::vector<int>& tokens) { return last_logits(reference, tokens); },
-      weights == WeightType::fp8 ? 0.25 : 0.05, name);
+      model, shape, [&](const std::vector<int>& tokens) { return last_logits(reference, tokens, kv8); },
+      (weights == WeightType::fp8 ? 0.25 : 0.05) + (kv8 ? 0.03 : 0.0), name);
 }
 
 }  // namespace
@@ -267,6 +272,13 @@ ModelShape small_shape() {
 
 void test_latent_few() {
   test_model(small_shape(), WeightType::bf16, "latent attention, bf16, few requests", 4);
+}
+
+void test_latent_kv() {
+  ModelShape s = small_shape();
+  test_model(s, WeightType::bf16, "latent KV e4m3, softmax experts", 0, KvType::fp8);
+  s.latent.q_rank = 512, s.heads = 48;
+  test_model(s, WeightType::fp8, "latent KV e4m3, low-rank queries, weights fp8", 0, KvType::fp8);
 }
 
 void test_latent_models() {

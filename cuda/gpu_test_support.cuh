@@ -49,6 +49,10 @@ inline double relative_error(const std::vector<float>& a, const std::vector<doub
 inline float value(Bf16 v) {
   return __bfloat162float(v);
 }
+/// What a cache of e4m3 keeps of a value.
+inline float as_e4m3(float v) {
+  return static_cast<float>(Fp8(v));
+}
 
 inline std::vector<float> product(const std::vector<Bf16>& w, int n, int k, const std::vector<float>& x) {
   std::vector<float> out(n);

@@ -99,16 +99,16 @@ void DeviceModel::attend_latent(const Layer& layer, const StepLayout& l, const A
   const bool few = fuses(fuse_latent) && l.tiles == 0 && l.decodes <= kLatentFew && latent_queries_fit(latent_);
   if (few) {
     const bool ahead = fuses(fuse_ahead) && l.decodes <= kAheadDecodes;
-    latent_queries(rows, latent_, prepare, layer.k_b, l.tokens, ahead ? weights_ahead(layer) : Ahead{}, layer.kv.k,
+    latent_queries(rows, latent_, prepare, layer.k_b, l.tokens, ahead ? weights_ahead(layer) : Ahead{}, layer.kv,
                    queries_, stream_);
-    latent_attention(queries_, latent_, layer.kv.k, batch, shape_.attention_scale, scratch_, nullptr, stream_);
+    latent_attention(queries_, latent_, layer.kv, batch, shape_.attention_scale, scratch_, nullptr, stream_);
     return latent_values(latent_, batch, scratch_, layer.v_b, attended, stream_);
   }
-  latent_prepare(rows, latent_, prepare, l.tokens, layer.kv.k, queries_, stream_);
+  latent_prepare(rows, latent_, prepare, l.tokens, layer.kv, queries_, stream_);
   head_product({rows.queries, rows.query_stride, latent_.query(), layer.k_b, kLatentDims, latent_.nope, heads, queries_,
                 heads * kLatentKey, kLatentKey},
                l.tokens, stream_);
-  latent_attention(queries_, latent_, layer.kv.k, batch, shape_.attention_scale, scratch_, attended_latent_, stream_);
+  latent_attention(queries_, latent_, layer.kv, batch, shape_.attention_scale, scratch_, attended_latent_, stream_);
   head_product({attended_latent_, heads * kLatentDims, kLatentDims, layer.v_b, v_dim, kLatentDims, heads, attended,
                 heads * v_dim, v_dim},
                l.tokens, stream_);

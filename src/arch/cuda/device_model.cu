@@ -158,8 +158,8 @@ bool DeviceModel::finish() {
   if (!check("loading")) return false;
   const ModelShape& s = shape_;
   // Keys and values of a layer's block; latent attention has one for both.
-  const std::size_t layer_block =
-      static_cast<std::size_t>(latent() ? kLatentKey : s.kv_heads * s.head_dim) * kBlockTokens * sizeof(Bf16);
+  const bool kv_fp8 = options_.kv == KvType::fp8;
+  const std::size_t layer_block = latent() ? LatentShape::block_bytes(kv_fp8) : attention_.block_bytes(kv_fp8);
   block_bytes_ = (latent() ? 1 : 2) * layer_block * static_cast<std::size_t>(s.layers);
   if (!allocate_step()) return false;
   std::size_t free_bytes = 0, total = 0;
@@ -178,9 +178,10 @@ bool DeviceModel::finish() {
                 " MiB are free after the weights");
   for (Layer& layer : layers_) {
     const std::size_t bytes = layer_block * static_cast<std::size_t>(blocks_);
-    for (Bf16** pool : {&layer.kv.k, &layer.kv.v}) {
+    layer.kv.fp8 = kv_fp8;
+    for (void** pool : {&layer.kv.k, &layer.kv.v}) {
       if (latent() && pool == &layer.kv.v) continue;
-      if (!allocate(reinterpret_cast<void**>(pool), bytes, "KV cache")) return false;
+      if (!allocate(pool, bytes, "KV cache")) return false;
       cudaMemsetAsync(*pool, 0, bytes, stream_);
     }
   }

@@ -10,7 +10,7 @@
 
 namespace hp::cuda {
 
-inline constexpr std::uint32_t kPluginVersion = 3;
+inline constexpr std::uint32_t kPluginVersion = 4;
 inline constexpr char kPluginEntry[] = "homeport_cuda_plugin";
 
 /// DeepSeek's latent attention, with a latent of 512 and 64 rotary dimensions; nope = 0: grouped-query attention.
@@ -41,8 +41,12 @@ struct ModelShape {
 
 enum class WeightType : int { bf16, fp8 };  ///< of the layers' matrices; embedding and head stay bf16
 
+/// Of the KV cache. fp8: e4m3, scale 1; latent attention keeps its rotary keys in bf16.
+enum class KvType : int { bf16, fp8 };
+
 struct ModelOptions {
   WeightType weights = WeightType::bf16;
+  KvType kv = KvType::bf16;
   std::size_t kv_bytes = 0;  ///< 0: what is free after the weights, less a reserve
   int max_step_tokens = 2048, max_logit_rows = 256;
   unsigned fusions = kDefaultFusions;  ///< bits of Fusion. Without some the same bits come slower, for benchmarks

@@ -1,7 +1,7 @@
-// Grouped-query attention over paged KV, bf16, on the warp-level tensor instruction. Keys are taken in units of 128: a
-// unit gives a partial result (maximum, sum, output) from nothing, and partial results are folded in the order of the
-// units. A decode computes its units in parallel and folds them afterwards; a prefill tile computes and folds as it
-// goes.
+// Grouped-query attention over paged KV on the tensor instructions of bf16; e4m3 is expanded on its way in. Keys are
+// taken in units of 128: a unit gives a partial result (maximum, sum, output) from nothing, and partial results are
+// folded in the order of the units. A decode computes its units in parallel and folds them afterwards; a prefill tile
+// computes and folds as it goes.
 //
 // Batch invariance: both ways run the same instructions on the same numbers for every (token, head): scores over the
 // head's dimensions in order; the sum of a unit by chunks of 32 keys; the output over a unit's keys in order; the same
@@ -43,14 +43,15 @@ __device__ __forceinline__ int unit_blocks(int unit, int length) {
 
 /// One warp starts copying a unit's keys or values of one KV head; lane 0 announces the bytes.
 template <int kDim>
-__device__ __forceinline__ void copy_unit(Bf16* tile, const Bf16* pool, const int* table, int unit, int blocks,
+__device__ __forceinline__ void copy_unit(Bf16* tile, const void* pool, const int* table, int unit, int blocks,
                                           int kv_heads, int kv_head, std::uint64_t* barrier) {
   constexpr int kPieces = kDim / kColumnBlock;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   if (lane == 0) barrier_expect(barrier, static_cast<std::uint32_t>(blocks * kPieces) * kPieceBytes);
   if (lane >= blocks * kPieces) return;
   const int block = lane / kPieces, piece = lane % kPieces;
-  const Bf16* in = pool + block_start(table[unit * kUnitBlocks + block], kv_head, kv_heads, kDim) +
+  const Bf16* in = static_cast<const Bf16*>(pool) +
+                   block_start(table[unit * kUnitBlocks + block], kv_head, kv_heads, kDim) +
                    piece * kBlockTokens * kColumnBlock;
   copy_bytes(tile + (piece * kUnitKeys + block * kBlockTokens) * kColumnBlock, in, kPieceBytes, barrier);
 }
@@ -64,6 +65,43 @@ __device__ __forceinline__ void zero_values(Bf16* tile, int blocks, int thread, 
     reinterpret_cast<uint4*>(tile)[piece * kUnitKeys * 8 + at] = make_uint4(0, 0, 0, 0);
   }
 }
+
+/// Where a block's token lies in a unit's tile (expand_chunk).
+template <int kDim>
+__device__ __forceinline__ auto block_in_tile(Bf16* tile, int block) {
+  return [=](int token, int group) { return tile_at<kDim>(tile, block * kBlockTokens + token, group); };
+}
+
+/// A unit's keys or values of e4m3 on their way through the registers of a decode's threads.
+template <int kDim>
+struct UnitBytes {
+  static constexpr int kThreads = kDecodeWarps * 32, kBlockChunks = kBlockTokens * kDim / kChunkDims;
+  uint4 chunk[kUnitBlocks * kBlockChunks / kThreads];
+
+  __device__ __forceinline__ void load(const void* pool, const int* table, int unit, int blocks, int kv_heads,
+                                       int kv_head) {
+    int at = static_cast<int>(threadIdx.x);
+#pragma unroll
+    for (auto& c : chunk) {
+      const int block = at / kBlockChunks;
+      c = make_uint4(0, 0, 0, 0);
+      if (block < blocks) {
+        c = load_16(static_cast<const std::uint8_t*>(pool) +
+                    block_start(table[unit * kUnitBlocks + block], kv_head, kv_heads, kDim) +
+                    at % kBlockChunks * kChunkDims);
+      }
+      at += kThreads;
+    }
+  }
+  __device__ __forceinline__ void expand(Bf16* tile) const {
+    int at = static_cast<int>(threadIdx.x);
+#pragma unroll
+    for (const auto& c : chunk) {
+      expand_chunk(c, at % kBlockChunks, block_in_tile<kDim>(tile, at / kBlockChunks));
+      at += kThreads;
+    }
+  }
+};
 
 /// The 16 query rows of a warp as operands: row r is token first + r / group, head r % group; beyond `tokens` zeros.
 template <int kDim>
@@ -118,31 +156,46 @@ __device__ __forceinline__ void rotate_queries(std::uint32_t (&q)[kDim / 16][4],
   }
 }
 
-/// The decode's own token: rotates its key and puts key and value into the unit's tiles and the cache. One warp.
+/// A decode's own token: its raw key in the rows of the step, and the block that it belongs to.
 template <int kDim>
-__device__ __forceinline__ void store_own_token(const Bf16* qkv, const AttentionShape& shape, const KvLayer& kv,
-                                                const RopeArgs& rope, const int* table, int row, int kv_head,
-                                                int position, Bf16* keys, Bf16* values) {
-  const int lane = static_cast<int>(threadIdx.x) % 32, key = position % kUnitKeys;
-  const Bf16* k = qkv + static_cast<std::size_t>(row) * static_cast<std::size_t>(shape.row()) +
-                  static_cast<std::size_t>((shape.heads + kv_head) * kDim);
-  const Bf16* v = k + static_cast<std::size_t>(shape.kv_heads * kDim);
-  const std::size_t block = block_start(table[position / kBlockTokens], kv_head, shape.kv_heads, kDim);
+struct OwnToken {
+  const Bf16* key;
+  std::size_t block;
+  int position;
+  __device__ __forceinline__ OwnToken(const Bf16* qkv, const AttentionShape& shape, const int* table, int row,
+                                      int kv_head, int at)
+      : key(qkv + static_cast<std::size_t>(row) * static_cast<std::size_t>(shape.row()) +
+            static_cast<std::size_t>((shape.heads + kv_head) * kDim)),
+        block(block_start(table[at / kBlockTokens], kv_head, shape.kv_heads, kDim)),
+        position(at) {}
+};
+
+/// Puts the rotated key into the cache and, as rounded there, into the unit's tile. One warp.
+template <int kDim, bool kFp8>
+__device__ __forceinline__ void store_own_key(const OwnToken<kDim>& own, const KvLayer& kv, const RopeArgs& rope,
+                                              Bf16* keys) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, position = own.position, key = position % kUnitKeys;
   const int token = position % kBlockTokens;
+  const Bf16* k = own.key;
   const float* cos = rope.cos + static_cast<std::size_t>(position) * (kDim / 2);
   const float* sin = rope.sin + static_cast<std::size_t>(position) * (kDim / 2);
   for (int pair = lane; pair < kDim / 2; pair += 32) {
     const int a = rope.interleaved ? 2 * pair : pair, b = rope.interleaved ? 2 * pair + 1 : pair + kDim / 2;
     const float2 r = rotated(__bfloat162float(k[a]), __bfloat162float(k[b]), cos[pair], sin[pair]);
-    const Bf16 ra = __float2bfloat16_rn(r.x), rb = __float2bfloat16_rn(r.y);
-    kv.k[block + static_cast<std::size_t>(place_in_block(token, a))] = ra;
-    kv.k[block + static_cast<std::size_t>(place_in_block(token, b))] = rb;
-    tile_at<kDim>(keys, key, a / 8)[a % 8] = ra;
-    tile_at<kDim>(keys, key, b / 8)[b % 8] = rb;
+    tile_at<kDim>(keys, key, a / 8)[a % 8] = store_element(kv.k, kFp8, own.block, token, a, r.x);
+    tile_at<kDim>(keys, key, b / 8)[b % 8] = store_element(kv.k, kFp8, own.block, token, b, r.y);
   }
+}
+
+/// The same of its value.
+template <int kDim, bool kFp8>
+__device__ __forceinline__ void store_own_value(const OwnToken<kDim>& own, const AttentionShape& shape,
+                                                const KvLayer& kv, Bf16* values) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, key = own.position % kUnitKeys;
+  const Bf16* v = own.key + static_cast<std::size_t>(shape.kv_heads * kDim);
   for (int i = lane; i < kDim; i += 32) {
-    kv.v[block + static_cast<std::size_t>(place_in_block(token, i))] = v[i];
-    tile_at<kDim>(values, key, i / 8)[i % 8] = v[i];
+    tile_at<kDim>(values, key, i / 8)[i % 8] =
+        store_element(kv.v, kFp8, own.block, own.position % kBlockTokens, i, __bfloat162float(v[i]));
   }
 }
 
@@ -232,8 +285,8 @@ __device__ __forceinline__ void fold_if_last(const AttentionShape& shape, const 
 
 /// A decode's partial result of one unit: {work, kv head}. With `rope` (not null) the rows of qkv are raw, and the unit
 /// that holds the decode's own token rotates and stores it.
-template <int kDim>
-__global__ void __launch_bounds__(kDecodeWarps * 32)
+template <int kDim, bool kFp8>
+__global__ void __launch_bounds__(kDecodeWarps * 32, kFp8 ? 5 : 0)
     decode_kernel(const Bf16* qkv, AttentionShape shape, KvLayer kv, AttentionBatch batch, float scale, RopeArgs rope,
                   float* out, float* peaks, Bf16* attended) {
   launch_dependents();
@@ -252,8 +305,8 @@ __global__ void __launch_bounds__(kDecodeWarps * 32)
   const bool rotates = rope.cos != nullptr;
   extern __shared__ std::uint8_t raw[];
   Bf16* keys = reinterpret_cast<Bf16*>(raw + (128U - (shared_address(raw) & 127U)) % 128U);
-  Bf16* values = keys + kUnitKeys * kDim;
-  Bf16* powers = values + kUnitKeys * kDim;  // [16, 128 + 8]
+  Bf16* values = kFp8 ? keys : keys + kUnitKeys * kDim;  // e4m3 waits in registers until the keys are read
+  Bf16* powers = values + kUnitKeys * kDim;              // [16, 128 + 8]
   constexpr int kPowerStride = kUnitKeys + 8;
   __shared__ float chunk_peak[kDecodeWarps][kWarpRows], chunk_sum[kDecodeWarps][kWarpRows];
   __shared__ std::uint64_t keys_here, values_here;
@@ -267,26 +320,35 @@ __global__ void __launch_bounds__(kDecodeWarps * 32)
     barrier_init_fence();
   }
   if (!rotates) wait_for_previous();
-  __syncwarp();
-  if (warp == 0) {
-    copy_unit<kDim>(keys, kv.k, table, unit, blocks, shape.kv_heads, kv_head, &keys_here);
-    copy_unit<kDim>(values, kv.v, table, unit, blocks, shape.kv_heads, kv_head, &values_here);
+  [[maybe_unused]] UnitBytes<kDim> value_bytes;
+  if constexpr (kFp8) {
+    UnitBytes<kDim> key_bytes;
+    key_bytes.load(kv.k, table, unit, blocks, shape.kv_heads, kv_head);
+    key_bytes.expand(keys);
+    value_bytes.load(kv.v, table, unit, blocks, shape.kv_heads, kv_head);
+  } else {
+    __syncwarp();
+    if (warp == 0) {
+      copy_unit<kDim>(keys, kv.k, table, unit, blocks, shape.kv_heads, kv_head, &keys_here);
+      copy_unit<kDim>(values, kv.v, table, unit, blocks, shape.kv_heads, kv_head, &values_here);
+    }
+    zero_values<kDim>(values, blocks, static_cast<int>(threadIdx.x), kDecodeWarps * 32);
   }
-  zero_values<kDim>(values, blocks, static_cast<int>(threadIdx.x), kDecodeWarps * 32);
   if (rotates) wait_for_previous();
   std::uint32_t q[kDim / 16][4];
   load_queries<kDim>(q, qkv, shape, row_of_batch, kv_head, 0, 1);
-  __syncthreads();  // the barriers are there for all
-  barrier_wait(&keys_here, 0);
-  if (rotates) {
-    rotate_queries<kDim>(q, rope, length - 1);
-    if (unit == (length - 1) / kUnitKeys) {
-      barrier_wait(&values_here, 0);
-      if (warp == 0) {
-        store_own_token<kDim>(qkv, shape, kv, rope, table, row_of_batch, kv_head, length - 1, keys, values);
-      }
-      __syncthreads();
+  __syncthreads();  // the barriers, or the expanded keys, are there for all
+  if (!kFp8) barrier_wait(&keys_here, 0);
+  const bool stores = rotates && unit == (length - 1) / kUnitKeys;
+  if (rotates) rotate_queries<kDim>(q, rope, length - 1);
+  if (stores) {
+    if (!kFp8) barrier_wait(&values_here, 0);
+    if (warp == 0) {
+      const OwnToken<kDim> own(qkv, shape, table, row_of_batch, kv_head, length - 1);
+      store_own_key<kDim, kFp8>(own, kv, rope, keys);
+      if (!kFp8) store_own_value<kDim, kFp8>(own, shape, kv, values);
     }
+    __syncthreads();
   }
 
   float s[4][4], peak[2] = {-INFINITY, -INFINITY};
@@ -311,6 +373,7 @@ __global__ void __launch_bounds__(kDecodeWarps * 32)
 #pragma unroll
     for (int w = 0; w < kDecodeWarps; ++w) peak[half] = fmaxf(peak[half], chunk_peak[w][lane / 4 + 8 * half]);
   }
+  if constexpr (kFp8) value_bytes.expand(values);
   float sum[2];
   chunk_powers(&s[0][0], peak, scale, sum);
 #pragma unroll
@@ -323,8 +386,15 @@ __global__ void __launch_bounds__(kDecodeWarps * 32)
           pack_bf16(s[n][2 * half], s[n][2 * half + 1]);
     }
   }
-  barrier_wait(&values_here, 0);
+  if (!kFp8) barrier_wait(&values_here, 0);
   __syncthreads();
+  if (kFp8 && stores) {
+    if (warp == 0) {
+      const OwnToken<kDim> own(qkv, shape, table, row_of_batch, kv_head, length - 1);
+      store_own_value<kDim, kFp8>(own, shape, kv, values);
+    }
+    __syncthreads();
+  }
 
   constexpr int kShare = kDim / kDecodeWarps;
   float o[kShare / 8][4];
@@ -453,6 +523,12 @@ template <int kDim>
 struct PrefillMemory {
   Bf16 tile[kPrefillStages][2][kUnitKeys * kDim];  // keys, values
 };
+template <int kDim>
+struct Fp8PrefillMemory : PrefillMemory<kDim> {
+  std::uint8_t bytes[2][kUnitKeys * kDim];  // keys, values of the unit that is expanded next
+};
+template <int kDim, bool kFp8>
+using PrefillMemoryOf = std::conditional_t<kFp8, Fp8PrefillMemory<kDim>, PrefillMemory<kDim>>;
 
 /// The copying warp: units in order into the stages.
 template <int kDim>
@@ -469,6 +545,44 @@ __device__ __forceinline__ void copy_units(PrefillMemory<kDim>& memory, std::uin
     copy_unit<kDim>(memory.tile[stage][0], kv.k, table, unit, blocks, kv_heads, kv_head, &full[stage]);
     copy_unit<kDim>(memory.tile[stage][1], kv.v, table, unit, blocks, kv_heads, kv_head, &full[stage]);
     __syncwarp();
+  }
+}
+
+/// The same of e4m3 by a warpgroup: its first warp copies a unit's blocks as they are, all expand them into the stages.
+template <int kDim>
+__device__ __forceinline__ void expand_units(Fp8PrefillMemory<kDim>& memory, std::uint64_t* full, std::uint64_t* empty,
+                                             std::uint64_t* here, const KvLayer& kv, const int* table, int length,
+                                             int kv_heads, int kv_head) {
+  constexpr int kBlockBytes = kBlockTokens * kDim, kBlockChunks = kBlockBytes / kChunkDims;
+  const int thread = static_cast<int>(threadIdx.x) % 128;
+  const auto copy = [&](int part, int unit) {
+    const int blocks = unit_blocks(unit, length);
+    if (thread == 0) barrier_expect(&here[part], static_cast<std::uint32_t>(blocks * kBlockBytes));
+    if (thread >= blocks) return;
+    const auto* in = static_cast<const std::uint8_t*>(part == 0 ? kv.k : kv.v) +
+                     block_start(table[unit * kUnitBlocks + thread], kv_head, kv_heads, kDim);
+    copy_bytes(memory.bytes[part] + thread * kBlockBytes, in, kBlockBytes, &here[part]);
+  };
+  copy(0, 0);
+  copy(1, 0);
+  for (int unit = 0; unit * kUnitKeys < length; ++unit) {
+    const int stage = unit % kPrefillStages, blocks = unit_blocks(unit, length);
+    if (unit >= kPrefillStages) barrier_wait(&empty[stage], static_cast<std::uint32_t>(unit / kPrefillStages - 1) & 1U);
+#pragma unroll 1
+    for (int part = 0; part < 2; ++part) {
+      barrier_wait(&here[part], static_cast<std::uint32_t>(unit) & 1U);
+#pragma unroll 2
+      for (int at = thread; at < kUnitBlocks * kBlockChunks; at += 128) {
+        const int block = at / kBlockChunks;
+        uint4 bytes = make_uint4(0, 0, 0, 0);
+        if (block < blocks) bytes = reinterpret_cast<const uint4*>(memory.bytes[part])[at];
+        expand_chunk(bytes, at % kBlockChunks, block_in_tile<kDim>(memory.tile[stage][part], block));
+      }
+      shared_writes_to_tensor_cores();
+      named_barrier<1, 128>();  // all have read the bytes and written the tile
+      if (thread == 0) barrier_arrive(&full[stage]);
+      if ((unit + 1) * kUnitKeys < length) copy(part, unit + 1);
+    }
   }
 }
 
@@ -535,19 +649,22 @@ __device__ __forceinline__ void prefill_rows(PrefillMemory<kDim>& memory, std::u
   }
 }
 
-/// A prefill tile: {kv head, tile}; two warpgroups with 64 (token, head) rows each and a warp that copies.
-template <int kDim>
+/// A prefill tile: {kv head, tile}; two warpgroups with 64 (token, head) rows each and one that copies.
+template <int kDim, bool kFp8>
 __global__ void __launch_bounds__(kPrefillThreads, 1)
     prefill_kernel(const Bf16* qkv, AttentionShape shape, KvLayer kv, AttentionBatch batch, float scale,
                    Bf16* attended) {
+  using Memory = PrefillMemoryOf<kDim, kFp8>;
   extern __shared__ std::uint8_t raw[];
-  auto& memory = *reinterpret_cast<PrefillMemory<kDim>*>(raw + (1024U - (shared_address(raw) & 1023U)) % 1024U);
-  __shared__ std::uint64_t full[kPrefillStages], empty[kPrefillStages];
+  auto& memory = *reinterpret_cast<Memory*>(raw + (1024U - (shared_address(raw) & 1023U)) % 1024U);
+  __shared__ std::uint64_t full[kPrefillStages], empty[kPrefillStages], here[2];
   if (threadIdx.x == 0) {
     for (int s = 0; s < kPrefillStages; ++s) {
       barrier_init(&full[s], 2);
       barrier_init(&empty[s], kPrefillGroups * 4);
     }
+    barrier_init(&here[0], 1);
+    barrier_init(&here[1], 1);
     barrier_init_fence();
   }
   __syncthreads();
@@ -556,39 +673,43 @@ __global__ void __launch_bounds__(kPrefillThreads, 1)
   const int4 tile = batch.tile[gridDim.y - 1 - blockIdx.y];  // the last, longest tiles start first
   const int kv_head = static_cast<int>(blockIdx.x);
   if (threadIdx.x >= kPrefillGroups * 128) {
-    fewer_registers<24>();
-    if (threadIdx.x < kPrefillGroups * 128 + 32) {
-      const int* table = batch.tables + static_cast<std::size_t>(tile.y) * static_cast<std::size_t>(batch.table_stride);
+    fewer_registers<kFp8 ? 40 : 24>();
+    const int* table = batch.tables + static_cast<std::size_t>(tile.y) * static_cast<std::size_t>(batch.table_stride);
+    if constexpr (kFp8) {
+      expand_units<kDim>(memory, full, empty, here, kv, table, tile.z + tile.w, shape.kv_heads, kv_head);
+    } else if (threadIdx.x < kPrefillGroups * 128 + 32) {
       copy_units<kDim>(memory, full, empty, kv, table, tile.z + tile.w, shape.kv_heads, kv_head);
     }
   } else {
-    more_registers<240>();
+    more_registers<kFp8 ? 232 : 240>();
     prefill_rows<kDim>(memory, full, empty, qkv, shape, tile, kv_head, scale, attended);
   }
 }
 
-template <int kDim>
+template <int kDim, bool kFp8>
 void run(const Bf16* qkv, const AttentionShape& shape, const KvLayer& kv, const AttentionBatch& batch, float scale,
          const RopeArgs* rope, float* scratch, Bf16* attended, cudaStream_t stream) {
-  constexpr std::size_t kDecodeShared = (2 * kUnitKeys * kDim + kWarpRows * (kUnitKeys + 8)) * sizeof(Bf16) + 128;
-  constexpr std::size_t kPrefillShared = 2 * kPrefillStages * kUnitKeys * kDim * sizeof(Bf16) + 1024;
+  constexpr std::size_t kDecodeShared =
+      ((kFp8 ? 1 : 2) * kUnitKeys * kDim + kWarpRows * (kUnitKeys + 8)) * sizeof(Bf16) + 128;
+  constexpr std::size_t kPrefillShared = sizeof(PrefillMemoryOf<kDim, kFp8>) + 1024;
   static const int ready = [] {
-    cudaFuncSetAttribute(reinterpret_cast<const void*>(decode_kernel<kDim>),
+    cudaFuncSetAttribute(reinterpret_cast<const void*>(decode_kernel<kDim, kFp8>),
                          cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kDecodeShared));
-    cudaFuncSetAttribute(reinterpret_cast<const void*>(prefill_kernel<kDim>),
+    cudaFuncSetAttribute(reinterpret_cast<const void*>(prefill_kernel<kDim, kFp8>),
                          cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kPrefillShared));
     return 0;
   }();
   (void)ready;
   const float log2_scale = scale * 1.4426950408889634F;
   if (batch.tiles > 0) {
-    launch(prefill_kernel<kDim>, dim3(static_cast<unsigned>(shape.kv_heads), static_cast<unsigned>(batch.tiles)),
+    launch(prefill_kernel<kDim, kFp8>, dim3(static_cast<unsigned>(shape.kv_heads), static_cast<unsigned>(batch.tiles)),
            dim3(kPrefillThreads), kPrefillShared, stream, qkv, shape, kv, batch, log2_scale, attended);
   }
   if (batch.decodes > 0) {
     float* peaks = scratch + static_cast<std::size_t>(batch.works) * static_cast<std::size_t>(shape.heads) * kDim;
     const int ahead = batch.ahead.count > 0 ? (kAheadBlocks + shape.kv_heads - 1) / shape.kv_heads : 0;
-    launch(decode_kernel<kDim>, dim3(static_cast<unsigned>(batch.works + ahead), static_cast<unsigned>(shape.kv_heads)),
+    launch(decode_kernel<kDim, kFp8>,
+           dim3(static_cast<unsigned>(batch.works + ahead), static_cast<unsigned>(shape.kv_heads)),
            dim3(kDecodeWarps * 32), kDecodeShared, stream, qkv, shape, kv, batch, log2_scale,
            rope != nullptr ? *rope : RopeArgs{}, scratch, peaks, attended);
     if (batch.arrivals != nullptr) return;
@@ -615,11 +736,9 @@ std::size_t attention_scratch(const AttentionShape& shape, int works) {
 
 void attention(const Bf16* qkv, const AttentionShape& shape, const KvLayer& kv, const AttentionBatch& batch,
                float scale, const RopeArgs* rope, float* scratch, Bf16* attended, cudaStream_t stream) {
-  if (shape.head_dim == 128) {
-    run<128>(qkv, shape, kv, batch, scale, rope, scratch, attended, stream);
-  } else {
-    run<64>(qkv, shape, kv, batch, scale, rope, scratch, attended, stream);
-  }
+  const auto chosen =
+      shape.head_dim == 128 ? (kv.fp8 ? run<128, true> : run<128, false>) : (kv.fp8 ? run<64, true> : run<64, false>);
+  chosen(qkv, shape, kv, batch, scale, rope, scratch, attended, stream);
 }
 
 }  // namespace hp::cuda

@@ -6,17 +6,23 @@
 
 namespace hp::cuda {
 
-/// One layer's KV on the device, bf16: [blocks, kv_heads, head_dim / 64, 16 tokens, 64], where a token's groups of 8
-/// lie swizzled by the token, as the tensor cores read shared memory (kv_place.cuh): blocks are copied there as they
-/// are.
+/// One layer's KV on the device: [blocks, kv_heads, head_dim / 64, 16 tokens, 64]. bf16: a token's groups of 8 lie
+/// swizzled by the token, as the tensor cores read shared memory (kv_place.cuh): blocks are copied there as they are.
+/// fp8: e4m3, scale 1, beyond ±448 the largest; the middle two of four dimensions change places; expanded to the same
+/// bf16 tiles, so that all arithmetic is that of bf16.
 struct KvLayer {
-  Bf16 *k = nullptr, *v = nullptr;
+  void *k = nullptr, *v = nullptr;
+  bool fp8 = false;
 };
 
 struct AttentionShape {
   int heads = 0, kv_heads = 0, head_dim = 0;
   [[nodiscard]] constexpr int group() const { return heads / kv_heads; }
   [[nodiscard]] constexpr int row() const { return (heads + 2 * kv_heads) * head_dim; }
+  /// Bytes of a block's keys; its values have as many.
+  [[nodiscard]] constexpr std::size_t block_bytes(bool fp8) const {
+    return static_cast<std::size_t>(kv_heads * head_dim * kBlockTokens) * (fp8 ? sizeof(Fp8) : sizeof(Bf16));
+  }
 };
 
 struct RopeArgs {

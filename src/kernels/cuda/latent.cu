@@ -2,7 +2,8 @@
 // token, each with a quarter of a unit's keys for the scores and a quarter of the latent's dimensions for the result.
 //
 // Batch invariance: units of 64 keys in order within ranges of 128 or 512, ranges folded in order; a decode computes
-// its ranges side by side, a prefill one after the other, by the same instructions.
+// its ranges side by side, a prefill one after the other, by the same instructions. Latents of e4m3 are expanded into
+// the same tiles by four warps more.
 #include "kernels/cuda/latent.h"
 
 #include "kernels/cuda/ahead.cuh"
@@ -21,14 +22,21 @@ inline constexpr int kQueryStride = kLatentKey + 8, kPowerStride = kLatentUnit +
 inline constexpr int kShare = kLatentDims / kWarps;  // dimensions of the result that a warp has
 static_assert(kUnitBlocks == kWarps);
 
-template <int kTokens>
+template <int kTokens, bool kFp8>
 struct Memory {
+  static constexpr int kThreads = kTokens * kWarps * 32;  // that compute
   Bf16 unit[2][kUnitBlocks * kBlockElements];
+  alignas(16) std::uint8_t bytes[kUnitBlocks][kFp8 ? kLatentFp8Block : 16];  // of the blocks that are expanded next
   Bf16 query[kTokens][kLatentHeads * kQueryStride];
   Bf16 power[kTokens][kLatentHeads * kPowerStride];
   float peak[kTokens][kWarps][kLatentHeads], sum[kTokens][kWarps][kLatentHeads];
-  std::uint64_t full[2];
+  std::uint64_t full[2], empty[2], here[kUnitBlocks];
+  /// The computing threads meet.
+  __device__ __forceinline__ static void meet() { named_barrier<1, kThreads>(); }
 };
+/// Threads of a thread block: those that compute, and the warps that expand.
+template <int kTokens, bool kFp8>
+inline constexpr int kThreadsOf = (kTokens + (kFp8 ? 1 : 0)) * kWarps * 32;
 
 /// A token's view of its sequence.
 struct Span {
@@ -44,7 +52,7 @@ __device__ __forceinline__ Bf16* element(Bf16* unit, int key, int group) {
 
 /// Lanes of one warp start copying a unit's blocks; values of blocks that are not there become zeros first.
 template <int kTokens>
-__device__ __forceinline__ void copy_unit(Memory<kTokens>& memory, const Bf16* cache, const Span& span, int unit,
+__device__ __forceinline__ void copy_unit(Memory<kTokens, false>& memory, const Bf16* cache, const Span& span, int unit,
                                           int stage) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int blocks = min(kUnitBlocks, (span.length - unit * kLatentUnit + kBlockTokens - 1) / kBlockTokens);
@@ -57,6 +65,49 @@ __device__ __forceinline__ void copy_unit(Memory<kTokens>& memory, const Bf16* c
   }
   for (int i = blocks * kBlockElements / 8 + lane; i < kUnitBlocks * kBlockElements / 8; i += 32) {
     reinterpret_cast<uint4*>(memory.unit[stage])[i] = make_uint4(0, 0, 0, 0);
+  }
+}
+
+/// A warp that expands one block of every unit [first, end): copies it as it is, a unit ahead, and puts it into the
+/// tile. `started`: what the first unit reads does not depend on the kernel before.
+template <int kTokens>
+__device__ __forceinline__ void expand_blocks(Memory<kTokens, true>& memory, const std::uint8_t* cache,
+                                              const Span& span, int first, int end, bool started) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, own = static_cast<int>(threadIdx.x) / 32 % kUnitBlocks;
+  std::uint8_t* bytes = memory.bytes[own];
+  const auto present = [&](int unit) { return (unit * kUnitBlocks + own) * kBlockTokens < span.length; };
+  const auto copy = [&](int unit) {
+    if (lane != 0 || !present(unit)) return;
+    const auto block = static_cast<std::size_t>(span.table[unit * kUnitBlocks + own]);
+    barrier_expect(&memory.here[own], kLatentFp8Block);
+    copy_bytes(bytes, cache + block * kLatentFp8Block, kLatentFp8Block, &memory.here[own]);
+  };
+  if (!started) wait_for_previous();
+  copy(first);
+  if (started) wait_for_previous();
+  constexpr int kLatentChunks = kBlockTokens * kLatentDims / kChunkDims;
+  for (int unit = first; unit < end; ++unit) {
+    const int turn = unit - first, stage = turn % 2;
+    if (turn >= 2) barrier_wait(&memory.empty[stage], static_cast<std::uint32_t>(turn / 2 - 1) & 1U);
+    Bf16* tile = memory.unit[stage] + own * kBlockElements;
+    if (present(unit)) {
+      barrier_wait(&memory.here[own], static_cast<std::uint32_t>(turn) & 1U);
+#pragma unroll 2
+      for (int at = lane; at < kLatentChunks; at += 32) {
+        expand_chunk(reinterpret_cast<const uint4*>(bytes)[at], at,
+                     [&](int token, int group) { return element(tile, token, group); });
+      }
+      const auto* rope = reinterpret_cast<const uint4*>(bytes + kBlockTokens * kLatentDims);
+#pragma unroll
+      for (int at = lane; at < kBlockTokens * kLatentRope / 8; at += 32)
+        reinterpret_cast<uint4*>(tile + kBlockTokens * kLatentDims)[at] = rope[at];
+    } else {
+      for (int at = lane; at < kBlockElements / 8; at += 32)
+        reinterpret_cast<uint4*>(tile)[at] = make_uint4(0, 0, 0, 0);
+    }
+    __syncwarp();
+    if (lane == 0) barrier_arrive(&memory.full[stage]);
+    if (unit + 1 < end) copy(unit + 1);
   }
 }
 
@@ -80,9 +131,9 @@ struct Range {
   }
 };
 
-/// Adds one unit to the range. All threads of the block call it together.
-template <int kTokens>
-__device__ __forceinline__ void add_unit(Memory<kTokens>& memory, Range& range, int token, int warp, int stage,
+/// Adds one unit to the range. All threads that compute call it together.
+template <int kTokens, bool kFp8>
+__device__ __forceinline__ void add_unit(Memory<kTokens, kFp8>& memory, Range& range, int token, int warp, int stage,
                                          int first_key, int position, float scale) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   Bf16* unit = memory.unit[stage];
@@ -108,7 +159,7 @@ __device__ __forceinline__ void add_unit(Memory<kTokens>& memory, Range& range, 
     peak[half] = quad_max(peak[half]);
     if (lane % 4 == 0) memory.peak[token][warp][lane / 4 + 8 * half] = peak[half];
   }
-  __syncthreads();
+  memory.meet();
   float keep[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -131,7 +182,7 @@ __device__ __forceinline__ void add_unit(Memory<kTokens>& memory, Range& range, 
     total = quad_sum(total);
     if (lane % 4 == 0) memory.sum[token][warp][row] = total;
   }
-  __syncthreads();
+  memory.meet();
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     float total = 0.0F;
@@ -159,9 +210,9 @@ __device__ __forceinline__ void add_unit(Memory<kTokens>& memory, Range& range, 
 }
 
 /// Queries of one token and 16 heads into shared memory.
-template <int kTokens>
-__device__ __forceinline__ void load_queries(Memory<kTokens>& memory, const Bf16* queries, const LatentShape& shape,
-                                             int row, int head0, int token, bool valid) {
+template <int kTokens, bool kFp8>
+__device__ __forceinline__ void load_queries(Memory<kTokens, kFp8>& memory, const Bf16* queries,
+                                             const LatentShape& shape, int row, int head0, int token, bool valid) {
   const auto* in =
       reinterpret_cast<const uint4*>(queries + (static_cast<std::size_t>(row) * static_cast<std::size_t>(shape.heads) +
                                                 static_cast<std::size_t>(head0)) *
@@ -174,34 +225,46 @@ __device__ __forceinline__ void load_queries(Memory<kTokens>& memory, const Bf16
 
 /// Units [first, end) of the sequence into ranges; `done` takes each range's result. `started`: the first unit is being
 /// copied already.
-template <int kTokens, typename Done>
-__device__ __forceinline__ void run_units(Memory<kTokens>& memory, const Bf16* cache, const Span& span, int token,
+template <int kTokens, bool kFp8, typename Done>
+__device__ __forceinline__ void run_units(Memory<kTokens, kFp8>& memory, const KvLayer& kv, const Span& span, int token,
                                           int first, int end, int range_units, float scale, bool started, Done&& done) {
   const int warp = static_cast<int>(threadIdx.x) / 32 % kWarps;
-  const bool copies = threadIdx.x < 32;
+  const auto copy = [&](int unit, int stage) {
+    if constexpr (!kFp8) {
+      if (threadIdx.x < 32) copy_unit(memory, static_cast<const Bf16*>(kv.k), span, unit, stage);
+    }
+  };
   Range range;
   range.clear();
-  if (copies && !started) copy_unit(memory, cache, span, first, 0);
+  if (!started) copy(first, 0);
   for (int unit = first; unit < end; ++unit) {
     const int turn = unit - first, stage = turn % 2;
-    if (copies && unit + 1 < end) copy_unit(memory, cache, span, unit + 1, stage ^ 1);
+    if (unit + 1 < end) copy(unit + 1, stage ^ 1);
     barrier_wait(&memory.full[stage], static_cast<std::uint32_t>(turn / 2) & 1U);
-    if (turn == 0) __syncthreads();  // the queries, and the zeros of the first unit
+    if (turn == 0) memory.meet();  // the queries, and the zeros of the first unit
     add_unit(memory, range, token, warp, stage, unit * kLatentUnit, span.position, scale);
     if ((unit + 1) % range_units == 0 || unit + 1 == end) {
       done(range);
       range.clear();
     }
-    __syncthreads();  // the stage is free, the next unit's zeros are written
+    if constexpr (kFp8) {
+      __syncwarp();
+      if (threadIdx.x % 32 == 0) barrier_arrive(&memory.empty[stage]);
+    } else {
+      memory.meet();  // the stage is free, the next unit's zeros are written
+    }
   }
 }
 
-template <int kTokens>
-__device__ __forceinline__ Memory<kTokens>& open_memory(std::uint8_t* raw) {
-  auto& memory = *reinterpret_cast<Memory<kTokens>*>(raw + (128U - (shared_address(raw) & 127U)) % 128U);
+template <int kTokens, bool kFp8>
+__device__ __forceinline__ Memory<kTokens, kFp8>& open_memory(std::uint8_t* raw) {
+  auto& memory = *reinterpret_cast<Memory<kTokens, kFp8>*>(raw + (128U - (shared_address(raw) & 127U)) % 128U);
   if (threadIdx.x == 0) {
-    barrier_init(&memory.full[0], 1);
-    barrier_init(&memory.full[1], 1);
+    for (int stage = 0; stage < 2; ++stage) {
+      barrier_init(&memory.full[stage], kFp8 ? kUnitBlocks : 1);
+      barrier_init(&memory.empty[stage], kTokens * kWarps);
+    }
+    for (auto& here : memory.here) barrier_init(&here, 1);
     barrier_init_fence();
   }
   __syncthreads();
@@ -209,14 +272,15 @@ __device__ __forceinline__ Memory<kTokens>& open_memory(std::uint8_t* raw) {
 }
 
 /// One range of a decode: {work, 16 heads}.
-__global__ void __launch_bounds__(kWarps * 32)
-    decode_kernel(const Bf16* queries, LatentShape shape, const Bf16* cache, AttentionBatch batch, float scale,
-                  float* parts, float* peaks) {
+template <bool kFp8>
+__global__ void __launch_bounds__(kThreadsOf<1, kFp8>)
+    decode_kernel(const Bf16* queries, LatentShape shape, KvLayer kv, AttentionBatch batch, float scale, float* parts,
+                  float* peaks) {
   launch_dependents();
   const int2 work = batch.work[blockIdx.x];
   if (work.x < 0) return;
   extern __shared__ std::uint8_t raw[];
-  auto& memory = open_memory<1>(raw);
+  auto& memory = open_memory<1, kFp8>(raw);
   const int length = batch.decode_length[work.x], row = batch.decode_row[work.x],
             head0 = static_cast<int>(blockIdx.y) * kLatentHeads;
   const Span span{batch.tables + static_cast<std::size_t>(batch.decode_sequence[work.x]) *
@@ -227,10 +291,14 @@ __global__ void __launch_bounds__(kWarps * 32)
             end = min(first + range_units, (length + kLatentUnit - 1) / kLatentUnit);
   // What earlier steps cached does not depend on the kernel before, which stores the token's own key.
   const bool early = (first + 1) * kLatentUnit < length;
-  if (early && threadIdx.x < 32) copy_unit(memory, cache, span, first, 0);
+  if constexpr (kFp8) {
+    if (warp >= kWarps) return expand_blocks(memory, static_cast<const std::uint8_t*>(kv.k), span, first, end, early);
+  } else if (early && threadIdx.x < 32) {
+    copy_unit(memory, static_cast<const Bf16*>(kv.k), span, first, 0);
+  }
   wait_for_previous();
   load_queries(memory, queries, shape, row, head0, 0, true);
-  run_units(memory, cache, span, 0, first, end, range_units, scale, early, [&](const Range& range) {
+  run_units(memory, kv, span, 0, first, end, range_units, scale, early, [&](const Range& range) {
     const std::size_t part =
         static_cast<std::size_t>(blockIdx.x) * static_cast<std::size_t>(shape.heads) + static_cast<std::size_t>(head0);
 #pragma unroll
@@ -299,57 +367,80 @@ struct Folded {
 
 /// A whole decode, range after range: {decode, 16 heads}. With many decodes it fills the chip and saves the parts' way
 /// through memory.
-__global__ void __launch_bounds__(kWarps * 32) whole_kernel(const Bf16* queries, LatentShape shape, const Bf16* cache,
-                                                            AttentionBatch batch, float scale, Bf16* attended) {
+template <bool kFp8>
+__global__ void __launch_bounds__(kThreadsOf<1, kFp8>) whole_kernel(const Bf16* queries, LatentShape shape, KvLayer kv,
+                                                                    AttentionBatch batch, float scale, Bf16* attended) {
   launch_dependents();
   const int entry = static_cast<int>(blockIdx.x), length = batch.decode_length[entry];
   if (length == 0) return;
   extern __shared__ std::uint8_t raw[];
-  auto& memory = open_memory<1>(raw);
+  auto& memory = open_memory<1, kFp8>(raw);
   const int row = batch.decode_row[entry], head0 = static_cast<int>(blockIdx.y) * kLatentHeads;
   const Span span{batch.tables + static_cast<std::size_t>(batch.decode_sequence[entry]) *
                                      static_cast<std::size_t>(batch.table_stride),
                   length, length - 1};
   const bool early = kLatentUnit < length;
-  if (early && threadIdx.x < 32) copy_unit(memory, cache, span, 0, 0);
+  const int units = (length + kLatentUnit - 1) / kLatentUnit;
+  if constexpr (kFp8) {
+    if (threadIdx.x >= kWarps * 32)
+      return expand_blocks(memory, static_cast<const std::uint8_t*>(kv.k), span, 0, units, early);
+  } else if (early && threadIdx.x < 32) {
+    copy_unit(memory, static_cast<const Bf16*>(kv.k), span, 0, 0);
+  }
   wait_for_previous();
   load_queries(memory, queries, shape, row, head0, 0, true);
   Folded folded;
-  run_units(memory, cache, span, 0, 0, (length + kLatentUnit - 1) / kLatentUnit, shape.range() / kLatentUnit, scale,
-            early, [&](const Range& range) { folded.add_range(range); });
+  run_units(memory, kv, span, 0, 0, units, shape.range() / kLatentUnit, scale, early,
+            [&](const Range& range) { folded.add_range(range); });
   folded.store(attended, row, shape.heads, head0);
 }
 
 /// Two tokens of a prefill: {16 heads, tile}.
-__global__ void __launch_bounds__(kLatentTile* kWarps * 32, 1)
-    prefill_kernel(const Bf16* queries, LatentShape shape, const Bf16* cache, AttentionBatch batch, float scale,
+template <bool kFp8>
+__global__ void __launch_bounds__(kThreadsOf<kLatentTile, kFp8>, 1)
+    prefill_kernel(const Bf16* queries, LatentShape shape, KvLayer kv, AttentionBatch batch, float scale,
                    Bf16* attended) {
   launch_dependents();
   extern __shared__ std::uint8_t raw[];
-  auto& memory = open_memory<kLatentTile>(raw);
+  auto& memory = open_memory<kLatentTile, kFp8>(raw);
   const int4 tile = batch.tile[gridDim.y - 1 - blockIdx.y];
   const int head0 = static_cast<int>(blockIdx.x) * kLatentHeads, token = static_cast<int>(threadIdx.x) / (kWarps * 32);
   const Span span{batch.tables + static_cast<std::size_t>(tile.y) * static_cast<std::size_t>(batch.table_stride),
                   tile.z + tile.w, tile.z + min(token, tile.w - 1)};
-  wait_for_previous();
-  load_queries(memory, queries, shape, tile.x + token, head0, token, token < tile.w);
-  Folded folded;
-  run_units(memory, cache, span, token, 0, (span.length + kLatentUnit - 1) / kLatentUnit, shape.range() / kLatentUnit,
-            scale, false, [&](const Range& range) { folded.add_range(range); });
-  if (token < tile.w) folded.store(attended, tile.x + token, shape.heads, head0);
+  const int units = (span.length + kLatentUnit - 1) / kLatentUnit;
+  const auto compute = [&] {
+    wait_for_previous();
+    load_queries(memory, queries, shape, tile.x + token, head0, token, token < tile.w);
+    Folded folded;
+    run_units(memory, kv, span, token, 0, units, shape.range() / kLatentUnit, scale, false,
+              [&](const Range& range) { folded.add_range(range); });
+    if (token < tile.w) folded.store(attended, tile.x + token, shape.heads, head0);
+  };
+  if constexpr (!kFp8) {
+    compute();
+  } else if (token == kLatentTile) {
+    fewer_registers<40>();
+    expand_blocks(memory, static_cast<const std::uint8_t*>(kv.k), span, 0, units, false);
+  } else {
+    more_registers<232>();
+    compute();
+  }
 }
 
 inline constexpr int kPrepareThreads = 128;
 
 /// A token's latent and rotary keys and queries; the block's threads together.
 __device__ __forceinline__ void prepare_token(const LatentRows& rows, const LatentShape& shape,
-                                              const LatentPrepare& args, std::size_t row, Bf16* cache, Bf16* queries) {
+                                              const LatentPrepare& args, std::size_t row, const KvLayer& kv,
+                                              Bf16* queries) {
   const int slot = args.slots[row], position = args.positions[row], thread = static_cast<int>(threadIdx.x);
   const Bf16* in = rows.queries + row * static_cast<std::size_t>(rows.query_stride);
   const Bf16* latent = rows.latent + row * static_cast<std::size_t>(rows.latent_stride);
   const float* cos = args.cos + static_cast<std::size_t>(position) * (kLatentRope / 2);
   const float* sin = args.sin + static_cast<std::size_t>(position) * (kLatentRope / 2);
-  Bf16* block = slot < 0 ? nullptr : cache + static_cast<std::size_t>(slot / kBlockTokens) * kBlockElements;
+  std::uint8_t* block = slot < 0 ? nullptr
+                                 : static_cast<std::uint8_t*>(kv.k) + static_cast<std::size_t>(slot / kBlockTokens) *
+                                                                          (kv.fp8 ? kLatentFp8Block : kLatentBlock);
   __shared__ float part[kPrepareThreads / 32];
   constexpr int kEach = kLatentDims / kPrepareThreads;
   float v[kEach], sum = 0.0F;
@@ -368,10 +459,12 @@ __device__ __forceinline__ void prepare_token(const LatentRows& rows, const Late
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
       const int dim = thread * kEach + i;
-      block[place_in_block(slot % kBlockTokens, dim)] = __float2bfloat16_rn(v[i] * factor * args.kv_norm[dim]);
+      store_element(block, kv.fp8, 0, slot % kBlockTokens, dim, v[i] * factor * args.kv_norm[dim]);
     }
   }
   constexpr int kPairs = kLatentRope / 2;
+  const std::size_t rope_at =
+      static_cast<std::size_t>(kBlockTokens * kLatentDims) * (kv.fp8 ? sizeof(Fp8) : sizeof(Bf16));
   for (int i = thread; i < (shape.heads + 1) * kPairs; i += kPrepareThreads) {
     const int head = i / kPairs, pair = i % kPairs;
     const Bf16* from = head < shape.heads ? in + head * shape.query() + shape.nope : latent + kLatentDims;
@@ -383,16 +476,17 @@ __device__ __forceinline__ void prepare_token(const LatentRows& rows, const Late
           queries + (row * static_cast<std::size_t>(shape.heads) + static_cast<std::size_t>(head)) * kLatentKey +
           kLatentDims + 2 * pair) = out;
     } else if (block != nullptr) {
-      *reinterpret_cast<__nv_bfloat162*>(block + place_in_block(slot % kBlockTokens, kLatentDims + 2 * pair)) = out;
+      Bf16* key = reinterpret_cast<Bf16*>(block + rope_at);
+      *reinterpret_cast<__nv_bfloat162*>(key + place_in_block(slot % kBlockTokens, 2 * pair)) = out;
     }
   }
 }
 
 __global__ void __launch_bounds__(kPrepareThreads)
-    prepare_kernel(LatentRows rows, LatentShape shape, LatentPrepare args, Bf16* cache, Bf16* queries) {
+    prepare_kernel(LatentRows rows, LatentShape shape, LatentPrepare args, KvLayer kv, Bf16* queries) {
   launch_dependents();
   wait_for_previous();
-  prepare_token(rows, shape, args, blockIdx.x, cache, queries);
+  prepare_token(rows, shape, args, blockIdx.x, kv, queries);
 }
 
 // Few tokens: the weights come into shared memory before the kernel before has finished.
@@ -417,7 +511,7 @@ inline constexpr int kMostNope = 128, kPad = 8;  // elements; rows then begin in
 
 /// {latent dimensions by 128, or the tokens' prepare, or (rest) weights ahead; head}.
 __global__ void __launch_bounds__(128) queries_kernel(LatentRows rows, LatentShape shape, LatentPrepare args,
-                                                      const Bf16* k_b, int t, Ahead ahead, Bf16* cache, Bf16* queries) {
+                                                      const Bf16* k_b, int t, Ahead ahead, KvLayer kv, Bf16* queries) {
   launch_dependents();
   extern __shared__ std::uint8_t raw[];
   Bf16* weights = reinterpret_cast<Bf16*>(raw);
@@ -432,7 +526,7 @@ __global__ void __launch_bounds__(128) queries_kernel(LatentRows rows, LatentSha
   if (part == kParts) {
     wait_for_previous();
     for (int token = head; token < t; token += shape.heads)
-      prepare_token(rows, shape, args, static_cast<std::size_t>(token), cache, queries);
+      prepare_token(rows, shape, args, static_cast<std::size_t>(token), kv, queries);
     return;
   }
   const int stride = shape.nope + kPad;
@@ -583,9 +677,9 @@ __global__ void __launch_bounds__(128) head_product_kernel(HeadProduct p, int t)
 
 }  // namespace
 
-void latent_prepare(const LatentRows& rows, const LatentShape& shape, const LatentPrepare& args, int t, Bf16* cache,
-                    Bf16* queries, cudaStream_t stream) {
-  launch(prepare_kernel, dim3(static_cast<unsigned>(t)), dim3(kPrepareThreads), 0, stream, rows, shape, args, cache,
+void latent_prepare(const LatentRows& rows, const LatentShape& shape, const LatentPrepare& args, int t,
+                    const KvLayer& kv, Bf16* queries, cudaStream_t stream) {
+  launch(prepare_kernel, dim3(static_cast<unsigned>(t)), dim3(kPrepareThreads), 0, stream, rows, shape, args, kv,
          queries);
 }
 
@@ -600,12 +694,12 @@ bool latent_queries_fit(const LatentShape& shape) {
 }
 
 void latent_queries(const LatentRows& rows, const LatentShape& shape, const LatentPrepare& args, const Bf16* k_b, int t,
-                    const Ahead& ahead, Bf16* cache, Bf16* queries, cudaStream_t stream) {
+                    const Ahead& ahead, const KvLayer& kv, Bf16* queries, cudaStream_t stream) {
   const int blocks = ahead.count > 0 ? (kAheadBlocks + shape.heads - 1) / shape.heads : 0;
   const std::size_t shared = static_cast<std::size_t>(kFewColumns * (shape.nope + kPad)) * sizeof(Bf16);
   launch(queries_kernel,
          dim3(static_cast<unsigned>(kLatentDims / kFewColumns + 1 + blocks), static_cast<unsigned>(shape.heads)),
-         dim3(128), shared, stream, rows, shape, args, k_b, t, ahead, cache, queries);
+         dim3(128), shared, stream, rows, shape, args, k_b, t, ahead, kv, queries);
 }
 
 void latent_values(const LatentShape& shape, const AttentionBatch& batch, const float* scratch, const Bf16* v_b,
@@ -631,39 +725,51 @@ std::size_t latent_scratch(const LatentShape& shape, int works) {
   return static_cast<std::size_t>(works) * static_cast<std::size_t>(shape.heads) * (kLatentDims + 2);
 }
 
-void latent_attention(const Bf16* queries, const LatentShape& shape, const Bf16* cache, const AttentionBatch& batch,
-                      float scale, float* scratch, Bf16* attended, cudaStream_t stream) {
-  constexpr int kDecodeShared = static_cast<int>(sizeof(Memory<1>)) + 128,
-                kPrefillShared = static_cast<int>(sizeof(Memory<kLatentTile>)) + 128;
+namespace {
+
+template <bool kFp8>
+void run(const Bf16* queries, const LatentShape& shape, const KvLayer& kv, const AttentionBatch& batch, float scale,
+         float* scratch, Bf16* attended, cudaStream_t stream) {
+  constexpr int kDecodeShared = static_cast<int>(sizeof(Memory<1, kFp8>)) + 128,
+                kPrefillShared = static_cast<int>(sizeof(Memory<kLatentTile, kFp8>)) + 128;
+  static_assert(kPrefillShared <= 227 * 1024);
+  constexpr dim3 kDecodeThreads(kThreadsOf<1, kFp8>), kPrefillThreads(kThreadsOf<kLatentTile, kFp8>);
   static const int ready = [] {
-    cudaFuncSetAttribute(reinterpret_cast<const void*>(decode_kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+    cudaFuncSetAttribute(reinterpret_cast<const void*>(decode_kernel<kFp8>),
+                         cudaFuncAttributeMaxDynamicSharedMemorySize, kDecodeShared);
+    cudaFuncSetAttribute(reinterpret_cast<const void*>(whole_kernel<kFp8>), cudaFuncAttributeMaxDynamicSharedMemorySize,
                          kDecodeShared);
-    cudaFuncSetAttribute(reinterpret_cast<const void*>(whole_kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                         kDecodeShared);
-    cudaFuncSetAttribute(reinterpret_cast<const void*>(prefill_kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                         kPrefillShared);
+    cudaFuncSetAttribute(reinterpret_cast<const void*>(prefill_kernel<kFp8>),
+                         cudaFuncAttributeMaxDynamicSharedMemorySize, kPrefillShared);
     return 0;
   }();
   (void)ready;
   const float log2_scale = scale * 1.4426950408889634F;
   const auto groups = static_cast<unsigned>(shape.heads / kLatentHeads);
   if (batch.tiles > 0) {
-    launch(prefill_kernel, dim3(groups, static_cast<unsigned>(batch.tiles)), dim3(kLatentTile * kWarps * 32),
-           kPrefillShared, stream, queries, shape, cache, batch, log2_scale, attended);
+    launch(prefill_kernel<kFp8>, dim3(groups, static_cast<unsigned>(batch.tiles)), kPrefillThreads, kPrefillShared,
+           stream, queries, shape, kv, batch, log2_scale, attended);
   }
   if (batch.decodes > 0 && attended != nullptr && latent_decodes_whole(batch)) {
-    launch(whole_kernel, dim3(static_cast<unsigned>(batch.decodes), groups), dim3(kWarps * 32), kDecodeShared, stream,
-           queries, shape, cache, batch, log2_scale, attended);
+    launch(whole_kernel<kFp8>, dim3(static_cast<unsigned>(batch.decodes), groups), kDecodeThreads, kDecodeShared,
+           stream, queries, shape, kv, batch, log2_scale, attended);
   } else if (batch.decodes > 0) {
     float* peaks =
         scratch + static_cast<std::size_t>(batch.works) * static_cast<std::size_t>(shape.heads) * kLatentDims;
-    launch(decode_kernel, dim3(static_cast<unsigned>(batch.works), groups), dim3(kWarps * 32), kDecodeShared, stream,
-           queries, shape, cache, batch, log2_scale, scratch, peaks);
+    launch(decode_kernel<kFp8>, dim3(static_cast<unsigned>(batch.works), groups), kDecodeThreads, kDecodeShared, stream,
+           queries, shape, kv, batch, log2_scale, scratch, peaks);
     if (attended == nullptr) return;
     launch(fold_kernel, dim3(static_cast<unsigned>(shape.heads), static_cast<unsigned>(batch.decodes)),
            dim3(kLatentDims / 4), 0, stream, shape, batch, static_cast<const float*>(scratch),
            static_cast<const float*>(peaks), attended);
   }
+}
+
+}  // namespace
+
+void latent_attention(const Bf16* queries, const LatentShape& shape, const KvLayer& kv, const AttentionBatch& batch,
+                      float scale, float* scratch, Bf16* attended, cudaStream_t stream) {
+  (kv.fp8 ? run<true> : run<false>)(queries, shape, kv, batch, scale, scratch, attended, stream);
 }
 
 }  // namespace hp::cuda

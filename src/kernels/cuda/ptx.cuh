@@ -64,6 +64,15 @@ __device__ __forceinline__ void copy_bytes(void* out, const void* in, std::uint3
                "l"(in), "r"(bytes), "r"(shared_address(barrier))
                : "memory");
 }
+/// 16 bytes of memory past the first cache, not moved across waits.
+__device__ __forceinline__ uint4 load_16(const void* from) {
+  uint4 v;
+  asm volatile("ld.global.cg.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(from)
+               : "memory");
+  return v;
+}
 __device__ __forceinline__ void prefetch_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
@@ -130,6 +139,15 @@ __device__ __forceinline__ float2 rotated(float x, float y, float cos, float sin
 __device__ __forceinline__ std::uint32_t pack_bf16(float low, float high) {
   const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
   return *reinterpret_cast<const std::uint32_t*>(&pair);
+}
+/// Two e4m3 in the high bytes of each half of a word as bf16, exact: their bits shifted to bf16's places are a number
+/// 2^-120 as large, subnormals too, and `factor` is 2^120 twice. (Conversion instructions take five times as long.)
+inline constexpr std::uint32_t kE4m3Factor = 0x7B807B80U;
+__device__ __forceinline__ std::uint32_t expanded(std::uint32_t bits, std::uint32_t shifted, std::uint32_t factor) {
+  const std::uint32_t small = (bits & 0x80008000U) | (shifted & 0x07F007F0U);
+  std::uint32_t out;
+  asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(out) : "r"(small), "r"(factor));
+  return out;
 }
 
 }  // namespace hp::cuda

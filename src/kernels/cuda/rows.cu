@@ -131,17 +131,23 @@ __global__ void rope_kernel(Bf16* qkv, AttentionShape shape, RopeArgs rope, cons
       qkv + static_cast<std::size_t>(row) * static_cast<std::size_t>(shape.row()) + static_cast<std::size_t>(head * d);
   const bool is_q = head < shape.heads, is_v = head >= shape.heads + shape.kv_heads;
   const int slot = slots[row], position = positions[row];
-  Bf16* out = in;
-  if (!is_q) {
-    if (slot < 0) return;
-    const int kv_head = (head - shape.heads) % shape.kv_heads;
-    out = (is_v ? kv.v : kv.k) + block_start(slot / kBlockTokens, kv_head, shape.kv_heads, d);
-  }
-  // Where dimension i of the result goes: queries stay in their row, keys and values go to their block.
-  const auto place = [&](int i) { return is_q ? i : place_in_block(slot % kBlockTokens, i); };
+  if (!is_q && slot < 0) return;
+  void* pool = is_v ? kv.v : kv.k;
+  const std::size_t start =
+      is_q ? 0 : block_start(slot / kBlockTokens, (head - shape.heads) % shape.kv_heads, shape.kv_heads, d);
+  // Queries stay in their row, keys and values go to their block.
+  const auto store = [&](int i, float v) {
+    if (is_q) {
+      in[i] = __float2bfloat16_rn(v);
+    } else {
+      store_element(pool, kv.fp8, start, slot % kBlockTokens, i, v);
+    }
+  };
   if (is_v) {
     for (int i = 2 * lane; i < d; i += 64) {
-      *reinterpret_cast<__nv_bfloat162*>(out + place(i)) = *reinterpret_cast<const __nv_bfloat162*>(in + i);
+      const auto pair = *reinterpret_cast<const __nv_bfloat162*>(in + i);
+      store(i, __bfloat162float(pair.x));
+      store(i + 1, __bfloat162float(pair.y));
     }
     return;
   }
@@ -170,8 +176,8 @@ __global__ void rope_kernel(Bf16* qkv, AttentionShape shape, RopeArgs rope, cons
       const float2 r = rotated(x, y, rope.cos[at], rope.sin[at]);
       rx = r.x, ry = r.y;
     }
-    out[place(a)] = __float2bfloat16_rn(rx);
-    out[place(b)] = __float2bfloat16_rn(ry);
+    store(a, rx);
+    store(b, ry);
   }
 }
 
