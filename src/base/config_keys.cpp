@@ -62,7 +62,7 @@ constexpr std::array kKeys{
     ConfigKey{"engine.gpu_weights", "gpu-weights", kText, "bf16", "", "Weights on a GPU: bf16 or fp8."},
     ConfigKey{"engine.isa", "isa", kText, "auto", "", "Kernels: auto, ref, avx2, avx512 or amx."},
     ConfigKey{"engine.kv_dtype", "kv-dtype", kText, "auto", "",
-              "Element type of the KV cache: auto, f32, f16, bf16 or int8."},
+              "Element type of the KV cache: auto, f32, f16, bf16, int8 or fp8; on a GPU bf16 (auto) or fp8."},
     ConfigKey{"engine.kv_mib", "kv-mib", kInteger, "0", "MiB",
               "Memory for the KV cache; 0 takes 512, on a GPU what is free.", 0, 16777216},
     ConfigKey{"engine.context", "context", kInteger, "0", "tokens",

@@ -42,10 +42,11 @@ struct ShapePlan {
 
 /// The model's configuration, cut to its first layers when asked.
 Result<ModelConfig> shape_config(const ShapePlan& plan);
-/// On the GPU of `device` (auto, cuda or cuda:N), with random weights. kv_bytes 0: what is free; `sequences`: most that
-/// decode together.
+/// On the GPU of `device` (auto, cuda or cuda:N), with random weights. kv_dtype: auto, bf16 or fp8; kv_bytes 0: what is
+/// free; `sequences`: most that decode together.
 Result<std::unique_ptr<Executor>> random_executor(const ShapePlan& plan, const std::string& device,
-                                                  std::size_t kv_bytes, std::int32_t sequences);
+                                                  const std::string& kv_dtype, std::size_t kv_bytes,
+                                                  std::int32_t sequences);
 
 // Online. ----------------------------------------------------------------------------------------------------------
 struct OnlinePlan {

@@ -29,11 +29,13 @@ TEST(BenchShape, IsCutToItsFirstLayers) {
 
 TEST(BenchShape, WithoutAGpuSaysSo) {
   if (cuda::load_plugin()) GTEST_SKIP() << "there is a GPU";
-  const auto executor = random_executor({.name = "v2-lite"}, "auto", 0, 1);
+  const auto executor = random_executor({.name = "v2-lite"}, "auto", "fp8", 0, 1);
   ASSERT_FALSE(executor);
   EXPECT_THAT(executor.error().message, testing::HasSubstr("makes its weights on a GPU"));
-  EXPECT_THAT(random_executor({.name = "v2-lite", .weights = "fp9"}, "auto", 0, 1).error().message,
+  EXPECT_THAT(random_executor({.name = "v2-lite", .weights = "fp9"}, "auto", "auto", 0, 1).error().message,
               testing::HasSubstr("found 'fp9'"));
+  EXPECT_THAT(random_executor({.name = "v2-lite"}, "auto", "int8", 0, 1).error().message,
+              testing::HasSubstr("bf16 or fp8, not in int8"));
 }
 
 }  // namespace

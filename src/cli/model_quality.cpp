@@ -57,8 +57,8 @@ Windows cut_windows(const std::vector<TokenId>& tokens) {
   return out;
 }
 
-Result<Predictions> predict(const std::filesystem::path& model, const Windows& windows, int threads,
-                            const std::function<void(std::size_t done, std::size_t total)>& progress) {
+Result<Predictions> predict(const std::filesystem::path& model, std::optional<DType> kv, const Windows& windows,
+                            int threads, const std::function<void(std::size_t done, std::size_t total)>& progress) {
   HP_TRY(Checkpoint checkpoint, Checkpoint::open(model));
   for (const auto& window : windows) {
     for (const TokenId token : window) {
@@ -71,7 +71,7 @@ Result<Predictions> predict(const std::filesystem::path& model, const Windows& w
   const std::int32_t context = std::min(kQualityWindow, checkpoint.config().context);
   HP_TRY(const std::unique_ptr<Executor> executor, make_cpu_executor(checkpoint, {.isa = isa,
                                                                                   .threads = threads,
-                                                                                  .kv_dtype = {},
+                                                                                  .kv_dtype = kv,
                                                                                   .blocks = kQualityWindow / 16 + 1,
                                                                                   .max_step_tokens = kRows,
                                                                                   .max_logit_rows = kRows,

@@ -5,10 +5,12 @@
 #include <cstddef>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "base/ids.h"
 #include "base/result.h"
+#include "tensor/dtype.h"
 
 namespace hp::cli {
 
@@ -24,8 +26,9 @@ using Windows = std::vector<std::vector<TokenId>>;
 
 /// Cuts tokens into windows; a rest of one token is dropped.
 Windows cut_windows(const std::vector<TokenId>& tokens);
-Result<Predictions> predict(const std::filesystem::path& model, const Windows& windows, int threads,
-                            const std::function<void(std::size_t done, std::size_t total)>& progress);
+/// With a KV cache of `kv`; nothing: what the kernels take by themselves.
+Result<Predictions> predict(const std::filesystem::path& model, std::optional<DType> kv, const Windows& windows,
+                            int threads, const std::function<void(std::size_t done, std::size_t total)>& progress);
 /// Share of equal `best`, 0 to 1.
 double agreement(const Predictions& a, const Predictions& b);
 

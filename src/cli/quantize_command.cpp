@@ -24,7 +24,8 @@ namespace {
 constexpr int kBarWidth = 30;
 
 struct Flags {
-  std::string input, output, recipe = "fp8", embeddings = "auto", text, tokens, calibrate, calibrate_tokens;
+  std::string input, output, recipe = "fp8", embeddings = "auto", text, tokens, calibrate, calibrate_tokens,
+                             kv_dtype = "auto";
   std::int64_t group = 0, threads = 0, shard_mb = 1024, max_tokens = 8192;
   bool json = false;
 };
@@ -84,10 +85,11 @@ Result<Quality> measure(const Flags& f, const Windows& windows, int threads) {
   Predictions before, after;
   {
     ProgressBar bar("original ");
-    HP_TRY(before, predict(f.input, windows, threads, std::ref(bar)));
+    HP_TRY(before, predict(f.input, std::nullopt, windows, threads, std::ref(bar)));
   }
+  HP_TRY(const std::optional<DType> kv, kv_dtype_of(f.kv_dtype));
   ProgressBar bar("quantized");
-  HP_TRY(after, predict(f.output, windows, threads, std::ref(bar)));
+  HP_TRY(after, predict(f.output, kv, windows, threads, std::ref(bar)));
   return Quality{.tokens = before.best.size(),
                  .perplexity_before = before.perplexity(),
                  .perplexity_after = after.perplexity(),
@@ -139,10 +141,11 @@ std::string as_text(const Flags& f, const QuantizeReport& r, const std::optional
   if (r.resumed_shards > 0) out += fmt::format("  {} of {} files were there already\n", r.resumed_shards, r.shards);
   for (const std::string& note : r.notes) out += "  note: " + note + "\n";
   if (!quality) return out + "\nNo --text was given: perplexity and agreement are not measured.\n";
-  out +=
-      fmt::format("\nOn {} tokens: perplexity {:.4f} before, {:.4f} after ({:+.2f} %), the same next token {:.2f} %\n",
-                  quality->tokens, quality->perplexity_before, quality->perplexity_after,
-                  100 * (quality->perplexity_after / quality->perplexity_before - 1), 100 * quality->top1_agreement);
+  out += fmt::format(
+      "\nOn {} tokens: perplexity {:.4f} before, {:.4f} after{} ({:+.2f} %), the same next token {:.2f} %\n",
+      quality->tokens, quality->perplexity_before, quality->perplexity_after,
+      f.kv_dtype == "auto" ? "" : fmt::format(" with a KV cache in {}", f.kv_dtype),
+      100 * (quality->perplexity_after / quality->perplexity_before - 1), 100 * quality->top1_agreement);
   return out;
 }
 
@@ -166,7 +169,7 @@ std::string as_json(const Flags& f, const QuantizeReport& r, const std::optional
   if (quality) {
     w.key("quality").begin_object().member("tokens", std::uint64_t{quality->tokens});
     w.member("perplexity_before", quality->perplexity_before).member("perplexity_after", quality->perplexity_after);
-    w.member("top1_agreement", quality->top1_agreement).end_object();
+    w.member("kv_dtype", f.kv_dtype).member("top1_agreement", quality->top1_agreement).end_object();
   }
   w.end_object();
   return out + "\n";
@@ -178,6 +181,7 @@ Result<int> run(const Flags& f) {
   if (f.embeddings != "auto" && f.embeddings != "keep" && f.embeddings != "fp8")
     return fail(ErrorCode::invalid_argument, "--embeddings '{}': expected auto, keep or fp8", f.embeddings);
   const int threads = f.threads > 0 ? static_cast<int>(f.threads) : usable_cpus();
+  HP_TRY_VOID(kv_dtype_of(f.kv_dtype));
   std::optional<Windows> windows;  // before hours of work: a wrong text file should fail now
   if (!f.text.empty() || !f.tokens.empty()) {
     HP_TRY(windows, windows_of(f, f.text, f.tokens));
@@ -240,6 +244,8 @@ Command quantize_command() {
                 "CHOICE");
             a.text("--text", flags->text, "Measure perplexity and agreement with the original on this file.", "FILE");
             a.text("--tokens", flags->tokens, "The same with token ids, for a model without a tokenizer.", "FILE");
+            a.text("--kv-dtype", flags->kv_dtype, "Measure the copy with its KV cache in this type: fp8, int8, ….",
+                   "TYPE");
             a.text("--calibrate", flags->calibrate,
                    "Round so that the model stays the same on this text; use another one than for --text.", "FILE");
             a.text("--calibrate-tokens", flags->calibrate_tokens, "The same with token ids.", "FILE");

@@ -270,8 +270,9 @@ struct Attended {
   Attended(const KernelTable& t, AttentionShape s, std::int32_t count, DType type) : shape(s), tokens(count) {
     const std::int32_t in_use = (count + 15) / 16;
     const std::size_t groups = kv_scale_groups(s.head_dim) + (s.v_in_k ? 0 : kv_scale_groups(s.v_dim));
+    const std::int32_t k_bf16 = type == DType::f8_e4m3 && s.v_in_k ? s.head_dim - s.v_dim : 0;
     const std::size_t block_bytes = storage_bytes(type, 16 * z(s.kv_heads) * z(s.head_dim + (s.v_in_k ? 0 : s.v_dim))) +
-                                    (type == DType::i8 ? 2 * 16 * z(s.kv_heads) * groups : 0);
+                                    (type == DType::i8 ? 2 * 16 * z(s.kv_heads) * groups : 0) + 16 * z(k_bf16);
     memory.resize((z(in_use) + 3) * block_bytes, std::byte{0xFF});  // unwritten slots hold NaN, and must not count
     for (std::int32_t i = 0; i < in_use; ++i) blocks.push_back(in_use + 2 - i);
     const auto k = noise(z(count) * z(s.kv_heads * s.head_dim), 1), v = noise(z(count) * z(s.kv_heads * s.v_dim), 2);
@@ -282,7 +283,8 @@ struct Attended {
                     .kv_heads = s.kv_heads,
                     .head_dim = s.head_dim,
                     .v_dim = s.v_dim,
-                    .v_in_k = s.v_in_k};
+                    .v_in_k = s.v_in_k,
+                    .k_bf16 = k_bf16};
     for (std::int32_t at = 0; at < count; at += 7) {  // in pieces that straddle blocks
       t.kv_write({.kv = kv,
                   .blocks = blocks.data(),
@@ -348,7 +350,7 @@ TEST_P(EveryIsa, AttendsLikeRefAndAlikeInEveryCompany) {
   const AttentionShape shapes[] = {{9, 3, 64, 64},  {4, 2, 8, 6},         {7, 1, 128, 128},    {2, 2, 40, 80},
                                    {12, 2, 96, 33}, {5, 1, 40, 27, true}, {8, 1, 72, 64, true}};
   for (const AttentionShape& shape : shapes) {
-    for (const DType type : {DType::f32, DType::f16, DType::bf16, DType::i8}) {
+    for (const DType type : {DType::f32, DType::f16, DType::bf16, DType::i8, DType::f8_e4m3}) {
       const std::int32_t tokens = 1050, from = 500;
       Attended want(ref, shape, tokens, type), got(table, shape, tokens, type);
       const std::vector<float> whole = got.run(table, from, 40);

@@ -85,10 +85,11 @@ struct MatmulArgs {
 struct KvView {
   std::byte* base = nullptr;
   std::size_t block_stride = 0;
-  DType dtype = DType::f16;  ///< f32, f16, bf16, or i8 with scales behind the values (kv_scales.h)
+  DType dtype = DType::f16;  ///< f32, f16, bf16, f8_e4m3, or i8 with scales behind the values (kv_scales.h)
   std::int32_t block_tokens = 16;
   std::int32_t kv_heads = 0, head_dim = 0, v_dim = 0;
   bool v_in_k = false;
+  std::int32_t k_bf16 = 0;  ///< so many of K's last dimensions are bf16: rotary keys beside latents of f8_e4m3
 };
 
 /// Writes the K and V rows of `tokens` consecutive positions of one sequence into its blocks.

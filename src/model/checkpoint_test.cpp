@@ -112,6 +112,8 @@ TEST(Footprint, KvBytesPerTokenOfThePublishedModels) {
   EXPECT_EQ(kv_bytes_per_token(dense, DType::bf16), 389'120U);
   EXPECT_EQ(kv_bytes_per_token(lite, DType::i8), 27U * (576 + 2 * 9));  // a scale for each 64 of 576
   EXPECT_EQ(kv_bytes_per_token(dense, DType::i8), 95U * 8 * (256 + 2 * 4));
+  EXPECT_EQ(kv_bytes_per_token(lite, DType::f8_e4m3), 27U * (512 + 2 * 64));  // rotary keys in bf16
+  EXPECT_EQ(kv_bytes_per_token(dense, DType::f8_e4m3), 95U * 8 * 256);
   EXPECT_EQ(kv_bytes_per_block(lite, {.dtype = DType::bf16, .block_tokens = 16}), 31'104U * 16);
 }
 

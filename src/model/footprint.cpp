@@ -93,6 +93,7 @@ std::size_t kv_bytes_per_token_layer(const ModelConfig& config, DType kv_dtype) 
     elements = z(std::int64_t{config.kv_heads} * (config.head_dim + config.v_head_dim));
     groups = z(config.kv_heads) * (kv_scale_groups(config.head_dim) + kv_scale_groups(config.v_head_dim));
   }
+  if (kv_dtype == DType::f8_e4m3 && config.mla.has_value()) elements += z(config.mla->qk_rope_dim);  // bf16
   return storage_bytes(kv_dtype, elements) + (kv_dtype == DType::i8 ? storage_bytes(DType::f16, groups) : 0);
 }
 

@@ -53,15 +53,6 @@ Result<Tokenizer> tokenizer_of(const Checkpoint& checkpoint) {
   return Tokenizer::build(*std::move(source));
 }
 
-Result<std::optional<DType>> kv_dtype_of(const std::string& name) {
-  if (name.empty() || name == "auto") return std::optional<DType>();
-  if (name == "f32") return std::optional(DType::f32);
-  if (name == "f16") return std::optional(DType::f16);
-  if (name == "bf16") return std::optional(DType::bf16);
-  if (name == "int8") return std::optional(DType::i8);
-  return fail(ErrorCode::invalid_argument, "expected a KV type of auto, f32, f16, bf16 or int8, found '{}'", name);
-}
-
 Result<cuda::WeightType> gpu_weights_of(const std::string& name) {
   if (name == "bf16") return cuda::WeightType::bf16;
   if (name == "fp8") return cuda::WeightType::fp8;
@@ -77,12 +68,11 @@ Result<std::unique_ptr<Executor>> gpu_executor_of(const Checkpoint& checkpoint, 
                 o.tensor_parallel);
   HP_TRY(const cuda::PluginApi* api, cuda::load_plugin());
   HP_TRY(const cuda::WeightType weights, gpu_weights_of(o.gpu_weights));
-  HP_TRY(const std::optional<DType> kv_dtype, kv_dtype_of(o.kv_dtype));
-  if (kv_dtype.value_or(DType::bf16) != DType::bf16)
-    return fail(ErrorCode::invalid_argument, "a GPU keeps its KV cache in bf16, not in {} (--kv-dtype)", o.kv_dtype);
+  HP_TRY(const cuda::KvType kv, gpu_kv_of(o.kv_dtype));
   return make_cuda_executor(checkpoint,
                             {.device = gpu,
                              .weights = weights,
+                             .kv = kv,
                              .kv_bytes = o.kv_bytes,
                              .max_step_tokens = o.max_step_tokens,
                              .max_logit_rows = o.max_running,
@@ -91,6 +81,23 @@ Result<std::unique_ptr<Executor>> gpu_executor_of(const Checkpoint& checkpoint, 
 }
 
 }  // namespace
+
+Result<std::optional<DType>> kv_dtype_of(const std::string& name) {
+  if (name.empty() || name == "auto") return std::optional<DType>();
+  if (name == "f32") return std::optional(DType::f32);
+  if (name == "f16") return std::optional(DType::f16);
+  if (name == "bf16") return std::optional(DType::bf16);
+  if (name == "int8") return std::optional(DType::i8);
+  if (name == "fp8") return std::optional(DType::f8_e4m3);
+  return fail(ErrorCode::invalid_argument, "expected a KV type of auto, f32, f16, bf16, int8 or fp8, found '{}'", name);
+}
+
+Result<cuda::KvType> gpu_kv_of(const std::string& kv_dtype) {
+  HP_TRY(const std::optional<DType> type, kv_dtype_of(kv_dtype));
+  if (type.value_or(DType::bf16) == DType::bf16) return cuda::KvType::bf16;
+  if (*type == DType::f8_e4m3) return cuda::KvType::fp8;
+  return fail(ErrorCode::invalid_argument, "a GPU keeps its KV cache in bf16 or fp8, not in {} (--kv-dtype)", kv_dtype);
+}
 
 Result<int> gpu_index(const std::string& device) {
   if (device == "cuda" || device == "auto") return 0;

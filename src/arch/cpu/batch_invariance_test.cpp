@@ -123,7 +123,7 @@ INSTANTIATE_TEST_SUITE_P(Cpu, BatchInvariance,
                          case_name);
 INSTANTIATE_TEST_SUITE_P(CpuKv, BatchInvariance,
                          testing::Combine(testing::ValuesIn(kernels::available_isas()), testing::Values(DType::q4_0),
-                                          testing::Values(DType::f32, DType::bf16, DType::i8)),
+                                          testing::Values(DType::f32, DType::bf16, DType::i8, DType::f8_e4m3)),
                          case_name);
 
 }  // namespace

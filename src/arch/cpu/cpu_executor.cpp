@@ -135,8 +135,10 @@ class CpuExecutor final : public Executor {
 };
 
 Status check_options(const CpuExecutorOptions& o, DType kv_dtype) {
-  if (kv_dtype != DType::f32 && kv_dtype != DType::f16 && kv_dtype != DType::bf16 && kv_dtype != DType::i8) {
-    return fail(ErrorCode::invalid_argument, "KV type: expected f32, f16, bf16 or i8, found {}", traits(kv_dtype).name);
+  if (kv_dtype != DType::f32 && kv_dtype != DType::f16 && kv_dtype != DType::bf16 && kv_dtype != DType::i8 &&
+      kv_dtype != DType::f8_e4m3) {
+    return fail(ErrorCode::invalid_argument, "KV type: expected f32, f16, bf16, i8 or f8_e4m3, found {}",
+                traits(kv_dtype).name);
   }
   if (o.threads < 1 || o.max_step_tokens < 1 || o.max_logit_rows < 1 || o.blocks < 0 || o.context < 0) {
     return fail(

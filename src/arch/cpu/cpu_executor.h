@@ -19,7 +19,7 @@ namespace hp {
 struct CpuExecutorOptions {
   kernels::Isa isa = kernels::Isa::ref;
   int threads = 1;
-  std::optional<DType> kv_dtype;  ///< f32, f16, bf16 or i8; empty: f32 on ref, f16 elsewhere
+  std::optional<DType> kv_dtype;  ///< f32, f16, bf16, i8 or f8_e4m3; empty: f32 on ref, f16 elsewhere
   std::int32_t blocks = 0;        ///< KV blocks; 0: as many as fit kv_bytes
   std::size_t kv_bytes = std::size_t{512} << 20;
   std::int32_t block_tokens = 16;

@@ -38,7 +38,7 @@ class DeepseekEveryIsa : public testing::TestWithParam<std::tuple<kernels::Isa, 
 };
 
 TEST_P(DeepseekEveryIsa, ChunksOfAnySizeGiveTheSameBits) {
-  for (const DType kv : {DType::f16, DType::i8}) {
+  for (const DType kv : {DType::f16, DType::i8, DType::f8_e4m3}) {
     const auto executor = open(tiny(), isa(), 2, kv);
     ASSERT_NE(executor, nullptr);
     const auto prompt = tokens(530, 3);  // over the edge of a KV split

@@ -38,6 +38,7 @@ TEST(EngineMemory, GroupedQueryModelsOfEveryTypeAndIsa) {
   const auto path = TinyModel{.architecture = "qwen3", .qk_norm = true}.write("engine_memory_test");
   expect_exact(path, {.threads = 1, .kv_dtype = DType::bf16, .blocks = 7, .max_logit_rows = 300});
   expect_exact(path, {.threads = 1, .kv_dtype = DType::i8, .blocks = 7});
+  expect_exact(path, {.threads = 1, .kv_dtype = DType::f8_e4m3, .blocks = 7});
   std::filesystem::remove(path);
 }
 

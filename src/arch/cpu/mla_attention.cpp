@@ -162,7 +162,8 @@ kernels::KvView mla_kv_view(const ModelConfig& config, DType dtype, std::int32_t
           .kv_heads = 1,
           .head_dim = d.latent,
           .v_dim = d.rank,
-          .v_in_k = true};
+          .v_in_k = true,
+          .k_bf16 = dtype == DType::f8_e4m3 ? d.latent - d.rank : 0};
 }
 
 kernels::AttentionArgs widest_mla_attention(const ModelConfig& config, const kernels::KvView& kv,

@@ -204,9 +204,9 @@ class CudaExecutor final : public Executor {
                 std::int32_t context) {
     cuda::DeviceInfo device;
     api_.info(model_, &device);
-    const bool fp8 = options.weights == cuda::WeightType::fp8;
-    info_ = {.device = std::string("cuda ") + device.name + (fp8 ? ", fp8" : ", bf16"),
-             .weights = fingerprint + (fp8 ? "-cuda-fp8" : "-cuda-bf16"),
+    const bool fp8 = options.weights == cuda::WeightType::fp8, kv_fp8 = options.kv == cuda::KvType::fp8;
+    info_ = {.device = std::string("cuda ") + device.name + (fp8 ? ", fp8" : ", bf16") + (kv_fp8 ? ", KV fp8" : ""),
+             .weights = fingerprint + (fp8 ? "-cuda-fp8" : "-cuda-bf16") + (kv_fp8 ? "-kv-fp8" : ""),
              .vocab = config.vocab,
              .context = context,
              .block_tokens = device.block_tokens,
@@ -320,6 +320,7 @@ Result<std::unique_ptr<Executor>> make_executor(const ModelConfig& c, const Cuda
   const RopeTable rope = build_rope_table(c.rope, context);
   const cuda::ModelShape shape = shape_of(c, context);
   const cuda::ModelOptions model_options{.weights = options.weights,
+                                         .kv = options.kv,
                                          .kv_bytes = options.kv_bytes,
                                          .max_step_tokens = options.max_step_tokens,
                                          .max_logit_rows = options.max_logit_rows};

@@ -16,7 +16,8 @@ namespace hp {
 struct CudaExecutorOptions {
   int device = 0;
   cuda::WeightType weights = cuda::WeightType::bf16;  ///< what the layers' matrices become, whatever the file holds
-  std::size_t kv_bytes = 0;                           ///< 0: what is free after the weights
+  cuda::KvType kv = cuda::KvType::bf16;
+  std::size_t kv_bytes = 0;  ///< 0: what is free after the weights
   std::int32_t max_step_tokens = 2048;
   std::int32_t max_logit_rows = 256;
   std::int32_t context = 0;  ///< most positions of a sequence; 0: the model's own

@@ -30,6 +30,7 @@ using cuda::WeightRows;
 /// What the functions below saw; one model at a time.
 struct Seen {
   ModelShape shape;
+  ModelOptions options;
   std::map<std::pair<WeightRole, int>, int> rows;  ///< rows given per role and layer
   std::vector<std::uint16_t> embedding;
   std::vector<PluginSequence> batch;
@@ -42,8 +43,10 @@ struct Seen {
 };
 Seen* seen = nullptr;
 
-void* create(int, const ModelShape* shape, const ModelOptions*, const float*, const float*, char*, std::size_t) {
+void* create(int, const ModelShape* shape, const ModelOptions* options, const float*, const float*, char*,
+             std::size_t) {
   seen->shape = *shape;
+  seen->options = *options;
   return seen;
 }
 int load(void*, const WeightRows* rows) {
@@ -132,6 +135,18 @@ TEST_F(CudaExecutorTest, EveryWeightIsGivenWholeInBf16) {
     }
   }
   EXPECT_TRUE(seen_.destroyed);
+}
+
+TEST_F(CudaExecutorTest, TheKvTypeIsPartOfTheIdentity) {
+  const Checkpoint checkpoint = open({});
+  const auto plain = make_cuda_executor(checkpoint, {}, kApi);
+  ASSERT_TRUE(plain) << plain.error().message;
+  EXPECT_EQ(seen_.options.kv, cuda::KvType::bf16);
+  const std::string identity = (*plain)->info().weights;
+  const auto narrow = make_cuda_executor(checkpoint, {.kv = cuda::KvType::fp8}, kApi);
+  ASSERT_TRUE(narrow) << narrow.error().message;
+  EXPECT_EQ(seen_.options.kv, cuda::KvType::fp8);
+  EXPECT_NE((*narrow)->info().weights, identity);
 }
 
 TEST_F(CudaExecutorTest, StepsPassThroughAndErrorsKeepTheirSentence) {

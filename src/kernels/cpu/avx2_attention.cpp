@@ -120,6 +120,26 @@ struct LoadI8 {
   }
 };
 
+/// e4m3: sign, 4 bits of exponent and 3 of mantissa are an f16 of 2^-8 of the value, subnormals too, but for the NaN.
+struct LoadF8 {
+  static constexpr std::size_t kBytes = 1;
+  static constexpr bool kScaled = false;
+  static F16 all(const std::byte* p) {
+    const __m256i magnitude = _mm256_set1_epi16(0x3F80);
+    __m256i half = _mm256_slli_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 7);
+    half = _mm256_and_si256(half, _mm256_set1_epi16(static_cast<std::int16_t>(0xBFFF)));
+    const __m256i nan = _mm256_cmpeq_epi16(_mm256_and_si256(half, magnitude), magnitude);
+    half = _mm256_or_si256(half, _mm256_and_si256(nan, _mm256_set1_epi16(0x7E00)));
+    return mul({_mm256_cvtph_ps(_mm256_castsi256_si128(half)), _mm256_cvtph_ps(_mm256_extracti128_si256(half, 1))},
+               kernels::avx2::all(256.0F));
+  }
+  static F16 some(const std::byte* p, std::size_t count, Mask) {
+    alignas(16) std::byte bytes[16] = {};
+    std::memcpy(bytes, p, std::min<std::size_t>(count, 16));
+    return all(bytes);
+  }
+};
+
 /// Byte addresses of one kv head's K [head_dim, kBlock] and V [kBlock, v_dim] in the block of a position.
 template <typename Load>
 struct KvHead {
@@ -342,13 +362,14 @@ void write(const KvWriteArgs& a) {
 
 bool handled(const KvView& kv) {
   return !kv.v_in_k && kv.block_tokens == static_cast<std::int32_t>(kBlock) &&
-         (kv.dtype == DType::f32 || kv.dtype == DType::f16 || kv.dtype == DType::bf16 || kv.dtype == DType::i8);
+         (kv.dtype == DType::f32 || kv.dtype == DType::f16 || kv.dtype == DType::bf16 || kv.dtype == DType::i8 ||
+          kv.dtype == DType::f8_e4m3);
 }
 
 }  // namespace
 
 void kv_write(const KvWriteArgs& a) {
-  if (!handled(a.kv) || a.kv.dtype == DType::i8) return ref_table().kv_write(a);
+  if (!handled(a.kv) || a.kv.dtype == DType::i8 || a.kv.dtype == DType::f8_e4m3) return ref_table().kv_write(a);
   if (a.kv.dtype == DType::f32) return write<LoadF32>(a);
   if (a.kv.dtype == DType::f16) return write<LoadF16>(a);
   write<LoadBf16>(a);
@@ -363,6 +384,7 @@ void attention(const AttentionArgs& a) {
   if (a.kv.dtype == DType::f32) return attend<LoadF32>(a);
   if (a.kv.dtype == DType::f16) return attend<LoadF16>(a);
   if (a.kv.dtype == DType::i8) return attend<LoadI8>(a);
+  if (a.kv.dtype == DType::f8_e4m3) return attend<LoadF8>(a);
   attend<LoadBf16>(a);
 }
 

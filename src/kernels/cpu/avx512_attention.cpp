@@ -92,6 +92,22 @@ struct LoadI8 {
   }
 };
 
+/// e4m3: sign, 4 bits of exponent and 3 of mantissa are an f16 of 2^-8 of the value, subnormals too, but for the NaN.
+struct LoadF8 {
+  static constexpr std::size_t kBytes = 1;
+  static constexpr bool kScaled = false;
+  static __m512 wide(__m128i bytes) {
+    const __m256i magnitude = _mm256_set1_epi16(0x3F80);
+    __m256i half = _mm256_slli_epi16(_mm256_cvtepi8_epi16(bytes), 7);
+    half = _mm256_and_si256(half, _mm256_set1_epi16(static_cast<std::int16_t>(0xBFFF)));
+    const __mmask16 nan = _mm256_cmpeq_epi16_mask(_mm256_and_si256(half, magnitude), magnitude);
+    half = _mm256_mask_mov_epi16(half, nan, _mm256_set1_epi16(0x7E00));
+    return _mm512_mul_ps(_mm512_cvtph_ps(half), _mm512_set1_ps(256.0F));
+  }
+  static __m512 all(const std::byte* p) { return wide(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+  static __m512 some(const std::byte* p, __mmask16 m) { return wide(_mm_maskz_loadu_epi8(m, p)); }
+};
+
 /// Byte addresses of one kv head's K [head_dim, kBlock] and V [kBlock, v_dim] in the block of a position.
 template <typename Load>
 struct KvHead {
@@ -137,10 +153,10 @@ template <typename Load, std::size_t R>
 }
 
 /// Scores of R rows against the tokens [begin, end) of a split, whole blocks of lanes; -infinity where a row may not
-/// look. scores: [R, kSplit].
+/// look. scores: [R, kSplit]. From dimension `narrow` on, K is bf16.
 template <typename Load, std::size_t R>
-void score(const KvHead<Load>& kv, const Row* rows, std::size_t head_dim, float scale, std::size_t begin,
-           std::size_t end, float* scores) {
+void score(const KvHead<Load>& kv, const Row* rows, std::size_t head_dim, std::size_t narrow, float scale,
+           std::size_t begin, std::size_t end, float* scores) {
   const float* q[R];
 #pragma GCC unroll 6
   for (std::size_t r = 0; r < R; ++r) q[r] = rows[r].q;
@@ -160,7 +176,9 @@ void score(const KvHead<Load>& kv, const Row* rows, std::size_t head_dim, float 
         for (std::size_t r = 0; r < R; ++r) acc[r] = _mm512_fmadd_ps(part[r], scales, acc[r]);
       }
     } else {
-      dots<Load, R>(k, q, 0, head_dim, acc);
+      dots<Load, R>(k, q, 0, narrow, acc);
+      if (narrow < head_dim)  // as if all rows before were as wide
+        dots<LoadBf16, R>(k + narrow * kBlock * Load::kBytes - narrow * kBlock * 2, q, narrow, head_dim, acc);
     }
 #pragma GCC unroll 6
     for (std::size_t r = 0; r < R; ++r) {
@@ -305,7 +323,7 @@ void attend_rows(const AttentionArgs& a, Row* rows) {
   for (std::size_t s = z(a.split_begin); s < std::min(z(a.split_end), split_count(a)); ++s) {
     const std::size_t begin = s * kSplit;
     const std::size_t end = std::max(begin, std::min(begin + kSplit, visible));
-    score<Load, R>(kv, rows, z(a.kv.head_dim), a.scale, begin, end, scores);
+    score<Load, R>(kv, rows, z(a.kv.head_dim), z(a.kv.head_dim - a.kv.k_bf16), a.scale, begin, end, scores);
     float* values[R];
     float max[R], sum[R];
     for (std::size_t r = 0; r < R; ++r) {
@@ -388,13 +406,14 @@ void write(const KvWriteArgs& a) {
 
 bool handled(const KvView& kv) {
   return kv.block_tokens == static_cast<std::int32_t>(kBlock) &&
-         (kv.dtype == DType::f32 || kv.dtype == DType::f16 || kv.dtype == DType::bf16 || kv.dtype == DType::i8);
+         (kv.dtype == DType::f32 || kv.dtype == DType::f16 || kv.dtype == DType::bf16 || kv.dtype == DType::i8 ||
+          kv.dtype == DType::f8_e4m3);
 }
 
 }  // namespace
 
 void kv_write(const KvWriteArgs& a) {
-  if (!handled(a.kv) || a.kv.dtype == DType::i8) return ref_table().kv_write(a);
+  if (!handled(a.kv) || a.kv.dtype == DType::i8 || a.kv.dtype == DType::f8_e4m3) return ref_table().kv_write(a);
   if (a.kv.dtype == DType::f32) return write<LoadF32>(a);
   if (a.kv.dtype == DType::f16) return write<LoadF16>(a);
   write<LoadBf16>(a);
@@ -409,6 +428,7 @@ void attention(const AttentionArgs& a) {
   if (a.kv.dtype == DType::f32) return attend<LoadF32>(a);
   if (a.kv.dtype == DType::f16) return attend<LoadF16>(a);
   if (a.kv.dtype == DType::i8) return attend<LoadI8>(a);
+  if (a.kv.dtype == DType::f8_e4m3) return attend<LoadF8>(a);
   attend<LoadBf16>(a);
 }
 

@@ -152,9 +152,16 @@ void rope(float* x, std::int32_t heads, std::int32_t head_dim, std::int32_t rope
 
 // KV and attention. --------------------------------------------------------------------------------------------------
 
+const std::array<float, 256> kE4m3 = [] {
+  std::array<float, 256> out{};
+  for (std::size_t i = 0; i < out.size(); ++i) out[i] = f8_e4m3_to_f32(static_cast<std::uint8_t>(i));
+  return out;
+}();
+
 /// The element as it is kept: of i8 without its scale.
 float load(DType dtype, const std::byte* base, std::size_t i) {
   if (dtype == DType::i8) return static_cast<float>(std::to_integer<std::int8_t>(base[i]));
+  if (dtype == DType::f8_e4m3) return kE4m3[std::to_integer<std::uint8_t>(base[i])];
   if (dtype == DType::f32) {
     float v = 0;
     std::memcpy(&v, base + i * 4, 4);
@@ -170,6 +177,10 @@ void store(DType dtype, std::byte* base, std::size_t i, float v) {
     std::memcpy(base + i * 4, &v, 4);
     return;
   }
+  if (dtype == DType::f8_e4m3) {
+    base[i] = std::byte{f32_to_f8_e4m3(v)};
+    return;
+  }
   const std::uint16_t bits = dtype == DType::f16 ? f32_to_f16(v) : f32_to_bf16(v);
   std::memcpy(base + i * 2, &bits, 2);
 }
@@ -181,13 +192,25 @@ std::size_t k_at(const KvView& kv, std::size_t head) {
 std::size_t v_at(const KvView& kv, std::size_t head) {
   return k_at(kv, z(kv.kv_heads)) + head * z(kv.v_dim) * z(kv.block_tokens);
 }
+/// Where K's dimension d of a slot lies: its type, and its index from `base` bytes after the block's start.
+struct KElement {
+  DType dtype;
+  std::size_t base, index;
+};
+KElement k_element(const KvView& kv, std::size_t head, std::size_t d, std::size_t slot) {
+  const std::size_t bt = z(kv.block_tokens), narrow = z(kv.head_dim - kv.k_bf16);
+  if (d < narrow) return {kv.dtype, 0, k_at(kv, head) + d * bt + slot};
+  return {DType::bf16, narrow * bt, (d - narrow) * bt + slot};
+}
 std::byte* block_at(const KvView& kv, const std::int32_t* blocks, std::size_t position) {
   return kv.base + z(blocks[position / z(kv.block_tokens)]) * kv.block_stride;
 }
 
 void check_kv(const KvView& kv) {
-  HP_CHECK(kv.dtype == DType::f32 || kv.dtype == DType::f16 || kv.dtype == DType::bf16 || kv.dtype == DType::i8,
+  HP_CHECK(kv.dtype == DType::f32 || kv.dtype == DType::f16 || kv.dtype == DType::bf16 || kv.dtype == DType::i8 ||
+               kv.dtype == DType::f8_e4m3,
            "KV of type {}", traits(kv.dtype).name);
+  HP_CHECK(kv.k_bf16 == 0 || (kv.dtype == DType::f8_e4m3 && kv.v_in_k && kv.kv_heads == 1));
 }
 
 float scale_at(const std::byte* slot_zero, std::size_t slot) {
@@ -235,8 +258,8 @@ void kv_write(const KvWriteArgs& a) {
         continue;
       }
       for (std::size_t d = 0; d < z(a.kv.head_dim); ++d) {
-        store(a.kv.dtype, block, k_at(a.kv, h) + d * bt + position % bt,
-              a.k[t * a.k_stride + h * z(a.kv.head_dim) + d]);
+        const KElement at = k_element(a.kv, h, d, position % bt);
+        store(at.dtype, block + at.base, at.index, a.k[t * a.k_stride + h * z(a.kv.head_dim) + d]);
       }
       for (std::size_t d = 0; d < (a.kv.v_in_k ? 0 : z(a.kv.v_dim)); ++d) {
         const std::size_t at = v_at(a.kv, h) + position % bt * z(a.kv.v_dim) + d;
@@ -282,7 +305,8 @@ void attend_split(const AttentionArgs& a, const float* q, std::size_t begin, std
     float dot = 0.0F;
     for (std::size_t d = 0; d < z(a.kv.head_dim); ++d) {
       const float scale = scaled ? scale_at(block + scales.k_at(z(a.kv_head), d), p % bt) : 1.0F;
-      dot += q[d] * load(a.kv.dtype, block, k_first + d * bt + p % bt) * scale;
+      const KElement at = k_element(a.kv, z(a.kv_head), d, p % bt);
+      dot += q[d] * load(at.dtype, block + at.base, at.index) * scale;
     }
     scores[p - begin] = dot * a.scale;
     out.max = std::max(out.max, scores[p - begin]);
