@@ -21,10 +21,9 @@ namespace {
 
 constexpr std::size_t kTileRows = 4;       // their sums for two panels fit the registers
 constexpr std::size_t kMostRows = 256;     // rows that share an expanded stretch
-constexpr std::size_t kTurnGroups = 1024;  // tiles × groups that are copied at a time: 320 KiB
+constexpr std::size_t kTurnGroups = 1152;  // tiles × groups that are copied at a time: 360 KiB
 constexpr std::size_t kExpandGroups = 16;  // of one panel expanded at a time: 14 KiB
-constexpr std::size_t kSumRows = 4096;     // rows × panels whose sums are kept between stretches: 256 KiB
-constexpr std::size_t kPrefetchBytes = 4096;
+constexpr std::size_t kSumRows = 8192;     // rows × panels whose sums are kept between stretches: 512 KiB
 
 std::size_t z(std::int64_t v) {
   return static_cast<std::size_t>(v);
@@ -51,6 +50,13 @@ struct Turned {
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")
 
 namespace {
+
+/// Asks for a cache line; g++ 12 leaves out calls of inline functions that only use the intrinsic.
+template <_mm_hint kHint>
+inline void prefetch(const void* at) {
+  asm volatile("");
+  _mm_prefetch(static_cast<const char*>(at), kHint);
+}
 
 /// Copies one row's share of a tile's group; gives the OR of its low plane.
 template <DType T>
@@ -86,7 +92,10 @@ void turn_tile(const Operand& x, std::size_t row, std::size_t rows, std::size_t 
     TileGroup& to = out[g];
     if (rows < kTileRows) std::memset(&to, 0, sizeof(to));
     __m256i any = _mm256_setzero_si256();
-    for (std::size_t r = 0; r < rows; ++r) any = _mm256_or_si256(any, turn_row<T>(x, source[r] + g, r, to));
+    for (std::size_t r = 0; r < rows; ++r) {
+      any = _mm256_or_si256(any, turn_row<T>(x, source[r] + g, r, to));
+      prefetch<_MM_HINT_T0>(x.q8 + (source[r] + kTileRows * groups + g) * z(kQuantGroupBytes));  // of the next tile
+    }
     narrow[g] = _mm256_testz_si256(any, any) != 0;
     if (!narrow[g]) continue;
     for (std::size_t r = 0; r < rows; ++r) {
@@ -99,36 +108,64 @@ void turn_tile(const Operand& x, std::size_t row, std::size_t rows, std::size_t 
   }
 }
 
-/// Integer sums of a row's group: of the whole in [0], or of its halves.
-struct RowSums {
-  __m512i of[2];
+/// Integer sums of a tile's group against P panels: of the whole in of[0], or of its halves.
+template <std::size_t P>
+struct TileSums {
+  __m512i of[2][P][kTileRows];
 };
 
-/// sums += Σ q · x of one plane of R rows against P panels. Rows and panels go side by side: a row's products wait for
-/// each other, four cycles each, and panels share the broadcasts, else loads would be the limit.
-template <DType T, std::size_t P, std::size_t R>
-inline void dot(RowSums (&sums)[P][R], const Group* const (&w)[P], const std::int8_t (*x)[32]) {
+/// Four bytes as an operand of assembly.
+using Four = const std::int8_t[4];
+inline Four& four_at(const std::int8_t* x) {
+  return *reinterpret_cast<Four*>(x);
+}
+
+/// sums += Σ q · x of four of K, of a tile's rows against one or two panels: every row's four bytes are broadcast once.
+/// As one block of assembly, since g++ 12 moves the loads of many such steps up and then spills the sums.
+inline void dot_quads(__m512i (&sums)[2][kTileRows], const __m512i& w0, const __m512i& w1, const std::int8_t* x) {
+  __m512i q0, q1, four;
+  asm("vmovdqa64 %[w0], %[q0]\n\tvmovdqa64 %[w1], %[q1]\n\t"
+      "vpbroadcastd %[x0], %[four]\n\tvpdpbusd %[four], %[q0], %[a0]\n\tvpdpbusd %[four], %[q1], %[b0]\n\t"
+      "vpbroadcastd %[x1], %[four]\n\tvpdpbusd %[four], %[q0], %[a1]\n\tvpdpbusd %[four], %[q1], %[b1]\n\t"
+      "vpbroadcastd %[x2], %[four]\n\tvpdpbusd %[four], %[q0], %[a2]\n\tvpdpbusd %[four], %[q1], %[b2]\n\t"
+      "vpbroadcastd %[x3], %[four]\n\tvpdpbusd %[four], %[q0], %[a3]\n\tvpdpbusd %[four], %[q1], %[b3]"
+      : [a0] "+v"(sums[0][0]), [a1] "+v"(sums[0][1]), [a2] "+v"(sums[0][2]), [a3] "+v"(sums[0][3]),
+        [b0] "+v"(sums[1][0]), [b1] "+v"(sums[1][1]), [b2] "+v"(sums[1][2]), [b3] "+v"(sums[1][3]), [q0] "=&v"(q0),
+        [q1] "=&v"(q1), [four] "=&v"(four)
+      : [w0] "m"(w0), [w1] "m"(w1), [x0] "m"(four_at(x)), [x1] "m"(four_at(x + 32)), [x2] "m"(four_at(x + 64)),
+        [x3] "m"(four_at(x + 96)));
+}
+inline void dot_quads(__m512i (&sums)[1][kTileRows], const __m512i& w0, const std::int8_t* x) {
+  __m512i q0;
+  asm("vmovdqa64 %[w0], %[q0]\n\tvpdpbusd %[x0]%{1to16%}, %[q0], %[a0]\n\tvpdpbusd %[x1]%{1to16%}, %[q0], %[a1]\n\t"
+      "vpdpbusd %[x2]%{1to16%}, %[q0], %[a2]\n\tvpdpbusd %[x3]%{1to16%}, %[q0], %[a3]"
+      : [a0] "+v"(sums[0][0]), [a1] "+v"(sums[0][1]), [a2] "+v"(sums[0][2]), [a3] "+v"(sums[0][3]), [q0] "=&v"(q0)
+      : [w0] "m"(w0), [x0] "m"(four_at(x)), [x1] "m"(four_at(x + 32)), [x2] "m"(four_at(x + 64)),
+        [x3] "m"(four_at(x + 96)));
+}
+
+/// sums += Σ q · x of one plane of a tile's rows against P panels. Rows and panels go side by side: a row's products
+/// wait for each other, four or five cycles each, and panels share the broadcasts, else loads would be the limit.
+template <DType T, std::size_t P>
+inline void dot(TileSums<P>& sums, const Group* const (&w)[P], const std::int8_t (*x)[32]) {
 #pragma GCC unroll 8
   for (std::size_t j = 0; j < 8; ++j) {
-#pragma GCC unroll 4
-    for (std::size_t r = 0; r < R; ++r) {
-      const __m512i four = four_bytes(x[r] + j * 4);
-#pragma GCC unroll 2
-      for (std::size_t p = 0; p < P; ++p) {
-        __m512i& to = sums[p][r].of[Packed<T>::kHalves ? j / 4 : 0];
-        to = _mm512_dpbusd_epi32(to, w[p]->quads[j], four);
-      }
+    auto& to = sums.of[Packed<T>::kHalves ? j / 4 : 0];
+    if constexpr (P == 2) {
+      dot_quads(to, w[0]->quads[j], w[1]->quads[j], x[0] + j * 4);
+    } else {
+      dot_quads(to, w[0]->quads[j], x[0] + j * 4);
     }
   }
 }
 
-/// acc + one group's share of row r of a tile, given its exact sums.
+/// acc + one group's share of row r of a tile, given its exact sum or those of its halves.
 template <DType T, bool kNarrow>
-inline __m512 add_sums(__m512 acc, const RowSums& sums, const Group& w, const TileGroup& x, std::size_t r) {
+inline __m512 add_sums(__m512 acc, __m512i first, __m512i last, const Group& w, const TileGroup& x, std::size_t r) {
   const __m512 scale = _mm512_set1_ps(x.scale[r]);
-  __m512 whole = _mm512_cvtepi32_ps(sums.of[0]);
+  __m512 whole = _mm512_cvtepi32_ps(first);
   if constexpr (Packed<T>::kHalves) {
-    whole = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums.of[1]), w.s1, _mm512_mul_ps(whole, w.s0));
+    whole = _mm512_fmadd_ps(_mm512_cvtepi32_ps(last), w.s1, _mm512_mul_ps(whole, w.s0));
   }
   acc = _mm512_fmadd_ps(whole, _mm512_mul_ps(w.d, scale), acc);
   if constexpr (Packed<T>::kMin) acc = _mm512_fmadd_ps(w.min, _mm512_set1_ps(x.sum[r]), acc);
@@ -141,62 +178,60 @@ inline __m512 add_sums(__m512 acc, const RowSums& sums, const Group& w, const Ti
   return acc;
 }
 
-/// What a row's sums begin with: the zero point's share.
-template <DType T>
-inline RowSums begin(const TileGroup& x, std::size_t r) {
-  constexpr bool kBegins = Packed<T>::kZero != 0 && !Packed<T>::kHalfMins;
-  const __m512i none = _mm512_setzero_si512();
-  return {{kBegins ? _mm512_set1_epi32(x.first[r]) : none,
-           kBegins && Packed<T>::kHalves ? _mm512_set1_epi32(x.last[r]) : none}};
+/// sums + the zero point's share, which is that of every panel.
+template <DType T, std::size_t P>
+inline void add_zero(TileSums<P>& sums, const TileGroup& x) {
+  if constexpr (Packed<T>::kZero == 0 || Packed<T>::kHalfMins) return;
+#pragma GCC unroll 4
+  for (std::size_t r = 0; r < kTileRows; ++r) {
+    const __m512i first = _mm512_set1_epi32(x.first[r]), last = _mm512_set1_epi32(x.last[r]);
+#pragma GCC unroll 2
+    for (std::size_t p = 0; p < P; ++p) {
+      sums.of[0][p][r] = _mm512_add_epi32(sums.of[0][p][r], first);
+      if constexpr (Packed<T>::kHalves) sums.of[1][p][r] = _mm512_add_epi32(sums.of[1][p][r], last);
+    }
+  }
 }
 
-/// Adds one group's high planes to a tile of R rows and P panels.
-template <DType T, std::size_t P, std::size_t R>
-inline void add_narrow(__m512 (&acc)[P][R], const Group* const (&w)[P], const TileGroup& x) {
-  RowSums sums[P][R];
-#pragma GCC unroll 4
-  for (std::size_t r = 0; r < R; ++r) {
-#pragma GCC unroll 2
-    for (std::size_t p = 0; p < P; ++p) sums[p][r] = begin<T>(x, r);
-  }
+/// Adds one group to a tile: the high planes, and unless it is narrow 16 times their sums and the low planes.
+template <DType T, bool kNarrow, std::size_t P>
+inline void add_group(__m512 (&acc)[P][kTileRows], const Group* const (&w)[P], const TileGroup& x) {
+  constexpr std::size_t kHalves = Packed<T>::kHalves ? 2 : 1;
+  TileSums<P> sums = {};
+  if constexpr (kNarrow) add_zero<T>(sums, x);
   dot<T>(sums, w, x.high);
-#pragma GCC unroll 4
-  for (std::size_t r = 0; r < R; ++r) {
+  if constexpr (!kNarrow) {
 #pragma GCC unroll 2
-    for (std::size_t p = 0; p < P; ++p) acc[p][r] = add_sums<T, true>(acc[p][r], sums[p][r], *w[p], x, r);
+    for (std::size_t h = 0; h < kHalves; ++h) {
+#pragma GCC unroll 2
+      for (std::size_t p = 0; p < P; ++p) {
+#pragma GCC unroll 4
+        for (std::size_t r = 0; r < kTileRows; ++r) sums.of[h][p][r] = _mm512_slli_epi32(sums.of[h][p][r], 4);
+      }
+    }
+    add_zero<T>(sums, x);
+    dot<T>(sums, w, x.low);
+  }
+#pragma GCC unroll 4
+  for (std::size_t r = 0; r < kTileRows; ++r) {
+#pragma GCC unroll 2
+    for (std::size_t p = 0; p < P; ++p) {
+      acc[p][r] = add_sums<T, kNarrow>(acc[p][r], sums.of[0][p][r], sums.of[1][p][r], *w[p], x, r);
+    }
   }
 }
 
-/// sum + Σ q · x of 16 columns and 4 of K, the four bytes broadcast by the product itself, which g++ 12 does not do.
-inline __m512i dot_four(__m512i sum, __m512i q, const std::int8_t* x) {
-  asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(q), "m"(*reinterpret_cast<const std::int8_t(*)[4]>(x)));
-  return sum;
-}
-
-/// acc + one group's share of both planes of row r and one panel. Two chains a row, and rows one after the other: the
-/// sums of more would not fit the registers beside the panel's quants.
-template <DType T>
-inline __m512 add_wide(__m512 acc, const Group& w, const TileGroup& x, std::size_t r) {
-  RowSums sums = begin<T>(x, r), high = {{_mm512_setzero_si512(), _mm512_setzero_si512()}};
-#pragma GCC unroll 8
-  for (std::size_t j = 0; j < 8; ++j) {
-    __m512i& to = high.of[Packed<T>::kHalves ? j / 4 : 0];
-    to = dot_four(to, w.quads[j], x.high[r] + j * 4);
-  }
-#pragma GCC unroll 8
-  for (std::size_t j = 0; j < 8; ++j) {
-    __m512i& to = sums.of[Packed<T>::kHalves ? j / 4 : 0];
-    to = dot_four(to, w.quads[j], x.low[r] + j * 4);
-  }
-  sums.of[0] = _mm512_add_epi32(sums.of[0], _mm512_slli_epi32(high.of[0], 4));
-  if constexpr (Packed<T>::kHalves) sums.of[1] = _mm512_add_epi32(sums.of[1], _mm512_slli_epi32(high.of[1], 4));
-  return add_sums<T, false>(acc, sums, w, x, r);
-}
+/// Weights that the next stretch wants: `step` bytes of each panel are asked for with every group of this one, so that
+/// reads from memory go on under the products.
+struct Ahead {
+  const std::byte* at[2];
+  std::size_t step;
+};
 
 /// Adds `count` groups to the sums of a tile's rows.
 template <DType T, std::size_t P>
 void add_tile(const Group (&stretch)[2][kExpandGroups], const TileGroup* x, const bool* narrow, std::size_t count,
-              float (*const (&sums)[2])[16]) {
+              const Ahead& ahead, float (*const (&sums)[2])[16]) {
   __m512 acc[P][kTileRows];
 #pragma GCC unroll 4
   for (std::size_t r = 0; r < kTileRows; ++r) {
@@ -207,14 +242,14 @@ void add_tile(const Group (&stretch)[2][kExpandGroups], const TileGroup* x, cons
     const Group* w[P];
 #pragma GCC unroll 2
     for (std::size_t p = 0; p < P; ++p) w[p] = &stretch[p][g];
-    if (narrow[g]) {
-      add_narrow<T>(acc, w, x[g]);
-      continue;
-    }
+    for (std::size_t b = 0; b < ahead.step; b += 64) {
 #pragma GCC unroll 2
-    for (std::size_t p = 0; p < P; ++p) {
-#pragma GCC unroll 4
-      for (std::size_t r = 0; r < kTileRows; ++r) acc[p][r] = add_wide<T>(acc[p][r], *w[p], x[g], r);
+      for (std::size_t p = 0; p < P; ++p) prefetch<_MM_HINT_T1>(ahead.at[p] + g * ahead.step + b);
+    }
+    if (narrow[g]) {
+      add_group<T, true>(acc, w, x[g]);
+    } else {
+      add_group<T, false>(acc, w, x[g]);
     }
   }
 #pragma GCC unroll 4
@@ -224,32 +259,41 @@ void add_tile(const Group (&stretch)[2][kExpandGroups], const TileGroup* x, cons
   }
 }
 
+/// Where group `group` of K of a panel lies, about: its share of the chunk.
+template <DType T>
+const std::byte* group_at(const std::byte* panel, std::size_t group) {
+  constexpr std::size_t kPerChunk = Packed<T>::kGroups, kBytes = Packed<T>::kLayout.chunk_bytes;
+  return panel + group / kPerChunk * kBytes + group % kPerChunk * (kBytes / kPerChunk);
+}
+
 /// Expands groups [first, first + count) of K of a panel.
 template <DType T>
 void expand(const std::byte* panel, std::size_t first, std::size_t count, Group* out) {
-  constexpr PanelLayout kL = Packed<T>::kLayout;
-  constexpr std::size_t kPerChunk = Packed<T>::kGroups, kEach = kL.chunk_bytes / kPerChunk;
+  constexpr std::size_t kPerChunk = Packed<T>::kGroups;
   for (std::size_t g = first; g < first + count; ++g, ++out) {
-    const std::byte* chunk = panel + g / kPerChunk * kL.chunk_bytes;
-    for (std::size_t b = 0; b < kEach; b += 64) {
-      _mm_prefetch(reinterpret_cast<const char*>(chunk + g % kPerChunk * kEach + kPrefetchBytes + b), _MM_HINT_T0);
-    }
-    load_group<T>(chunk, g % kPerChunk, *out);
+    load_group<T>(panel + g / kPerChunk * Packed<T>::kLayout.chunk_bytes, g % kPerChunk, *out);
   }
 }
 
-/// Adds groups [first, first + count) of K of P panels to `rows` rows' sums.
+/// Adds groups [first, first + count) of K of P panels to `rows` rows' sums. The P panels behind come next.
 template <DType T, std::size_t P>
 void add_panels(const std::byte* panel, std::size_t panel_bytes, std::size_t first, std::size_t count, const Turned& x,
                 std::size_t rows, float (*const (&sums)[2])[16]) {
+  constexpr std::size_t kEach = Packed<T>::kLayout.chunk_bytes / Packed<T>::kGroups;
+  const std::size_t tiles = (rows + kTileRows - 1) / kTileRows;
   Group stretch[2][kExpandGroups];
   for (std::size_t g0 = 0; g0 < count; g0 += kExpandGroups) {
     const std::size_t part = std::min(kExpandGroups, count - g0);
     for (std::size_t p = 0; p < P; ++p) expand<T>(panel + p * panel_bytes, first + g0, part, stretch[p]);
-    for (std::size_t r = 0; r < rows; r += kTileRows) {
-      const std::size_t at = r / kTileRows * count + g0;
-      float(*const tile[2])[16] = {sums[0] + r, sums[1] + r};
-      add_tile<T, P>(stretch, x.groups + at, x.narrow + at, part, tile);
+    const bool ends = g0 + part == count;
+    const std::byte* next = group_at<T>(ends ? panel + P * panel_bytes : panel, ends ? first : first + g0 + part);
+    const std::size_t bytes = std::min(kExpandGroups, ends ? count : count - g0 - part) * kEach;
+    const std::size_t step = (bytes + tiles * part - 1) / (tiles * part);
+    for (std::size_t t = 0; t < tiles; ++t) {
+      const std::size_t at = t * count + g0;
+      float(*const tile[2])[16] = {sums[0] + t * kTileRows, sums[1] + t * kTileRows};
+      const std::byte* share = next + t * part * step;
+      add_tile<T, P>(stretch, x.groups + at, x.narrow + at, part, {{share, share + panel_bytes}, step}, tile);
     }
   }
 }
@@ -281,8 +325,8 @@ void multiply_rows(const MatmulArgs& a, std::size_t row, std::size_t rows) {
         }
       }
     }
-    for (std::size_t p = p0; p < p1; ++p) {
-      for (std::size_t r = 0; r < rows; ++r) store_columns(a, p, row + r, _mm512_load_ps(sums[(p - p0) * room + r]));
+    for (std::size_t r = 0; r < rows; ++r) {
+      for (std::size_t p = p0; p < p1; ++p) store_columns(a, p, row + r, _mm512_load_ps(sums[(p - p0) * room + r]));
     }
   }
 }
