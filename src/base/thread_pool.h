@@ -13,6 +13,8 @@
 #include <thread>
 #include <vector>
 
+#include "base/team_size.h"
+
 namespace hp {
 
 /// The caller is member 0; the others are threads that spin briefly and then sleep.
@@ -26,14 +28,23 @@ class ParallelTeam {
   [[nodiscard]] int size() const { return size_; }
 
   /// Runs `body(member)` on every member at once and returns when all have. Not reentrant; one caller at a time.
-  void run(const std::function<void(int member)>& body);
+  void run(const std::function<void(int member)>& body) { run(size_, body); }
+
+  /// The same on the first active() members: as many as do the most work on a machine that others use too
+  /// (team_size.h).
+  void run_fitting(const std::function<void(int member)>& body);
+  /// Inside a run: its members.
+  [[nodiscard]] int active() const { return active_; }
 
   /// Inside run(): every member waits here until all have come. What was written before is visible after.
   void barrier();
 
  private:
   struct Shared;
-  int size_;
+  void run(int members, const std::function<void(int member)>& body);
+
+  int size_, active_;
+  TeamSize fitting_;
   std::unique_ptr<Shared> shared_;
   std::vector<std::jthread> threads_;
 };

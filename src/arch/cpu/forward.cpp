@@ -124,12 +124,12 @@ void run_layer(const StepMember& m, const LayerWeights& w, std::int32_t index) {
 }
 
 void predict(const CpuModel& model, std::span<const SequenceStep> batch, std::span<const std::int32_t> first_rows) {
-  model.team.run(
+  model.team.run_fitting(
       [&](int member) { run_prediction(StepMember(model, batch, member), *model.weights.prediction, first_rows); });
 }
 
 void forward(const CpuModel& model, std::span<const SequenceStep> batch) {
-  model.team.run([&](int member) { run(StepMember(model, batch, member)); });
+  model.team.run_fitting([&](int member) { run(StepMember(model, batch, member)); });
 }
 
 kernels::KvView kv_view(const ModelConfig& config, DType dtype, std::int32_t block_tokens) {

@@ -88,7 +88,7 @@ void multiply_heads(const StepMember& m, const std::vector<kernels::PackedMatrix
                     std::int32_t out_width) {
   const auto count = static_cast<std::int32_t>(heads.size());
   const std::int32_t per_head = StepMember::panels(heads.front());
-  const Range own = split_range(m.cells(count, per_head), m.index, m.model.team.size());
+  const Range own = split_range(m.cells(count, per_head), m.index, m.model.team.active());
   for (std::int32_t h = 0; h < count; ++h) {
     const std::size_t base = m.cells(h, per_head), end = base + m.at(per_head);
     const std::size_t begin = std::max(own.begin, base), stop = std::min(own.end, end);

@@ -55,7 +55,7 @@ void for_my_expert_panels(const StepMember& m, std::int32_t panels, const F& f) 
   };
   std::size_t total = 0;
   for (std::int32_t e = 0; e < experts; ++e) total += cost(e) * m.at(panels);
-  const Range own = split_range(total, m.index, m.model.team.size());
+  const Range own = split_range(total, m.index, m.model.team.active());
   std::size_t base = 0;
   for (std::int32_t e = 0; e < experts && base < own.end; ++e) {
     const std::size_t each = cost(e);
@@ -163,7 +163,7 @@ void moe_ffn(const StepMember& m, const FloatRow& norm, const MoeWeights& w) {
   m.prepare(s.prepared, s.normed, mine, c.hidden, {&w.router, &expert.gate, &expert.up, &shared.gate, &shared.up},
             kGateNarrow);
   m.barrier();
-  const Range panels = split_range(m.at(StepMember::panels(w.router)), m.index, m.model.team.size());
+  const Range panels = split_range(m.at(StepMember::panels(w.router)), m.index, m.model.team.active());
   if (panels.begin < panels.end && m.rows > 0)
     m.table.matmul({.operand = m.operand(s.prepared, s.normed, m.rows, w.router),
                     .m = m.rows,

@@ -42,10 +42,10 @@ StepMember::StepMember(const CpuModel& m, std::span<const SequenceStep> steps, i
     rows += tokens_of(q);
     logit_rows += q.logit_rows;
   }
-  const std::size_t own = at(rows) * narrow_values() * at(m.team.size());
+  const std::size_t own = at(rows) * narrow_values() * at(m.team.active());
   const std::size_t room = std::min(state.prepared_values, state.prepared_groups * kGroup);
   alone_ =
-      rows <= kAloneRows && rows * m.team.size() <= state.rows_room && own + wide_values() * at(m.team.size()) <= room;
+      rows <= kAloneRows && rows * m.team.active() <= state.rows_room && own + wide_values() * at(m.team.active()) <= room;
 }
 
 std::size_t StepMember::narrow_values() const {
@@ -61,7 +61,7 @@ PreparedRows StepMember::prepared() const {
 }
 
 PreparedRows StepMember::prepared_wide() const {
-  const std::size_t members = alone_ ? at(model.team.size()) : 1;
+  const std::size_t members = alone_ ? at(model.team.active()) : 1;
   const std::size_t before = alone_ ? at(index) * wide_values() : 0;
   return shifted(state.prepared, members * at(rows) * narrow_values() + before);
 }
@@ -75,7 +75,7 @@ const std::int32_t* StepMember::block_table(const SequenceStep& s) {
 }
 
 StepMember::Rows StepMember::mine(std::int32_t count) const {
-  const Range r = split_range(at(count), index, model.team.size());
+  const Range r = split_range(at(count), index, model.team.active());
   return {static_cast<std::int32_t>(r.begin), static_cast<std::int32_t>(r.end - r.begin)};
 }
 
@@ -135,7 +135,7 @@ void StepMember::multiply(const PreparedRows& prepared, const float* x, std::int
                           std::initializer_list<Product> products) const {
   std::int32_t total = 0;
   for (const Product& p : products) total += panels(p.weight);
-  const Range own = split_range(at(total), index, model.team.size());
+  const Range own = split_range(at(total), index, model.team.active());
   std::int32_t base = 0;
   for (const Product& p : products) {
     const std::int32_t begin = std::max(static_cast<std::int32_t>(own.begin) - base, 0);
@@ -148,7 +148,7 @@ void StepMember::multiply(const PreparedRows& prepared, const float* x, std::int
 Range StepMember::multiply_alike(const PreparedRows& prepared, const float* x, std::int32_t count,
                                  std::initializer_list<Product> products) const {
   const PackedMatrix& first = products.begin()->weight;
-  const Range own = split_range(at(panels(first)), index, model.team.size(), 2);
+  const Range own = split_range(at(panels(first)), index, model.team.active(), 2);
   for (const Product& p : products) {
     run_panels(prepared, x, count, p, static_cast<std::int32_t>(own.begin), static_cast<std::int32_t>(own.end));
   }

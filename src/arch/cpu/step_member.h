@@ -112,7 +112,7 @@ class StepMember {
         const std::int32_t count = std::min(to_boundary, tokens_of(q) - first);
         for (std::int32_t part = 0; part < parts; ++part) {
           if (turn == index) f(q, row + first, first, count, part);
-          turn = turn + 1 == model.team.size() ? 0 : turn + 1;
+          turn = turn + 1 == model.team.active() ? 0 : turn + 1;
         }
         first += count;
       }
