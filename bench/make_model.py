@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Writes a GGUF file of random weights in the shape of a real model: for speed only.
 
-usage: bench/make_model.py SHAPE TYPE OUT [--layers N]
+usage: bench/make_model.py SHAPE TYPE OUT [--layers N] [--tokenizer MODEL.gguf]
 SHAPE: smollm-135m, qwen-1.5b (R1-Distill-Qwen-1.5B), v2-lite (DeepSeek-V2-Lite).  TYPE: bf16, q8_0, q4_0, q4_1, q4_k_m.
 
 Speed depends on shapes and formats, not on values, so every tensor of a type repeats one random block and a file takes as
 long as its write. q4_k_m is q4_K with q6_K where the usual recipe has it: the head, and the values and down projections of
-half of the layers; rows that blocks of 256 do not divide get q5_0 and q8_0, as there. No tokenizer is written.
+half of the layers; rows that blocks of 256 do not divide get q5_0 and q8_0, as there. No tokenizer is written unless a model is
+named whose tokenizer is copied; ids that it lacks become tokens without use.
 """
 import argparse, pathlib, struct
 import numpy as np
@@ -37,7 +38,48 @@ def entry(key, value):
     return text(key) + struct.pack("<I", kind) + struct.pack(code, value)
 
 
-def metadata(s):
+SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+STRING, ARRAY, UNUSED = 8, 9, 5
+
+
+def tokenizer_entries(path, vocab):
+    """The tokenizer's keys of a GGUF file as they lie there, lists of a value for each token made `vocab` long."""
+    data, at, out = pathlib.Path(path).read_bytes(), 24, []
+
+    def number(code):
+        nonlocal at
+        at += struct.calcsize(code)
+        return struct.unpack_from(code, data, at - struct.calcsize(code))[0]
+
+    def skip(kind, count):
+        nonlocal at
+        if kind in SIZES:
+            at += SIZES[kind] * count
+            return
+        for _ in range(count):
+            length = number("<Q")
+            at += length
+
+    for _ in range(struct.unpack_from("<Q", data, 16)[0]):
+        begin = at
+        skip(STRING, 1)
+        key, kind = data[begin + 8 : at].decode(), number("<I")
+        head, element, count = at, None, 1
+        if kind == ARRAY:
+            element, count = number("<I"), number("<Q")
+        values = at
+        skip(kind if element is None else element, count)
+        if not key.startswith("tokenizer."):
+            continue
+        if key in ("tokenizer.ggml.tokens", "tokenizer.ggml.token_type", "tokenizer.ggml.scores"):
+            extra = [text(f"<unused {i}>") if element == STRING else struct.pack("<i", UNUSED) for i in range(count, vocab)]
+            out.append(data[begin:head] + struct.pack("<IQ", element, vocab) + data[values:at] + b"".join(extra))
+        else:
+            out.append(data[begin:at])
+    return out
+
+
+def metadata(s, tokenizer=None):
     a = s["arch"]
     keys = {"vocab_size": s["vocab"], "context_length": 32768, "embedding_length": s["hidden"], "block_count": s["layers"],
             "attention.layer_norm_rms_epsilon": 1e-6, "rope.freq_base": s["theta"], "attention.head_count": s["heads"],
@@ -51,8 +93,9 @@ def metadata(s):
                  "expert_gating_func": 1}
     else:
         keys |= {"attention.head_count_kv": s["kv_heads"], "rope.dimension_count": s["hidden"] // s["heads"]}
-    general = {"general.architecture": a, "general.name": "random weights", "tokenizer.ggml.model": "no_vocab"}
-    return [entry(k, v) for k, v in general.items()] + [entry(f"{a}.{k}", v) for k, v in keys.items()]
+    general = {"general.architecture": a, "general.name": "random weights"}
+    words = tokenizer_entries(tokenizer, s["vocab"]) if tokenizer else [entry("tokenizer.ggml.model", "no_vocab")]
+    return [entry(k, v) for k, v in general.items()] + [entry(f"{a}.{k}", v) for k, v in keys.items()] + words
 
 
 def better_half(layer, layers):
@@ -128,14 +171,14 @@ def random_block(kind, rng, room=16 << 20):
     return blocks.tobytes()
 
 
-def write(path, shape, wanted, layers=None):
+def write(path, shape, wanted, layers=None, tokenizer=None):
     s, rng, blocks, offset, table = dict(SHAPES[shape]), np.random.default_rng(1), {}, 0, b""
     s["layers"] = layers or s["layers"]
     every = tensors(s, wanted)
     for name, dims, kind in every:
         table += text(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, TYPES[kind][0], offset)
         offset += -(-bytes_of(dims, kind) // 32) * 32
-    keys = metadata(s)
+    keys = metadata(s, tokenizer)
     head = b"GGUF" + struct.pack("<IQQ", 3, len(every), len(keys)) + b"".join(keys) + table
     part = pathlib.Path(f"{path}.part")
     with open(part, "wb") as out:
@@ -156,8 +199,9 @@ def main():
     parser.add_argument("type", choices=["bf16", "q8_0", "q4_0", "q4_1", "q4_k_m"])
     parser.add_argument("out")
     parser.add_argument("--layers", type=int, help="fewer layers than the model has")
+    parser.add_argument("--tokenizer", help="a GGUF file whose tokenizer is copied")
     a = parser.parse_args()
-    print(f"{a.out}: {write(a.out, a.shape, a.type, a.layers) / 1e9:.2f} GB")
+    print(f"{a.out}: {write(a.out, a.shape, a.type, a.layers, a.tokenizer) / 1e9:.2f} GB")
 
 
 if __name__ == "__main__":
