@@ -44,8 +44,8 @@ StepMember::StepMember(const CpuModel& m, std::span<const SequenceStep> steps, i
   }
   const std::size_t own = at(rows) * narrow_values() * at(m.team.active());
   const std::size_t room = std::min(state.prepared_values, state.prepared_groups * kGroup);
-  alone_ =
-      rows <= kAloneRows && rows * m.team.active() <= state.rows_room && own + wide_values() * at(m.team.active()) <= room;
+  alone_ = rows <= kAloneRows && rows * m.team.active() <= state.rows_room &&
+           own + wide_values() * at(m.team.active()) <= room;
 }
 
 std::size_t StepMember::narrow_values() const {
