@@ -9,7 +9,7 @@ find_package(GTest REQUIRED)
 find_package(benchmark REQUIRED)
 
 # Header-only or without a CMake package: thin interface targets, so that system headers never raise our warnings.
-find_path(HP_BOOST_INCLUDE boost/beast.hpp REQUIRED)
+find_path(HP_BOOST_INCLUDE boost/asio.hpp REQUIRED)
 add_library(hp_boost INTERFACE)
 target_include_directories(hp_boost SYSTEM INTERFACE "${HP_BOOST_INCLUDE}")
 target_compile_definitions(hp_boost INTERFACE BOOST_ASIO_NO_DEPRECATED BOOST_BEAST_USE_STD_STRING_VIEW)

@@ -1,11 +1,11 @@
-// One client's connection: reads requests within the limits, hands them over, writes what the outbox holds, notices a
-// client that hangs up. Everything runs on the connection's strand. Private to this room: Boost types live here.
+// One client's connection: reads requests within the limits, hands them over,
+// writes what the outbox holds, notices a client that hangs up. Everything runs
+// on the connection's strand. Private to this room: Boost types live here.
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
 #include <functional>
 #include <memory>
 #include <span>
@@ -13,6 +13,7 @@
 
 #include "net/http_server.h"
 #include "net/limits.h"
+#include "net/request_head.h"
 #include "net/response_outbox.h"
 #include "net/tls.h"
 
@@ -44,7 +45,7 @@ class Connection final : public std::enable_shared_from_this<Connection> {
 
  private:
   enum class Phase { handshake, idle, head, body, answering, lingering, closed };
-  struct Parser;
+  struct Incoming;
 
   // connection_tls.cpp: the socket, through TLS where the server speaks it
   void begin_handshake();
@@ -53,13 +54,14 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   std::size_t socket_read(std::span<char> into, boost::system::error_code& error);
   std::size_t socket_write(std::string_view bytes, boost::system::error_code& error);
 
-  void on_bytes();
   void read_more();
   void on_readable();
-  void parse_head(std::size_t head_bytes);
-  void parse_body();
-  void take_body(std::string_view bytes);
-  void keep(std::string_view bytes);
+  void on_bytes(std::string_view bytes);
+  void take(std::string_view bytes);
+  void take_head(std::string_view head, std::string_view rest);
+  void take_chunks(std::string_view bytes);
+  std::string_view take_body(std::string_view bytes);
+  void keep(std::string_view rest);
   void dispatch();
   void flush();
   bool write_some();
@@ -67,6 +69,7 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   void wait_writable();
   void finish_answer();
   void refuse(int status, std::string_view message);
+  void refuse_invalid(const Error& error);
   void refuse_body();
   void linger();
   void arm(std::chrono::milliseconds timeout);
@@ -81,10 +84,9 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   const std::uint64_t id_;
   const std::string peer_;
   const ConnectionHost& host_;
-  boost::beast::flat_buffer input_;
-  std::unique_ptr<Parser> parser_;
-  std::string body_;  // of a length that the head said
-  std::size_t body_left_ = 0;
+  std::string input_;                   // read and not understood yet
+  std::unique_ptr<Incoming> incoming_;  // the request whose body is being read
+  std::size_t body_left_ = 0;           // of a length that the head said
   std::shared_ptr<ResponseOutbox> outbox_;
   std::string writing_;
   std::size_t written_ = 0, lingered_ = 0;

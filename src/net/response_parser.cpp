@@ -1,16 +1,21 @@
 #include "net/response_parser.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "net/limits.h"
 
 namespace hp::net {
 namespace {
 
+constexpr std::size_t kUsualHeaders = 8;
+
+bool is_blank(char c) {
+  return c == ' ' || c == '\t';
+}
+
 std::string_view trim(std::string_view text) {
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
+  while (!text.empty() && is_blank(text.front())) text.remove_prefix(1);
+  while (!text.empty() && is_blank(text.back())) text.remove_suffix(1);
   return text;
 }
 
@@ -20,24 +25,18 @@ std::string lower(std::string_view text) {
   return out;
 }
 
-Result<std::uint64_t> parse_number(std::string_view text, int base) {
-  std::uint64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
-  if (error != std::errc() || end != text.data() + text.size() || text.empty())
-    return fail(ErrorCode::corrupt_data, "expected a length, found '{}'", text.substr(0, 32));
-  return value;
-}
-
 Result<Headers> parse_fields(std::string_view text) {
   Headers headers;
+  headers.reserve(kUsualHeaders);
   while (!text.empty()) {
     const auto end = text.find("\r\n");
     const std::string_view line = text.substr(0, end);
     text.remove_prefix(end == std::string_view::npos ? text.size() : end + 2);
     const auto colon = line.find(':');
-    if (colon == 0 || colon == std::string_view::npos || line.find_first_of(" \t") < colon)
+    const std::string_view name = line.substr(0, colon);
+    if (name.empty() || colon == std::string_view::npos || std::ranges::any_of(name, is_blank))
       return fail(ErrorCode::corrupt_data, "a header line is not 'name: value': '{}'", line.substr(0, 64));
-    headers.emplace_back(lower(line.substr(0, colon)), std::string(trim(line.substr(colon + 1))));
+    headers.emplace_back(lower(name), std::string(trim(line.substr(colon + 1))));
   }
   return headers;
 }
@@ -52,7 +51,7 @@ Status ResponseParser::choose_body(const Headers& headers, int status) {
         return fail(ErrorCode::corrupt_data, "unknown Transfer-Encoding '{}'", value);
       chunked = true;
     } else if (name == "content-length") {
-      HP_TRY(const std::uint64_t length, parse_number(value, 10));
+      HP_TRY(const std::uint64_t length, parse_length(value, 10));
       if (has_length && length != left_) return fail(ErrorCode::corrupt_data, "two different Content-Lengths");
       left_ = length;
       has_length = true;
@@ -66,7 +65,7 @@ Status ResponseParser::choose_body(const Headers& headers, int status) {
   if (head_request_ || status == 204 || status == 304) {
     state_ = State::done;
   } else if (chunked) {
-    state_ = State::chunk_size;
+    state_ = State::chunked;
   } else if (has_length) {
     state_ = left_ == 0 ? State::done : State::length;
   } else {
@@ -85,7 +84,7 @@ Result<bool> ResponseParser::parse_head(const Sink& sink) {
                            (line.size() == 12 || line[12] == ' ');
   if (!well_formed)
     return fail(ErrorCode::corrupt_data, "expected an HTTP/1 status line, found '{}'", line.substr(0, 64));
-  HP_TRY(const std::uint64_t status, parse_number(line.substr(9, 3), 10));
+  HP_TRY(const std::uint64_t status, parse_length(line.substr(9, 3), 10));
   if (status < 100 || status > 599) return fail(ErrorCode::corrupt_data, "{} is no HTTP status", status);
   keep_alive_ = line[7] == '1';
   HP_TRY(const Headers headers, parse_fields(text.substr(line_end + 2, text.size() - line_end - 4)));
@@ -93,26 +92,6 @@ Result<bool> ResponseParser::parse_head(const Sink& sink) {
   if (status < 200) return true;  // 100 Continue: the answer comes after it
   HP_TRY_VOID(choose_body(headers, static_cast<int>(status)));
   return !sink.on_head || sink.on_head(static_cast<int>(status), headers);
-}
-
-Result<bool> ResponseParser::take_line(std::string_view& bytes) {
-  const auto end = bytes.find('\n');
-  const bool complete = end != std::string_view::npos;
-  text_.append(bytes.substr(0, end));
-  bytes.remove_prefix(complete ? end + 1 : bytes.size());
-  if (text_.size() > kMaxChunkLineBytes) return fail(ErrorCode::corrupt_data, "a chunk's size line is too long");
-  if (!complete) return false;
-  if (text_.empty() || text_.back() != '\r') return fail(ErrorCode::corrupt_data, "a line ends without CR LF");
-  text_.pop_back();
-  return true;
-}
-
-Status ResponseParser::on_chunk_size() {
-  const std::string_view size = std::string_view(text_).substr(0, text_.find(';'));
-  HP_TRY(left_, parse_number(trim(size), 16));
-  text_.clear();
-  state_ = left_ == 0 ? State::trailer : State::chunk_data;
-  return {};
 }
 
 Status ResponseParser::push(std::string_view bytes, const Sink& sink) {
@@ -133,34 +112,21 @@ Status ResponseParser::push(std::string_view bytes, const Sink& sink) {
         break;
       }
       case State::length:
-      case State::chunk_data:
       case State::close: {
         const std::size_t count = state_ == State::close
                                       ? bytes.size()
                                       : static_cast<std::size_t>(std::min<std::uint64_t>(left_, bytes.size()));
         const std::string_view piece = bytes.substr(0, count);
         bytes.remove_prefix(count);
-        if (state_ != State::close && (left_ -= count) == 0)
-          state_ = state_ == State::length ? State::done : State::chunk_end;
+        if (state_ == State::length && (left_ -= count) == 0) state_ = State::done;
         if (sink.on_body && !sink.on_body(piece)) return {};
         break;
       }
-      case State::chunk_size:
-      case State::chunk_end:
-      case State::trailer: {
-        HP_TRY(const bool complete, take_line(bytes));
-        if (!complete) return {};
-        if (state_ == State::chunk_size) {
-          HP_TRY_VOID(on_chunk_size());
-        } else if (state_ == State::chunk_end) {
-          if (!text_.empty()) return fail(ErrorCode::corrupt_data, "a chunk is longer than its size says");
-          state_ = State::chunk_size;
-        } else {
-          if (text_.empty()) state_ = State::done;
-          text_.clear();
-        }
+      case State::chunked:
+        HP_TRY_VOID(chunks_.push(bytes, [&](std::string_view piece) { return !sink.on_body || sink.on_body(piece); }));
+        if (!chunks_.done()) return {};
+        state_ = State::done;
         break;
-      }
       case State::done:
         return fail(ErrorCode::corrupt_data, "bytes after the end of the answer");
     }

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "net/chunk_reader.h"
 #include "net/http.h"
 
 namespace hp::net {
@@ -31,14 +32,12 @@ class ResponseParser {
   [[nodiscard]] bool keep_alive() const { return keep_alive_; }
 
  private:
-  enum class State : std::uint8_t { head, length, close, chunk_size, chunk_data, chunk_end, trailer, done };
+  enum class State : std::uint8_t { head, length, close, chunked, done };
   Result<bool> parse_head(const Sink& sink);
   Status choose_body(const Headers& headers, int status);
-  /// Moves one line out of `bytes` into text_; true when it is complete.
-  Result<bool> take_line(std::string_view& bytes);
-  Status on_chunk_size();
 
-  std::string text_;  // the head or the line read so far
+  std::string text_;  // the head read so far
+  ChunkReader chunks_;
   std::uint64_t left_ = 0;
   State state_ = State::head;
   bool head_request_ = false, keep_alive_ = true;
