@@ -1,5 +1,5 @@
 // The console's frame: who is logged in, where one is, and the page.
-import React, { useEffect, useState } from "react";
+import React, { useDeferredValue, useEffect, useState } from "react";
 import { createRoot } from "react-dom/client";
 import { begin, post, useLive, useSection, useSession, useValue } from "./store.js";
 import { setLanguage, t, useLanguage } from "./i18n.js";
@@ -100,12 +100,19 @@ function Sidebar({ page, open, onGo }) {
   );
 }
 
+/// Drawn anew when one goes elsewhere, with each picture of the cluster, and in another language.
+const Shown = React.memo(function Shown({ place }) {
+  const Page = pages.find((p) => p[0] === place.page)[1];
+  return <Page key={place.page} rest={place.rest} />;
+});
+
 function Frame() {
   const session = useSession(), live = useLive(), view = useValue("cluster");
   const alerts = useSection("alerts"), incidents = useSection("incidents");
-  useLanguage();
+  const language = useLanguage();
   useKeys();
   const [place, setPlace] = useState(placeOf());
+  const shown = useDeferredValue(place); // the menu answers at once, the page follows
   const [menu, setMenu] = useState(false);
   useEffect(() => {
     const onHash = () => setPlace(placeOf());
@@ -116,7 +123,6 @@ function Frame() {
     document.title = `${t(place.page)} · Homeport`;
   });
   if (!session) return null;
-  const Page = pages.find((p) => p[0] === place.page)[1];
   const health = healthOf(view, alerts, incidents);
   return (
     <>
@@ -131,7 +137,7 @@ function Frame() {
           <span role="status"><Pill tone={healthTone[health]}>{t("health_" + health)}</Pill></span>
           <span className="live" title={t(live)}><Pill tone={live === "live" ? "ok" : live === "lost" ? "bad" : "idle"}>{t(live)}</Pill></span>
         </header>
-        <main id="main" tabIndex="-1"><Page key={place.page} rest={place.rest} /></main>
+        <main id="main" tabIndex="-1"><Shown place={shown} view={view} language={language} /></main>
       </div>
     </>
   );
