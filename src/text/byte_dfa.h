@@ -21,6 +21,7 @@ struct ByteDfa {
 
   std::uint16_t add_state(bool between_characters, bool accepting);
   [[nodiscard]] std::size_t size() const { return next.size(); }
+  bool operator==(const ByteDfa&) const = default;
 };
 
 /// Every JSON string: UTF-8 and escapes (no escaped surrogates: characters beyond U+FFFF are written out).

@@ -29,10 +29,13 @@ GrammarMatcher::GrammarMatcher(std::shared_ptr<const Grammar> grammar, std::shar
       trie_(std::move(trie)),
       wait_for_(wait_for),
       stacks_(1, Frame{.leave = kEnd, .parent = 0, .depth = 0}),
+      mask_(trie_->mask_words()),
+      patterns_(grammar_->dfas.size()),
       visited_(1024),
       visited_stamp_(1024, 0) {
   // Before the first token is a better time than between two; automata beyond a few wait until they are needed.
-  for (std::uint32_t d = 1; d < std::min(grammar_->dfas.size(), text_limits::kEagerClassTries); ++d) classes_of(d);
+  for (std::uint32_t d = 1; d < std::min(grammar_->dfas.size(), text_limits::kEagerClassTries); ++d)
+    patterns_[d] = trie_->pattern(grammar_->dfas[d]);
   begin_set();
   enter(grammar_->start, 0, now_);
 }
@@ -103,7 +106,7 @@ void GrammarMatcher::enter(NodeId first, std::uint32_t first_stack, Threads& out
   }
 }
 
-void GrammarMatcher::step(const Threads& from, std::uint8_t byte, Threads& out) {
+void GrammarMatcher::step(std::span<const Thread> from, std::uint8_t byte, Threads& out) {
   begin_set();
   out.clear();
   for (const Thread& thread : from) {
@@ -175,55 +178,67 @@ void GrammarMatcher::allowed(std::span<std::uint64_t> mask) {
     }
     return;
   }
-  const TokenMask& known = mask_of(now_);
-  const std::size_t words = std::min(mask.size(), known.size());
-  for (std::size_t w = 0; w < words; ++w) mask[w] &= known[w];
+  const Allowed& known = allowed_of(now_);
+  if (known.masks.empty()) {
+    std::fill(mask_.begin(), mask_.end(), 0);
+  } else {
+    mask_ = *known.masks[0];
+  }
+  for (std::size_t m = 1; m < known.masks.size(); ++m) {
+    for (std::size_t w = 0; w < mask_.size(); ++w) mask_[w] |= (*known.masks[m])[w];
+  }
+  for (const TokenId t : known.tokens) set_bit(mask_, t);
+  const std::size_t words = std::min(mask.size(), mask_.size());
+  for (std::size_t w = 0; w < words; ++w) mask[w] &= mask_[w];
   clear_beyond(words);
 }
 
-const TokenMask& GrammarMatcher::mask_of(const Threads& threads) {
+const GrammarMatcher::Allowed& GrammarMatcher::allowed_of(const Threads& threads) {
   std::string key = key_of(threads);
-  if (const auto known = masks_.find(key); known != masks_.end()) return known->second;
-  if (masks_.size() >= text_limits::kMaskCacheMax) masks_.clear();
+  if (const auto known = allowed_.find(key); known != allowed_.end()) return known->second;
+  if (allowed_.size() >= text_limits::kMaskCacheMax) allowed_.clear();
   if (sets_.empty() || sets_.size() > text_limits::kThreadSetsMax) forget_sets();
-  TokenMask mask(trie_->mask_words(), 0);
+  Allowed out;
+  const auto add_ends = [&] { out.tokens.insert(out.tokens.end(), trie_->ends().begin(), trie_->ends().end()); };
   Threads plain;
-  bool any = false;
   for (const Thread& thread : threads) {
     if (thread.node == kEnd) {
-      for (const TokenId end : trie_->ends()) set_bit(mask, end);
-      any = true;
+      add_ends();
       continue;
     }
     const Grammar::Node& node = grammar_->nodes[thread.node];
-    for (const auto& edge : node.tokens) set_bit(mask, edge.token);
+    for (const auto& edge : node.tokens) out.tokens.push_back(edge.token);
     if (node.string < 0) {
       plain.push_back(thread);
     } else {
-      add_string(thread, mask);
+      add_string(thread, out);
     }
   }
-  walk(0, static_cast<std::uint32_t>(trie_->entries().size()), known_set(plain), [&](TokenId t) { set_bit(mask, t); });
-  any = any || std::any_of(mask.begin(), mask.end(), [](std::uint64_t w) { return w != 0; });
-  if (!any) {  // a vocabulary that lacks a byte, or tokens that came against the grammar: end rather than hang
-    for (const TokenId end : trie_->ends()) set_bit(mask, end);
-  }
-  return masks_.emplace(std::move(key), std::move(mask)).first->second;
+  walk(0, known_set(plain), [&](TokenId t) { out.tokens.push_back(t); });
+  const bool any = !out.tokens.empty() || std::any_of(out.masks.begin(), out.masks.end(), [](const TokenMask* mask) {
+    return std::any_of(mask->begin(), mask->end(), [](std::uint64_t w) { return w != 0; });
+  });
+  if (!any)
+    add_ends();  // a vocabulary that lacks a byte, or tokens that came against the grammar: end rather than hang
+  return allowed_.emplace(std::move(key), std::move(out)).first->second;
 }
 
 /// A string: most tokens by the automaton's profile; only those that close it depend on what follows.
-void GrammarMatcher::add_string(const Thread& thread, TokenMask& mask) {
+void GrammarMatcher::add_string(const Thread& thread, Allowed& out) {
   const auto& string = grammar_->strings[static_cast<std::size_t>(grammar_->nodes[thread.node].string)];
   const auto profile = profile_of(string.dfa, thread.state);
-  const std::int32_t left = string.max < 0 ? -1 : string.max - thread.characters;
-  // A token of very many characters is kept back near a limit, where it is in the last mask only.
-  const bool all = left < 0 || left > kFarLeft || profile->inside.size() == 1;
-  const auto& inside =
-      all ? profile->inside.back() : profile->inside[static_cast<std::size_t>(std::min(left, StringProfile::kNeedMax))];
-  for (std::size_t w = 0; w < mask.size(); ++w) mask[w] |= inside[w];
+  if (!profile->inside.empty()) {
+    const std::int32_t left = string.max < 0 ? -1 : string.max - thread.characters;
+    // A token of very many characters is kept back near a limit, where it is in the last mask only.
+    const bool all = left < 0 || left > kFarLeft || profile->inside.size() == 1;
+    out.masks.push_back(all ? &profile->inside.back()
+                            : &profile->inside[static_cast<std::size_t>(std::min(left, StringProfile::kNeedMax))]);
+    out.held.push_back(profile);
+  }
+  out.tokens.insert(out.tokens.end(), profile->few.begin(), profile->few.end());
   for (const ExitToken& exit : exits_of(thread, string, *profile)) {
     const std::int32_t characters = thread.characters + exit.characters;
-    if (characters >= string.min && (string.max < 0 || characters <= string.max)) set_bit(mask, exit.token);
+    if (characters >= string.min && (string.max < 0 || characters <= string.max)) out.tokens.push_back(exit.token);
   }
 }
 
@@ -244,62 +259,110 @@ const std::vector<GrammarMatcher::ExitToken>& GrammarMatcher::exits_of(const Thr
   enter(string.to, thread.stack, behind);
   const std::uint32_t from = known_set(behind);
   for (const auto& exit : profile.exits) {
-    const TrieEntry& entry = trie_->entries()[exit.entry];
     const auto found = [&](TokenId token) { list.push_back({token, exit.characters}); };
-    for (TokenId t = entry.token; t >= 0; t = trie_->same(t)) found(t);
-    walk(exit.entry + 1, entry.end, from, found);
+    for (TokenId t = trie_->node(exit.node).token; t >= 0; t = trie_->same(t)) found(t);
+    walk(exit.node, from, found);
   }
   return list;
 }
 
-std::uint32_t GrammarMatcher::known_set(const Threads& threads) {
-  std::string key(threads.size() * sizeof(Thread), '\0');
-  for (std::size_t i = 0; i < threads.size(); ++i) {
-    const std::uint32_t parts[4] = {threads[i].node, threads[i].stack, threads[i].state,
-                                    static_cast<std::uint32_t>(threads[i].characters)};
-    static_assert(sizeof parts == sizeof(Thread));
-    std::memcpy(key.data() + i * sizeof parts, parts, sizeof parts);
+std::uint32_t GrammarMatcher::known_set(std::span<const Thread> threads) {
+  if (2 * (sets_.size() + 1) > set_places_.size()) {
+    set_places_.assign(std::max<std::size_t>(1024, 2 * set_places_.size()), kUnknown);
+    for (std::uint32_t s = 0; s < sets_.size(); ++s) *place_of(sets_[s].hash, threads_of(s)) = s;
   }
-  const auto [at, fresh] = set_ids_.try_emplace(std::move(key), static_cast<std::uint32_t>(sets_.size()));
-  if (fresh) {
-    sets_.push_back({.threads = threads, .to = {}});
-    sets_.back().to.fill(kUnknown);
+  std::uint64_t hash = threads.size();
+  for (const Thread& t : threads) {
+    hash = mix(hash ^ ((static_cast<std::uint64_t>(t.node) << 32U) | t.stack));
+    hash = mix(hash + ((static_cast<std::uint64_t>(t.state) << 32U) | static_cast<std::uint32_t>(t.characters)));
   }
-  return at->second;
+  std::uint32_t& place = *place_of(hash, threads);
+  if (place != kUnknown) return place;
+  Set set{.first_thread = static_cast<std::uint32_t>(set_threads_.size()),
+          .threads = static_cast<std::uint32_t>(threads.size()),
+          .alive = alive_bytes(threads),
+          .first_to = static_cast<std::uint32_t>(set_to_.size()),
+          .low = 0,
+          .hash = hash};
+  unsigned low = 0, end = 256;
+  const auto alive = [&](unsigned byte) { return (set.alive[byte / 64] >> (byte % 64) & 1U) != 0; };
+  while (low < 256 && !alive(low)) ++low;
+  while (end > low && !alive(end - 1)) --end;
+  set.low = static_cast<std::uint8_t>(low);
+  set_to_.insert(set_to_.end(), end - low, kUnknown);
+  set_threads_.insert(set_threads_.end(), threads.begin(), threads.end());
+  sets_.push_back(set);
+  return place = static_cast<std::uint32_t>(sets_.size() - 1);
 }
 
-std::uint32_t GrammarMatcher::step_set(std::uint32_t set, std::uint8_t byte) {
-  if (sets_[set].to[byte] == kUnknown) {
-    step(sets_[set].threads, byte, stepped_);
-    const std::uint32_t to = known_set(stepped_);
-    sets_[set].to[byte] = to;
+/// Where in set_places_ the set of these threads is, or where it belongs.
+std::uint32_t* GrammarMatcher::place_of(std::uint64_t hash, std::span<const Thread> threads) {
+  const std::size_t size = set_places_.size();
+  for (std::size_t at = hash & (size - 1);; at = (at + 1) & (size - 1)) {
+    const std::uint32_t set = set_places_[at];
+    if (set == kUnknown) return &set_places_[at];
+    if (sets_[set].hash == hash && std::ranges::equal(threads_of(set), threads)) return &set_places_[at];
   }
-  return sets_[set].to[byte];
+}
+
+/// Bytes that may lead somewhere from `threads`; any other leads nowhere.
+std::array<std::uint64_t, 4> GrammarMatcher::alive_bytes(std::span<const Thread> threads) const {
+  std::array<std::uint64_t, 4> out{};
+  const auto set = [&](unsigned byte) { out[byte / 64] |= std::uint64_t{1} << (byte % 64); };
+  for (const Thread& thread : threads) {
+    if (thread.node == kEnd) continue;
+    const Grammar::Node& node = grammar_->nodes[thread.node];
+    for (const auto& edge : node.bytes) {
+      for (unsigned byte = edge.low; byte <= edge.high; ++byte) set(byte);
+    }
+    if (node.string < 0) continue;
+    const ByteDfa& dfa = *grammar_->dfas[grammar_->strings[static_cast<std::size_t>(node.string)].dfa];
+    if (dfa.accepts[thread.state]) set('"');
+    for (unsigned byte = 0; byte < 256; ++byte) {
+      if (dfa.next[thread.state][byte] != ByteDfa::kDead) set(byte);
+    }
+  }
+  return out;
+}
+
+/// `byte` is one of those that may lead somewhere.
+std::uint32_t GrammarMatcher::step_set(std::uint32_t set, std::uint8_t byte) {
+  const std::size_t at = sets_[set].first_to + byte - sets_[set].low;
+  if (set_to_[at] == kUnknown) {
+    step(threads_of(set), byte, stepped_);
+    const std::uint32_t to = known_set(stepped_);
+    set_to_[at] = to;
+  }
+  return set_to_[at];
 }
 
 void GrammarMatcher::forget_sets() {
   sets_.clear();
-  set_ids_.clear();
+  set_threads_.clear();
+  set_to_.clear();
+  std::fill(set_places_.begin(), set_places_.end(), kUnknown);
   known_set({});  // kNoThreads
 }
 
-/// Reports all tokens in a part of the tree whose bytes some thread can follow; `from` stands before the part.
+/// Reports all tokens behind a node of the tree whose further bytes some thread of the set can follow.
 template <typename Found>
-void GrammarMatcher::walk(std::uint32_t begin, std::uint32_t end, std::uint32_t from, Found found) {
-  if (begin >= end || from == kNoThreads) return;
-  const auto& entries = trie_->entries();
-  const std::size_t base = entries[begin].depth;
-  for (std::uint32_t i = begin; i < end;) {
-    const TrieEntry& entry = entries[i];
-    const std::size_t level = entry.depth - base;
-    if (levels_.size() <= level + 1) levels_.resize(level + 2);
-    levels_[level + 1] = step_set(level == 0 ? from : levels_[level], entry.byte);
-    if (levels_[level + 1] == kNoThreads) {
-      i = entry.end;
-      continue;
+void GrammarMatcher::walk(std::uint32_t node, std::uint32_t set, Found found) {
+  if (set == kNoThreads) return;
+  walk_.assign(1, {node, set});
+  while (!walk_.empty()) {
+    const auto [above, from] = walk_.back();
+    walk_.pop_back();
+    const TrieNode& parent = trie_->node(above);
+    const std::array<std::uint64_t, 4> alive = sets_[from].alive;
+    for (std::uint32_t n = parent.first_child; n < parent.first_child + parent.children; ++n) {
+      const std::uint8_t byte = trie_->last_byte(n);
+      if ((alive[byte / 64U] >> (byte % 64U) & 1U) == 0) continue;
+      const std::uint32_t to = step_set(from, byte);
+      if (to == kNoThreads) continue;
+      const TrieNode& child = trie_->node(n);
+      for (TokenId t = child.token; t >= 0; t = trie_->same(t)) found(t);
+      if (child.children > 0) walk_.emplace_back(n, to);
     }
-    for (TokenId t = entry.token; t >= 0; t = trie_->same(t)) found(t);
-    ++i;
   }
 }
 
@@ -325,15 +388,8 @@ std::string GrammarMatcher::key_of(const Threads& threads) const {
 
 std::shared_ptr<const StringProfile> GrammarMatcher::profile_of(std::uint32_t dfa, std::uint16_t state) {
   if (dfa == 0) return trie_->any_string(state);
-  auto& known = profiles_[(dfa << 16U) | state];
-  if (!known) known = std::make_shared<const StringProfile>(classes_of(dfa).profile(*grammar_->dfas[dfa], state));
-  return known;
-}
-
-const ClassTrie& GrammarMatcher::classes_of(std::uint32_t dfa) {
-  auto& known = classes_[dfa];
-  if (!known) known = std::make_shared<const ClassTrie>(*trie_, *grammar_->dfas[dfa]);
-  return *known;
+  if (!patterns_[dfa]) patterns_[dfa] = trie_->pattern(grammar_->dfas[dfa]);
+  return patterns_[dfa]->at(state);
 }
 
 /// Keeps the return places that threads still have; ids change, so that masks are forgotten.
@@ -341,7 +397,7 @@ void GrammarMatcher::drop_unused_stacks() {
   const std::vector<Frame> old =
       std::exchange(stacks_, std::vector<Frame>(1, Frame{.leave = kEnd, .parent = 0, .depth = 0}));
   stack_ids_.clear();
-  masks_.clear();
+  allowed_.clear();
   exits_.clear();
   forget_sets();
   for (Thread& thread : now_) {

@@ -11,8 +11,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "text/class_trie.h"
 #include "text/grammar.h"
+#include "text/pattern_cache.h"
 #include "text/token_trie.h"
 
 namespace hp {
@@ -49,12 +49,18 @@ class GrammarMatcher {
   std::uint32_t push(NodeId leave, std::uint32_t parent);
   void enter(NodeId node, std::uint32_t stack, Threads& out);
   void add(const Thread& thread, Threads& out);
-  void step(const Threads& from, std::uint8_t byte, Threads& out);
+  void step(std::span<const Thread> from, std::uint8_t byte, Threads& out);
   void begin_set();
   bool first_visit(std::uint64_t key);
 
-  const TokenMask& mask_of(const Threads& threads);
-  void add_string(const Thread& thread, TokenMask& mask);
+  /// Tokens that may come next: those of all the profiles, and others.
+  struct Allowed {
+    std::vector<std::shared_ptr<const StringProfile>> held;
+    std::vector<const TokenMask*> masks;  ///< of the profiles
+    std::vector<TokenId> tokens;
+  };
+  const Allowed& allowed_of(const Threads& threads);
+  void add_string(const Thread& thread, Allowed& out);
   struct ExitToken {
     TokenId token;
     std::int32_t characters;  ///< in the string before the closing quote
@@ -62,13 +68,17 @@ class GrammarMatcher {
   const std::vector<ExitToken>& exits_of(const Thread& thread, const Grammar::String& string,
                                          const StringProfile& profile);
   template <typename Found>
-  void walk(std::uint32_t begin, std::uint32_t end, std::uint32_t from, Found found);
-  std::uint32_t known_set(const Threads& threads);
+  void walk(std::uint32_t node, std::uint32_t set, Found found);
+  std::uint32_t known_set(std::span<const Thread> threads);
+  [[nodiscard]] std::array<std::uint64_t, 4> alive_bytes(std::span<const Thread> threads) const;
+  [[nodiscard]] std::span<const Thread> threads_of(std::uint32_t set) const {
+    return std::span(set_threads_).subspan(sets_[set].first_thread, sets_[set].threads);
+  }
+  std::uint32_t* place_of(std::uint64_t hash, std::span<const Thread> threads);
   std::uint32_t step_set(std::uint32_t set, std::uint8_t byte);
   void forget_sets();
   [[nodiscard]] std::string key_of(const Threads& threads) const;
   std::shared_ptr<const StringProfile> profile_of(std::uint32_t dfa, std::uint16_t state);
-  const ClassTrie& classes_of(std::uint32_t dfa);
   void drop_unused_stacks();
 
   std::shared_ptr<const Grammar> grammar_;
@@ -77,19 +87,24 @@ class GrammarMatcher {
   Threads now_;
   std::vector<Frame> stacks_;
   std::unordered_map<std::uint64_t, std::uint32_t> stack_ids_;
-  std::unordered_map<std::string, TokenMask> masks_;
-  std::unordered_map<std::uint32_t, std::shared_ptr<const ClassTrie>> classes_;       ///< by automaton
-  std::unordered_map<std::uint32_t, std::shared_ptr<const StringProfile>> profiles_;  ///< of patterns
+  std::unordered_map<std::string, Allowed> allowed_;
+  TokenMask mask_;                                                 ///< of the step
+  std::vector<std::shared_ptr<const PatternProfiles>> patterns_;   ///< by automaton
   std::unordered_map<std::string, std::vector<ExitToken>> exits_;  ///< by automaton, state and what follows the string
   /// Sets of threads that walks have met, and where bytes lead from them: most of a walk only looks up.
   struct Set {
-    Threads threads;
-    std::array<std::uint32_t, 256> to;  ///< kUnknown, or a set
+    std::uint32_t first_thread, threads;  ///< in set_threads_
+    std::array<std::uint64_t, 4> alive;   ///< bytes that may lead somewhere
+    std::uint32_t first_to;               ///< in set_to_: for bytes from `low` to the highest alive, kUnknown or a set
+    std::uint8_t low;
+    std::uint64_t hash;
   };
   static constexpr std::uint32_t kNoThreads = 0, kUnknown = ~std::uint32_t{0};
   std::vector<Set> sets_;
-  std::unordered_map<std::string, std::uint32_t> set_ids_;
-  std::vector<std::uint32_t> levels_;  ///< of a walk, by depth: sets
+  Threads set_threads_;
+  std::vector<std::uint32_t> set_to_;
+  std::vector<std::uint32_t> set_places_;  ///< hash table of sets_, a power of two and at most half full
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> walk_;  ///< open: node of the tree, set
   Threads stepped_;
   std::vector<std::pair<NodeId, std::uint32_t>> queue_;  ///< of enter()
   std::vector<std::uint64_t> visited_;                   ///< hash set of the set being made: key, or stale by stamp

@@ -1,11 +1,13 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <random>
 
 #include "base/json.h"
 #include "text/grammar_matcher.h"
 #include "text/json_schema.h"
+#include "text/limits.h"
 #include "text/regex_dfa.h"
 
 namespace hp {
@@ -19,8 +21,34 @@ TokenizerSource byte_source() {
     source.tokens.push_back(fmt::format("<0x{:02X}>", b));
     source.types.push_back(TokenType::byte);
   }
-  for (const char* text :
-       {"\":", "\",\"", "\"}", "{\"", "true", "12", "hello", "ab\"", "aé", "\\n", "]}", "}}", "a\",\u2581\"b"}) {
+  for (const char* text : {"\":",
+                           "\",\"",
+                           "\"}",
+                           "{\"",
+                           "true",
+                           "12",
+                           "hello",
+                           "ab\"",
+                           "aé",
+                           "\\n",
+                           "]}",
+                           "}}",
+                           "a\",\u2581\"b",
+                           "\n\u2581\u2581",
+                           "\t\t",
+                           "100",
+                           "0.5",
+                           "-3",
+                           "red",
+                           "re",
+                           "ed\"",
+                           "20",
+                           "24-0",
+                           "-1",
+                           "\":\u2581\"",
+                           "é\"",
+                           "null",
+                           ",\n"}) {
     source.tokens.emplace_back(text);
     source.types.push_back(TokenType::normal);
   }
@@ -203,36 +231,63 @@ TEST(Grammar, TokensThatCrossPartsAreJudgedWhole) {
   EXPECT_TRUE(allows(matcher, world().end));
 }
 
+/// Every byte is a token here: a text that nothing can follow and that is not whole came against the grammar.
+bool goes_on(GrammarMatcher& matcher) {
+  TokenMask mask(world().trie->mask_words(), ~std::uint64_t{0});
+  matcher.allowed(mask);
+  mask[static_cast<std::size_t>(world().end) / 64] &=
+      ~(std::uint64_t{1} << (static_cast<std::size_t>(world().end) % 64));
+  return matcher.finished() || std::any_of(mask.begin(), mask.end(), [](std::uint64_t w) { return w != 0; });
+}
+
 /// The mask of any state equals what feeding each token byte by byte would say.
 TEST(Grammar, MasksEqualTheNaiveAnswer) {
   std::mt19937 random(3);
-  for (const char* text :
-       {"true", R"({"type":"string","minLength":1,"maxLength":4})", R"({"type":"string","pattern":"^a[^x]*b$"})",
-        R"({"type":"array","items":{"anyOf":[{"type":"string","maxLength":2},{"type":"number"}]}})"}) {
+  for (
+      const char* text :
+      {"true", R"({"type":"string","minLength":1,"maxLength":4})", R"({"type":"string","pattern":"^a[^x]*b$"})",
+       R"({"type":"array","items":{"anyOf":[{"type":"string","maxLength":2},{"type":"number"}]}})",
+       R"({"type":"object","properties":{"a":{"type":"string","format":"date"},"b":{"type":"number","minimum":0.5,"maximum":101}}})",
+       R"({"type":"object","properties":{"ab":{"enum":["red","rot",null,20]}},"additionalProperties":{"type":"integer"}})",
+       R"({"type":"string","pattern":"^(red|re|ab\")*[^a-y\\s]{0,3}$"})"}) {
     const auto grammar = schema(text);
     std::vector<TokenId> path;
-    for (int round = 0; round < 60; ++round) {
+    for (int round = 0; round < 80; ++round) {
       GrammarMatcher matcher(grammar, world().trie);
       for (const TokenId t : path) matcher.accept(t);
       std::vector<TokenId> choices;
       for (TokenId t = 0; t < world().end; ++t) {
-        GrammarMatcher naive(grammar, world().trie);
-        for (const TokenId p : path) naive.accept(p);
-        bool alive = true;
-        for (const char c : world().tokenizer.token_bytes(t)) {
-          alive = alive && allows(naive, static_cast<TokenId>(static_cast<std::uint8_t>(c)));
-          naive.accept(static_cast<TokenId>(static_cast<std::uint8_t>(c)));
-        }
+        GrammarMatcher naive = matcher;
+        for (const char c : world().tokenizer.token_bytes(t)) naive.accept(static_cast<std::uint8_t>(c));
+        const bool alive = goes_on(naive);
         ASSERT_EQ(allows(matcher, t), alive) << text << " token " << t << " after " << world().tokenizer.decode(path);
         if (alive) choices.push_back(t);
       }
-      if (choices.empty() || path.size() > 10) {
+      if (choices.empty() || path.size() > 20) {
         path.clear();
       } else {
         path.push_back(choices[random() % choices.size()]);
       }
     }
   }
+}
+
+/// What answers share must not show: masks of a cached automaton, also when it came from another schema.
+TEST(Grammar, PatternsAreKeptForFurtherAnswers) {
+  const auto first = schema(R"({"type":"string","pattern":"^a[^x]*b$"})");
+  const auto second = schema(R"({"type":"array","items":{"type":"string","pattern":"^a[^x]*b$"}})");
+  const auto other = schema(R"({"type":"string","pattern":"^a[^y]*b$"})");
+  const auto kept = world().trie->pattern(first->dfas.at(1));
+  EXPECT_EQ(kept, world().trie->pattern(second->dfas.at(1)));
+  EXPECT_NE(kept, world().trie->pattern(other->dfas.at(1)));
+  EXPECT_EQ(kept->at(1), kept->at(1));
+  EXPECT_TRUE(takes(first, "\"ayb\""));
+  EXPECT_FALSE(takes(other, "\"ayb\""));
+  EXPECT_TRUE(takes(second, "[\"ayb\"]"));
+  for (std::size_t i = 0; i < text_limits::kPatternsKept; ++i)
+    static_cast<void>(
+        world().trie->pattern(schema(fmt::format(R"({{"type":"string","pattern":"^{}$"}})", i))->dfas.at(1)));
+  EXPECT_NE(kept, world().trie->pattern(first->dfas.at(1))) << "the one used longest ago is forgotten";
 }
 
 TEST(Grammar, RandomWalksAreJson) {
