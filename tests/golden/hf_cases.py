@@ -3,6 +3,7 @@
 Weights come from a counter-based generator, so they are the same bits on every machine and need no file in the tree.
 """
 
+import hashlib
 import json
 import pathlib
 import struct
@@ -162,8 +163,8 @@ CASES |= WITNESS_ONLY
 
 
 def noise(name, shape):
-    """Uniform numbers of variance 1: splitmix64 over a counter, seeded by the tensor's name."""
-    seed = np.uint64(int.from_bytes(name.encode(), "little") % (1 << 61))
+    """Uniform numbers of variance 1: splitmix64 over a counter, seeded by all of the tensor's name."""
+    seed = np.uint64(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
     with np.errstate(over="ignore"):
         z = seed + np.arange(1, int(np.prod(shape)) + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

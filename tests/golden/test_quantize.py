@@ -131,9 +131,10 @@ def test_calibration_brings_the_outputs_nearer(case, recipe, tmp_path):
     assert {n: (d, x.shape) for n, (d, x) in read_folder(tmp_path / "fed").items()} == {
         n: (d, x.shape) for n, (d, x) in read_folder(tmp_path / "plain").items()}
     want = hf_forward.Model(hf_cases.CASES[case], original).forward(other)
-    errors = [np.linalg.norm(hf_forward.Model(hf_cases.CASES[case], meaning(read_folder(tmp_path / name))).forward(other) - want)
+    # By the token in the middle: one whose choice of experts was a near tie may flip either way, and is far off then.
+    errors = [np.median(np.linalg.norm(hf_forward.Model(hf_cases.CASES[case], meaning(read_folder(tmp_path / name))).forward(other) - want, axis=1))
               for name in ("plain", "fed")]
-    assert errors[1] < 0.85 * errors[0]
+    assert errors[1] < 0.85 * errors[0], errors
 
 
 @pytest.mark.parametrize("tied", [True, False])
