@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What `homeport quantize` costs: size, error, perplexity and agreement, on the default model and on a tiny DeepSeek-V3.
 
-usage: bench/quantization.py [MODEL.gguf] [--text FILE] [--calibrate FILE] [--keep FOLDER]
+usage: bench/quantization.py [MODEL.gguf] [--text FILE] [--calibrate FILE] [--keep FOLDER] [--tiny]
 
 The default model comes as GGUF; it is dequantized to bf16 first, in Hugging Face's layout with its tokenizer, and that is
 the original that everything is compared with. The tiny V3 is tests/golden/hf_cases.py's, random, with its prediction layer.
@@ -95,24 +95,30 @@ def texts(patterns, without=()):
     return "\n\n".join(p.read_text() for p in paths if str(p.relative_to(ROOT)) not in without)
 
 
+def default_model(a, work):
+    text, calibration = a.text or work / "measure.txt", a.calibrate or work / "calibrate.txt"
+    if not a.text:
+        text.write_text(texts(MEASURE))
+    if not a.calibrate:
+        calibration.write_text(texts(CALIBRATE, without=MEASURE))
+    to_folder(a.model, work / "bf16")
+    table(a.program, a.model.stem, work / "bf16", work, ["--text", text], ["--calibrate", calibration])
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("model", nargs="?", type=pathlib.Path, default=pathlib.Path.home() / ".homeport/models/SmolLM2-135M-Instruct.Q4_1.gguf")
     p.add_argument("--text", type=pathlib.Path)
     p.add_argument("--calibrate", type=pathlib.Path)
     p.add_argument("--keep", type=pathlib.Path, help="leave the folders here")
+    p.add_argument("--tiny", action="store_true", help="the tiny V3 alone")
     p.add_argument("--program", default=str(ROOT / "build/release/homeport"))
     a = p.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         work = a.keep or pathlib.Path(temporary)
         work.mkdir(exist_ok=True)
-        text, calibration = a.text or work / "measure.txt", a.calibrate or work / "calibrate.txt"
-        if not a.text:
-            text.write_text(texts(MEASURE))
-        if not a.calibrate:
-            calibration.write_text(texts(CALIBRATE, without=MEASURE))
-        to_folder(a.model, work / "bf16")
-        table(a.program, a.model.stem, work / "bf16", work, ["--text", text], ["--calibrate", calibration])
+        if not a.tiny:
+            default_model(a, work)
         rng = np.random.default_rng(5)
         for name in ("measure", "calibrate"):
             (work / f"{name}.tokens").write_text(" ".join(str(t) for t in rng.integers(0, hf_cases.VOCAB, 4096)))
