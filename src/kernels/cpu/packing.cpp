@@ -200,13 +200,27 @@ struct Packer {
       for (std::size_t i = 0; i < k; ++i) std::memcpy(panel + (i * kCols + column) * 4, &buffer[i], 4);
       return;
     }
-    const bool pairs = layout.kind == PanelKind::bf16;
-    for (std::size_t i = 0; i < k; ++i) {
-      const std::size_t at = pairs ? (i / 2) * kCols * 2 + column * 2 + i % 2 : i * kCols + column;
-      std::memcpy(panel + at * 2, row + i * 2, 2);
-    }
+    for (std::size_t i = 0; i < k; ++i) std::memcpy(panel + (i * kCols + column) * 2, row + i * 2, 2);
   }
 };
+
+/// Pairs of k of up to 16 rows side by side, some lines of every row at a time, so that both ends stay in the first
+/// cache.
+void pack_pairs(const Byte* rows, std::size_t row_bytes, std::size_t columns, std::size_t k, Byte* panel) {
+  constexpr std::size_t kPair = 4, kTogether = 32;
+  for (std::size_t first = 0; first < k / 2; first += kTogether) {
+    const std::size_t end = std::min(first + kTogether, k / 2);
+    for (std::size_t c = 0; c < columns; ++c) {
+      for (std::size_t p = first; p < end; ++p) {
+        std::memcpy(panel + (p * kCols + c) * kPair, rows + c * row_bytes + p * kPair, kPair);
+      }
+    }
+  }
+  if (k % 2 == 0) return;
+  for (std::size_t c = 0; c < columns; ++c) {
+    std::memcpy(panel + (k / 2 * kCols + c) * kPair, rows + c * row_bytes + (k - 1) * 2, 2);
+  }
+}
 
 }  // namespace
 
@@ -224,6 +238,11 @@ void pack_panels(const TensorView& weight, std::int32_t panel_begin, std::int32_
   for (std::size_t p = z(panel_begin); p < z(panel_end); ++p) {
     auto* panel = reinterpret_cast<Byte*>(out) + p * stride;
     std::memset(panel, 0, stride);
+    if (packer.layout.kind == PanelKind::bf16) {
+      pack_pairs(reinterpret_cast<const Byte*>(weight.data) + p * kCols * row_bytes, row_bytes,
+                 std::min(kCols, n - p * kCols), k, panel);
+      continue;
+    }
     for (std::size_t c = 0; c < kCols && p * kCols + c < n; ++c) {
       const auto* row = reinterpret_cast<const Byte*>(weight.data) + (p * kCols + c) * row_bytes;
       if (packer.layout.kind == PanelKind::quants) {
