@@ -23,6 +23,7 @@ ReplyCache::ReplyCache(ReplyCacheOptions options, store::Redis* redis, const Clo
       redis_hits_(lookups(r, "hit_redis")),
       misses_(lookups(r, "miss")),
       joined_(lookups(r, "joined")),
+      skipped_(lookups(r, "skipped")),
       stored_(r.counter("homeport_reply_cache_stored_total", "Answers that were kept")),
       conflicts_(r.counter("homeport_idempotency_conflicts_total", "Idempotency-Keys that came with another request")),
       bytes_(r.gauge("homeport_reply_cache_bytes", "Bytes of answers kept in this process")) {}
@@ -55,8 +56,8 @@ ReplyCache::Look ReplyCache::look(const ReuseKey& key) {
 }
 
 void ReplyCache::fetch(const ReuseKey& key, std::function<void(SavedReplyPtr)> done) {
-  if (redis_ == nullptr) {
-    misses_.add();
+  if (redis_ == nullptr || (redis_->late() && !key.idempotent)) {
+    (redis_ == nullptr ? misses_ : skipped_).add();
     return done(nullptr);
   }
   redis_->send({"GET", reply_key_in_redis(key)}, [this, key, done = std::move(done)](const Result<store::Reply>& got) {

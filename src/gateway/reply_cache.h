@@ -40,7 +40,8 @@ class ReplyCache {
     bool conflict = false;  ///< an Idempotency-Key that came with another request before
   };
   Look look(const ReuseKey& key);
-  /// For who leads: what Redis has, or null. `done` is called once, on Redis' thread or at once.
+  /// For who leads: what Redis has, or null; also when it answers late, which no answer of the response cache is worth.
+  /// `done` is called once, on Redis' thread or at once.
   void fetch(const ReuseKey& key, std::function<void(SavedReplyPtr)> done);
   void note_miss() { misses_.add(); }
   /// What Redis had: kept here too, when it answers this request.
@@ -66,7 +67,7 @@ class ReplyCache {
   const ReplyCacheOptions options_;
   store::Redis* const redis_;
   const Clock& clock_;
-  Counter &hits_, &redis_hits_, &misses_, &joined_, &stored_, &conflicts_;
+  Counter &hits_, &redis_hits_, &misses_, &joined_, &skipped_, &stored_, &conflicts_;
   Gauge& bytes_;
   std::mutex mutex_;
   std::unordered_map<std::string, Entry> entries_;

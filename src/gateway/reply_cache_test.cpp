@@ -2,7 +2,11 @@
 // repeated answer sees.
 #include "gateway/reply_cache.h"
 
+#include <future>
+
 #include "gateway/test_gateway.h"
+#include "store/late_server.h"
+#include "store/redis.h"
 #include "store/test_redis.h"
 
 namespace hp::gateway {
@@ -72,6 +76,32 @@ TEST(SavedReply, SurvivesItsJson) {
   EXPECT_EQ(again->to_json(), reply.to_json());
   for (const char* bad : {"", "{}", R"({"format":3})", R"({"format":2,"stream":"s"})"})
     EXPECT_FALSE(SavedReply::from_json(bad)) << bad;
+}
+
+TEST(ReplyCache, DoesNotWaitForARedisThatAnswersLate) {
+  store::LateServer server(2 * store::kLate);
+  MetricsRegistry metrics;
+  auto redis = store::Redis::create({.address = server.address(), .timeout = std::chrono::seconds(10)}, metrics);
+  ASSERT_TRUE(redis) << redis.error().message;
+  while (!(*redis)->available()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  while (!(*redis)->late()) {
+    std::promise<void> answered;
+    (*redis)->send({"PING"}, [&](const Result<store::Reply>&) { answered.set_value(); });
+    answered.get_future().get();
+  }
+  const SteadyClock clock;
+  ReplyCache cache({.cache = true}, redis->get(), clock, metrics);
+  const auto asked = [&] {
+    return metrics.render().find("homeport_reply_cache_lookups_total{result=\"skipped\"} 1") == std::string::npos;
+  };
+  std::promise<void> done;
+  cache.fetch(key_of(R"({"model":"m","temperature":0,"prompt":"a"})"), [&](const SavedReplyPtr& reply) {
+    EXPECT_EQ(reply, nullptr);
+    done.set_value();
+  });
+  done.get_future().get();
+  EXPECT_FALSE(asked());
+  (*redis)->stop();
 }
 
 TEST(ReplyCache, KeepsWithinItsBytesAndItsTime) {

@@ -170,6 +170,8 @@ class HiredisStore final : public Redis {
 
   [[nodiscard]] bool available() const override { return here_.load(std::memory_order_relaxed); }
 
+  [[nodiscard]] bool late() const override { return late_exchanges_.load(std::memory_order_relaxed) >= kLateRun; }
+
   void send(std::vector<std::string> words, ReplyHandler on_reply) override {
     Command command{.words = std::move(words), .on_reply = std::move(on_reply)};
     for (const std::string& word : command.words) command.bytes += word.size() + 32;
@@ -243,7 +245,9 @@ class HiredisStore final : public Redis {
       }
       return {};
     }();
-    seconds_.observe(std::chrono::duration<double>(Clock::now() - begin).count());
+    const auto taken = Clock::now() - begin;
+    seconds_.observe(std::chrono::duration<double>(taken).count());
+    late_exchanges_ = taken > kLate ? std::min(kLateRun, late_exchanges_ + 1) : 0;
     if (!status)
       for (; answered < batch.size(); ++answered) refuse(batch[answered], status.error().message);
     return status;
@@ -306,6 +310,7 @@ class HiredisStore final : public Redis {
   std::deque<Command> queue_;
   std::size_t queued_bytes_ = 0;
   std::atomic<bool> here_{false};
+  std::atomic<int> late_exchanges_{0};  // in a row
   bool stopping_ = false;
   // The rest is the thread's.
   Connection connection_;

@@ -40,6 +40,8 @@ class Redis {
 
   /// False: every command would fail at once.
   [[nodiscard]] virtual bool available() const = 0;
+  /// It answers, but its last kLateRun exchanges took longer than kLate each: what can be done without is not asked.
+  [[nodiscard]] virtual bool late() const = 0;
   virtual void send(std::vector<std::string> command, ReplyHandler on_reply = {}) = 0;
   /// The last commands get their chance, then every handler has been called and none will be any more.
   virtual void stop() = 0;

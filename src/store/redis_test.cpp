@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "base/log.h"
+#include "store/late_server.h"
 #include "store/test_redis.h"
 
 namespace hp::store {
@@ -106,44 +107,6 @@ TEST_F(RedisTest, TheQueueIsBounded) {
   EXPECT_EQ(failed.load(), kMaxQueuedCommands + 2 * kMaxPipelined + 10) << "every handler was called, once";
 }
 
-/// Says PONG to everything, `pause` late, to one client after the other.
-class LateServer {
- public:
-  explicit LateServer(std::chrono::milliseconds pause) : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    ::bind(fd_, reinterpret_cast<sockaddr*>(&address), size);
-    ::listen(fd_, 16);
-    ::getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &size);
-    port_ = ntohs(address.sin_port);
-    thread_ = std::thread([this, pause] {
-      for (int client = 0; (client = ::accept(fd_, nullptr, nullptr)) >= 0; ::close(client), ++clients_) {
-        std::array<char, 256> bytes{};
-        while (::recv(client, bytes.data(), bytes.size(), 0) > 0) {
-          std::this_thread::sleep_for(pause);
-          if (::send(client, "+PONG\r\n", 7, MSG_NOSIGNAL) < 0) break;
-        }
-      }
-    });
-  }
-  ~LateServer() {
-    ::shutdown(fd_, SHUT_RDWR);
-    thread_.join();
-    ::close(fd_);
-  }
-  LateServer(const LateServer&) = delete;
-  LateServer& operator=(const LateServer&) = delete;
-  [[nodiscard]] std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
-  [[nodiscard]] int clients() const { return clients_; }
-
- private:
-  int fd_, port_ = 0;
-  std::atomic<int> clients_{0};
-  std::thread thread_;
-};
-
 TEST(RedisLate, StaysAwayInsteadOfComingAndGoing) {
   log::configure({.level = log::Level::off});
   MetricsRegistry metrics;
@@ -154,6 +117,28 @@ TEST(RedisLate, StaysAwayInsteadOfComingAndGoing) {
   ASSERT_GE(server.clients(), 3) << "it is tried again and again";
   EXPECT_FALSE((*redis)->available());
   EXPECT_NE(metrics.render().find("\nhomeport_redis_state_changes_total 1\n"), std::string::npos);
+  (*redis)->stop();
+}
+
+TEST(RedisLate, IsSeenAfterSomeLateAnswersInARow) {
+  MetricsRegistry metrics;
+  LateServer server(2 * kLate);
+  auto redis = Redis::create({.address = server.address(), .timeout = 10s}, metrics);
+  ASSERT_TRUE(redis) << redis.error().message;
+  while (!(*redis)->available()) std::this_thread::sleep_for(1ms);
+  for (int i = 0; i < kLateRun; ++i) {
+    EXPECT_FALSE((*redis)->late()) << i;
+    std::promise<bool> answered;
+    (*redis)->send({"PING"}, [&](const Result<Reply>& reply) { answered.set_value(reply.has_value()); });
+    ASSERT_TRUE(answered.get_future().get());
+  }
+  while (!(*redis)->late()) std::this_thread::sleep_for(1ms);  // counted after the answer was given
+  server.set_pause(0ms);
+  while ((*redis)->late()) {  // one answer in time is enough
+    std::promise<void> answered;
+    (*redis)->send({"PING"}, [&](const Result<Reply>&) { answered.set_value(); });
+    answered.get_future().get();
+  }
   (*redis)->stop();
 }
 
