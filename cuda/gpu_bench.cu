@@ -16,6 +16,24 @@ using namespace hp::cuda;
 
 namespace {
 
+struct WeightName {
+  const char* name;
+  WeightType type;
+  int group = 128;
+  /// Of a weight, with its scales.
+  [[nodiscard]] double bytes() const {
+    const double scale = 4.0 / group;
+    return type == WeightType::bf16  ? 2.0
+           : type == WeightType::fp8 ? 1.0
+                                     : (type == WeightType::int8 ? 1.0 : 0.5) + scale;
+  }
+};
+constexpr WeightName kWeightNames[] = {{"bf16", WeightType::bf16},
+                                       {"fp8", WeightType::fp8},
+                                       {"int8", WeightType::int8},
+                                       {"int4", WeightType::int4},
+                                       {"int4g32", WeightType::int4, 32}};
+
 const std::map<std::string, ModelShape>& shapes() {
   static const auto make = [](int layers, int hidden, int ffn, int heads, int kv_heads, int vocab, bool bias) {
     ModelShape s;
@@ -108,13 +126,16 @@ double bandwidth() {
 }
 
 /// Products alone: every tile shape over token counts, best marked; weights rotate so that L2 does not serve them.
-void bench_products(bool fp8, const std::vector<std::pair<int, int>>& sizes, const std::vector<int>& counts) {
+void bench_products(const WeightName& form, const std::vector<std::pair<int, int>>& sizes,
+                    const std::vector<int>& counts) {
   for (const auto& [n, k] : sizes) {
-    const std::size_t bytes = static_cast<std::size_t>(n) * static_cast<std::size_t>(k) * (fp8 ? 1U : 2U);
+    const bool fp8 = form.type == WeightType::fp8;
+    Matrix one;
+    set_form(one, form.type, form.group), one.n = n, one.k = k;
+    const std::size_t bytes = one.bytes();
     const int copies = std::max(1, static_cast<int>((std::size_t{400} << 20) / bytes));
-    std::vector<Matrix> w(static_cast<std::size_t>(copies));
+    std::vector<Matrix> w(static_cast<std::size_t>(copies), one);
     for (auto& m : w) {
-      m.fp8 = fp8, m.n = n, m.k = k;
       cudaMalloc(&m.data, bytes);
       if (fp8) cudaMalloc(reinterpret_cast<void**>(&m.scale), m.scales() * 4);
       random_weight(m, 0.02F, 3, nullptr);
@@ -139,7 +160,7 @@ void bench_products(bool fp8, const std::vector<std::pair<int, int>>& sizes, con
     cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
     cudaDeviceSynchronize();
     for (int t : counts) {
-      std::printf("%s n=%d k=%d t=%d:", fp8 ? "fp8" : "bf16", n, k, t);
+      std::printf("%s n=%d k=%d t=%d:", form.name, n, k, t);
       for (int tile = 0; tile < kTileChoices; ++tile) {
         const int tokens[] = {8, 16, 32, 64, 128};
         if (tokens[tile] > 2 * t && tile > 0) continue;
@@ -159,9 +180,11 @@ void bench_products(bool fp8, const std::vector<std::pair<int, int>>& sizes, con
           if (round > 0) times.push_back(static_cast<double>(ms) * 1e-3 / repeats);
         }
         const double seconds = median(times);
+        const int chosen = one.ints.bits > 0 ? choose_int_tile(n, t, multiprocessor_count())
+                                             : choose_tile(fp8, n, k, t, multiprocessor_count());
         std::printf("  [%d] %.1fus %.2fTB/s %.0fTF%s", tile, seconds * 1e6,
                     static_cast<double>(bytes) / seconds * 1e-12, 2e-12 * n * static_cast<double>(k) * t / seconds,
-                    tile == choose_tile(fp8, n, k, t, multiprocessor_count()) ? "*" : "");
+                    tile == chosen ? "*" : "");
       }
       std::printf("  %s\n", cudaGetErrorString(cudaGetLastError()));
     }
@@ -339,10 +362,11 @@ bool bench_decode(DeviceModel& model, const Plan& plan, int users, const std::ve
   return true;
 }
 
-bool bench_model(const std::string& name, WeightType weights, KvType kv, const Plan& plan, double limit) {
+bool bench_model(const std::string& name, const WeightName& form, KvType kv, const Plan& plan, double limit) {
   const ModelShape shape = *shape_named(name);
   ModelOptions options;
-  options.weights = weights, options.kv = kv, options.max_step_tokens = 4096, options.max_logit_rows = 256;
+  options.weights = form.type, options.group = form.group, options.kv = kv;
+  options.max_step_tokens = 4096, options.max_logit_rows = 256;
   DeviceModel model(0, shape, options);
   std::vector<float> table(static_cast<std::size_t>(shape.context) * static_cast<std::size_t>(shape.rope_dims / 2),
                            0.70710678F);
@@ -353,12 +377,14 @@ bool bench_model(const std::string& name, WeightType weights, KvType kv, const P
   }
   DeviceInfo info;
   model.describe(info);
-  const double active = active_parameters(shape), per_token = active * (weights == WeightType::fp8 ? 1.0 : 2.0);
+  const double active = active_parameters(shape);
+  // The head is bf16 whatever the layers are.
+  const double head = static_cast<double>(shape.hidden) * shape.vocab,
+               per_token = 2.0 * head + form.bytes() * (active - head);
   std::printf(
       "%s %s on %s: weights %.1f GB, ready in %.1f s, KV %s of %d blocks, context %d, bandwidth limit %.0f tok/s\n",
-      name.c_str(), weights == WeightType::fp8 ? "fp8" : "bf16", info.name,
-      static_cast<double>(info.weight_bytes) * 1e-9, now() - start, kv == KvType::fp8 ? "fp8" : "bf16", info.blocks,
-      plan.context, limit * 1e12 / per_token);
+      name.c_str(), form.name, info.name, static_cast<double>(info.weight_bytes) * 1e-9, now() - start,
+      kv == KvType::fp8 ? "fp8" : "bf16", info.blocks, plan.context, limit * 1e12 / per_token);
   std::vector<std::int32_t> tokens(8192);
   for (std::size_t i = 0; i < tokens.size(); ++i)
     tokens[i] = static_cast<std::int32_t>((i * 7919 + 13) % static_cast<std::size_t>(shape.vocab));
@@ -393,18 +419,15 @@ int main(int argc, char** argv) {
   std::printf("device memory: %.2f TB/s\n", limit);
   if (what == "ceiling") return 0;
   if (what == "products") {
-    bench_products(false, {{6144, 4096}, {4096, 4096}, {28672, 4096}, {4096, 14336}, {128256, 4096}},
-                   {1, 16, 64, 128, 256, 512, 2048});
-    bench_products(true,
-                   {{6144, 4096},
-                    {4096, 4096},
-                    {28672, 4096},
-                    {4096, 14336},
-                    {10240, 8192},
-                    {8192, 8192},
-                    {44032, 8192},
-                    {8192, 22016}},
-                   {1, 16, 64, 128, 256, 512, 2048});
+    const std::vector<std::pair<int, int>> of_8b = {{6144, 4096}, {4096, 4096}, {28672, 4096}, {4096, 14336}};
+    const std::vector<int> counts = {1, 16, 64, 128, 256, 512, 2048};
+    for (const WeightName& form : kWeightNames) {
+      if (argc > 2 && std::strcmp(argv[2], form.name) != 0) continue;
+      bench_products(form, of_8b, counts);
+      if (form.type == WeightType::bf16) bench_products(form, {{128256, 4096}}, counts);
+      if (form.type == WeightType::fp8)
+        bench_products(form, {{10240, 8192}, {8192, 8192}, {44032, 8192}, {8192, 22016}}, counts);
+    }
     return 0;
   }
   if (what == "operations") {
@@ -416,8 +439,9 @@ int main(int argc, char** argv) {
   }
   if (argc < 3) {
     std::printf(
-        "usage: gpu_bench ceiling | gpu_bench products | gpu_bench operations [KV bf16|fp8 [keys]] | gpu_bench SHAPE "
-        "bf16|fp8 "
+        "usage: gpu_bench ceiling | gpu_bench products [TYPE] | gpu_bench operations [KV bf16|fp8 [keys]] | gpu_bench "
+        "SHAPE "
+        "TYPE "
         "[users,users,... "
         "[fusions[:MiB ahead],... [prompts,... [KV bf16|fp8 [context]]]]]\nshapes:");
     for (const auto& [name, shape] : shapes()) std::printf(" %s", name.c_str());
@@ -450,6 +474,9 @@ int main(int argc, char** argv) {
   }
   const KvType kv = argc > 6 && std::strcmp(argv[6], "fp8") == 0 ? KvType::fp8 : KvType::bf16;
   if (argc > 7) plan.context = std::atoi(argv[7]);
-  return bench_model(what, std::strcmp(argv[2], "fp8") == 0 ? WeightType::fp8 : WeightType::bf16, kv, plan, limit) ? 0
-                                                                                                                   : 1;
+  for (const WeightName& form : kWeightNames) {
+    if (std::strcmp(argv[2], form.name) == 0) return bench_model(what, form, kv, plan, limit) ? 0 : 1;
+  }
+  std::printf("%s: the types are bf16, fp8, int8 and int4\n", argv[2]);
+  return 2;
 }

@@ -195,6 +195,20 @@ std::vector<float> last_logits(const LatentModel& m, const std::vector<int>& tok
   return product(m.head, s.vocab, s.hidden, normed(x[t - 1].data(), s.hidden, m.output_norm.data(), s.eps));
 }
 
+/// The matrices that the device holds as whole numbers, on a grid that its rounding finds again.
+void to_grid(LatentModel& m, WeightType weights) {
+  const ModelShape& s = m.shape;
+  const auto put = [&](std::vector<Bf16>& w, int columns) { hp::cuda::to_grid(w, columns, weights, 128); };
+  for (LatentLayer& w : m.layers) {
+    put(w.q_a, s.hidden), put(w.q, s.latent.q_rank > 0 ? s.latent.q_rank : s.hidden), put(w.kv_a, s.hidden);
+    put(w.o, s.heads * s.latent.v_dim);
+    put(w.gate, s.hidden), put(w.up, s.hidden), put(w.down, w.router.empty() ? s.ffn : s.experts.shared_ffn);
+    for (auto& e : w.expert_gate) put(e, s.hidden);
+    for (auto& e : w.expert_up) put(e, s.hidden);
+    for (auto& e : w.expert_down) put(e, s.experts.ffn);
+  }
+}
+
 void upload(DeviceModel& model, const LatentModel& m) {
   const ModelShape& s = m.shape;
   bool good = true;
@@ -238,7 +252,8 @@ void upload(DeviceModel& model, const LatentModel& m) {
 /// requests > 0: only so many random ones, and no reference.
 void test_model(const ModelShape& shape, WeightType weights, const char* name, int requests = 0,
                 KvType kv = KvType::bf16) {
-  const LatentModel reference = make_model(shape, 11);
+  LatentModel reference = make_model(shape, 11);
+  to_grid(reference, weights);
   ModelOptions options;
   options.weights = weights, options.kv = kv, options.kv_bytes = std::size_t{256} << 20, options.max_step_tokens = 1024,
   options.max_logit_rows = 256;
@@ -272,6 +287,7 @@ ModelShape small_shape() {
 
 void test_latent_few() {
   test_model(small_shape(), WeightType::bf16, "latent attention, bf16, few requests", 4);
+  test_model(small_shape(), WeightType::int4, "latent attention, int4, few requests", 2);
 }
 
 void test_latent_kv() {
@@ -287,10 +303,12 @@ void test_latent_models() {
   s.experts.sigmoid = s.experts.has_bias = s.experts.normalize = s.experts.best_two = true;
   s.experts.groups = 4, s.experts.chosen_groups = 2, s.experts.weight_scale = 2.5F;
   test_model(s, WeightType::bf16, "latent attention, grouped sigmoid experts, bf16");
+  test_model(s, WeightType::int4, "latent attention, grouped sigmoid experts, int4");
   s.experts.ffn = 512;
   test_model(s, WeightType::fp8, "latent attention, grouped sigmoid experts, fp8");
   // DeepSeek-V3 in small: low-rank queries, many heads (ranges of 512 keys).
   s.latent.q_rank = 512, s.heads = 48;
   test_model(s, WeightType::bf16, "latent attention, low-rank queries, bf16");
   test_model(s, WeightType::fp8, "latent attention, low-rank queries, fp8");
+  test_model(s, WeightType::int8, "latent attention, low-rank queries, int8");
 }

@@ -5,6 +5,8 @@
 
 using namespace hp::cuda;
 
+void test_ints();
+void test_ints_few();
 void test_latent_models();
 void test_latent_few();
 void test_latent_kv();
@@ -177,10 +179,11 @@ struct HostModel {
   std::vector<float> cos, sin;
   std::vector<std::vector<Bf16>> matrices;  // per layer q k v o gate up down; then embedding, head
   std::vector<std::vector<float>> norms;    // per layer attn, ffn, (q_norm, k_norm), (bias); then output
+  std::vector<Codes> codes;                 // of the layers' matrices, for weights of whole numbers
 };
 
-HostModel make_model(ModelShape shape, unsigned seed) {
-  HostModel m{shape, {}, {}, {}, {}};
+HostModel make_model(ModelShape shape, unsigned seed, WeightType weights, int group) {
+  HostModel m{shape, {}, {}, {}, {}, {}};
   std::mt19937 random(seed);
   std::normal_distribution<float> normal;
   for (int p = 0; p < shape.context; ++p)
@@ -208,6 +211,9 @@ HostModel make_model(ModelShape shape, unsigned seed) {
     m.norms.push_back(norm(h)), m.norms.push_back(norm(h)), m.norms.push_back(norm(d)), m.norms.push_back(norm(d));
     m.norms.push_back(norm((shape.heads + 2 * shape.kv_heads) * d));
   }
+  const int columns[7] = {h, h, h, shape.heads * d, h, h, shape.ffn};
+  for (std::size_t i = 0; i < m.matrices.size(); ++i)
+    m.codes.push_back(to_grid(m.matrices[i], columns[i % 7], weights, group));
   m.matrices.push_back(matrix(shape.vocab, h, 1.0F)),
       m.matrices.push_back(matrix(shape.vocab, h, 2.0F / std::sqrt(static_cast<float>(h))));
   m.norms.push_back(norm(h));
@@ -292,7 +298,8 @@ std::vector<std::vector<float>> forward(const HostModel& m, const std::vector<in
   return out;
 }
 
-void upload(DeviceModel& model, const HostModel& m) {
+/// as_codes: the layers' matrices as codes and scales, else as bf16.
+void upload(DeviceModel& model, const HostModel& m, bool as_codes) {
   const ModelShape& s = m.shape;
   const int d = s.head_dim, h = s.hidden;
   const WeightRole roles[7] = {WeightRole::q,    WeightRole::k,  WeightRole::v,   WeightRole::o,
@@ -304,9 +311,12 @@ void upload(DeviceModel& model, const HostModel& m) {
     good = good && model.load({role, l, 0, n, 0, p});
   };
   for (int l = 0; l < s.layers; ++l) {
-    for (int i = 0; i < 7; ++i)
+    for (int i = 0; i < 7; ++i) {
+      const std::size_t at = static_cast<std::size_t>(l) * 7 + i;
+      const void* data = as_codes ? static_cast<const void*>(m.codes[at].codes.data()) : m.matrices[at].data();
       good = good &&
-             model.load({roles[i], l, 0, rows[i], columns[i], m.matrices[static_cast<std::size_t>(l) * 7 + i].data()});
+             model.load({roles[i], l, 0, rows[i], columns[i], data, 0, as_codes ? m.codes[at].scales.data() : nullptr});
+    }
     const auto* n = &m.norms[static_cast<std::size_t>(l) * 5];
     floats(WeightRole::attn_norm, l, n[0].data(), h), floats(WeightRole::ffn_norm, l, n[1].data(), h);
     if (s.qk_norm) floats(WeightRole::q_norm, l, n[2].data(), d), floats(WeightRole::k_norm, l, n[3].data(), d);
@@ -323,20 +333,33 @@ void upload(DeviceModel& model, const HostModel& m) {
 }
 
 /// requests > 0: only so many random ones, and no reference.
-void test_model(ModelShape shape, WeightType weights, const char* name, int requests = 0, KvType kv = KvType::bf16) {
-  const HostModel reference = make_model(shape, 3);
+void test_model(ModelShape shape, WeightType weights, const char* name, int requests = 0, KvType kv = KvType::bf16,
+                int group = 128) {
+  const HostModel reference = make_model(shape, 3, weights, group);
   ModelOptions options;
+  options.group = group;
   options.weights = weights, options.kv = kv, options.kv_bytes = std::size_t{1} << 30, options.max_step_tokens = 1024,
   options.max_logit_rows = 256;
   DeviceModel model(0, shape, options);
   expect(model.create(reference.cos.data(), reference.sin.data()), "create: %s", model.error().c_str());
-  upload(model, reference);
+  upload(model, reference, false);
   test_random(model, shape.vocab, requests > 0 ? requests : 200, name);
   if (requests > 0) return;
   const bool kv8 = kv == KvType::fp8;
   const auto last = [&](const std::vector<int>& tokens) { return forward(reference, tokens, kv8).back(); };
   // A key that bf16 puts beside the middle of two e4m3 falls on the other one: 6 % of a few elements.
   test_loaded(model, shape, last, (weights == WeightType::fp8 ? 0.12 : 0.03) + (kv8 ? 0.03 : 0.0), name);
+  if (!is_int(weights)) return;
+  DeviceModel given(0, shape, options);
+  expect(given.create(reference.cos.data(), reference.sin.data()), "create: %s", given.error().c_str());
+  upload(given, reference, true);
+  std::vector<std::vector<float>> logits;
+  for (DeviceModel* m : {&model, &given}) {
+    Runner runner{*m, shape.vocab};
+    auto s = runner.start({5, 3, 200, 77, 5, 1, 400}, 16);
+    logits.push_back(runner.step({{&s, 7}})[0]);
+  }
+  expect(same(logits[0], logits[1]), "%s: other bits from codes than from the same weights in bf16", name);
 }
 
 void test_products() {
@@ -377,6 +400,9 @@ void test_models() {
   test_model(shape, WeightType::bf16, "bf16, head_dim 128, groups of 8");
   shape.hidden = 512, shape.ffn = 1024;
   test_model(shape, WeightType::fp8, "fp8, head_dim 128, groups of 8");
+  test_model(shape, WeightType::int4, "int4, head_dim 128, groups of 8");
+  test_model(shape, WeightType::int4, "int4 by 32, head_dim 128, groups of 8", 0, KvType::bf16, 32);
+  test_model(shape, WeightType::int8, "int8, head_dim 128, groups of 8");
 }
 
 /// The same over KV of e4m3; groups of 8 rotate inside attention, the others before it.
@@ -406,6 +432,8 @@ void test_few() {
   shape.layers = 1, shape.hidden = 512, shape.ffn = 512, shape.heads = 4, shape.kv_heads = 1, shape.vocab = 512;
   shape.head_dim = shape.rope_dims = 128, shape.context = 512, shape.eps = 1e-5F, shape.attention_scale = 0.0884F;
   test_model(shape, WeightType::fp8, "fp8, few requests", 4);
+  test_model(shape, WeightType::int4, "int4, few requests", 4);
+  test_ints_few();
   test_latent_few();
   test_attention_few();
 }
@@ -413,7 +441,7 @@ void test_few() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // gpu_test [products|attention|models|latent|kv|sampling|few]: everything but few without an argument.
+  // gpu_test [products|ints|attention|models|latent|kv|sampling|few]: everything but few without an argument.
   const auto wants = [&](const char* name) { return argc < 2 || std::strcmp(argv[1], name) == 0; };
   int devices = 0;
   if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
@@ -423,6 +451,7 @@ int main(int argc, char** argv) {
   if (wants("sampling")) test_sampling();
   if (wants("products")) test_products();
   if (wants("attention")) test_attention();
+  if (wants("ints")) test_ints();
   if (wants("models")) test_models();
   if (wants("latent")) test_latent_models();
   if (wants("kv")) test_kv();

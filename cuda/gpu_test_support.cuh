@@ -71,6 +71,45 @@ inline std::vector<float> normed(const float* x, int n, const float* w, float ep
   return out;
 }
 
+/// Rows of whole numbers as a checkpoint holds them.
+struct Codes {
+  std::vector<std::uint8_t> codes;
+  std::vector<float> scales;
+};
+
+/// Moves a weight [·, k] onto a grid that the device's rounding finds again exactly: codes times a power of two, the
+/// largest of each group at the end of the range. Nothing for weights that are not whole numbers.
+inline Codes to_grid(std::vector<Bf16>& w, int k, WeightType weights, int group) {
+  Codes out;
+  if (weights != WeightType::int8 && weights != WeightType::int4) return out;
+  const bool four = weights == WeightType::int4;
+  const float most = four ? 8.0F : 127.0F;
+  for (std::size_t row = 0; row < w.size(); row += static_cast<std::size_t>(k))
+    for (int g = 0; g < k; g += group) {
+      const auto from = w.begin() + static_cast<std::ptrdiff_t>(row) + g, to = from + std::min(group, k - g);
+      const auto peak =
+          std::max_element(from, to, [](Bf16 a, Bf16 b) { return std::fabs(value(a)) < std::fabs(value(b)); });
+      const float scale = std::exp2(std::ceil(std::log2(std::fabs(value(*peak)) / most)));
+      out.scales.push_back(scale);
+      for (auto v = from; v != to; ++v) {
+        int code = std::clamp(static_cast<int>(std::lrint(value(*v) / scale)), four ? -8 : -127, four ? 7 : 127);
+        if (v == peak) code = four ? -8 : 127;
+        *v = __float2bfloat16_rn(static_cast<float>(code) * scale);
+        if (!four)
+          out.codes.push_back(static_cast<std::uint8_t>(code));
+        else if ((v - from) % 2 == 0)
+          out.codes.push_back(static_cast<std::uint8_t>(code + 8));
+        else
+          out.codes.back() = static_cast<std::uint8_t>(out.codes.back() | (code + 8) << 4);
+      }
+    }
+  return out;
+}
+
+inline bool is_int(WeightType weights) {
+  return weights == WeightType::int8 || weights == WeightType::int4;
+}
+
 struct Runner {
   DeviceModel& model;
   int vocab;

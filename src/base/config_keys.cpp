@@ -59,7 +59,7 @@ constexpr std::array kKeys{
         1, 64},
     ConfigKey{"engine.device", "device", kText, "auto", "",
               "cpu, cuda, cuda:N, or auto: a GPU that can run the model, else the CPU."},
-    ConfigKey{"engine.gpu_weights", "gpu-weights", kText, "bf16", "", "Weights on a GPU: bf16 or fp8."},
+    ConfigKey{"engine.gpu_weights", "gpu-weights", kText, "bf16", "", "Weights on a GPU: bf16, fp8, int8 or int4."},
     ConfigKey{"engine.isa", "isa", kText, "auto", "", "Kernels: auto, ref, avx2, avx512 or amx."},
     ConfigKey{"engine.kv_dtype", "kv-dtype", kText, "auto", "",
               "Element type of the KV cache: auto, f32, f16, bf16, int8 or fp8; on a GPU bf16 (auto) or fp8."},

@@ -216,7 +216,7 @@ Command bench_command() {
                 "--shape", options->shape.name,
                 "A model's shape without its files, weights made on the GPU: an id of `plan catalog`, such as v2-lite.",
                 "NAME");
-            a.text("--random-weights", options->shape.weights, "Their type: bf16 or fp8.", "TYPE");
+            a.text("--random-weights", options->shape.weights, "Their type: bf16, fp8, int8 or int4.", "TYPE");
             a.integer("--layers", options->shape.layers, "Only the first so many layers; 0: all.", 0, 1000);
             a.text("--url", options->online.url, "Measure this server.", "URL");
             a.text("--served-name", options->online.model, "Model name in the requests.", "NAME");

@@ -30,8 +30,10 @@ Result<ModelConfig> shape_config(const ShapePlan& plan) {
 Result<std::unique_ptr<Executor>> random_executor(const ShapePlan& plan, const std::string& device_name,
                                                   const std::string& kv_dtype, std::size_t kv_bytes,
                                                   std::int32_t sequences) {
-  if (plan.weights != "bf16" && plan.weights != "fp8")
-    return fail(ErrorCode::invalid_argument, "--random-weights: expected bf16 or fp8, found '{}'", plan.weights);
+  const auto weights = gpu_weights_from(plan.weights);
+  if (!weights)
+    return fail(ErrorCode::invalid_argument, "--random-weights: expected bf16, fp8, int8 or int4, found '{}'",
+                plan.weights);
   HP_TRY(const ModelConfig config, shape_config(plan));
   HP_TRY(const int device, gpu_index(device_name));
   HP_TRY(const cuda::KvType kv, gpu_kv_of(kv_dtype));
@@ -39,7 +41,7 @@ Result<std::unique_ptr<Executor>> random_executor(const ShapePlan& plan, const s
   if (!api) return fail(api.error().code, "--shape makes its weights on a GPU: {}", api.error().message);
   return make_random_cuda_executor(config,
                                    {.device = device,
-                                    .weights = plan.weights == "fp8" ? cuda::WeightType::fp8 : cuda::WeightType::bf16,
+                                    .weights = *weights,
                                     .kv = kv,
                                     .kv_bytes = kv_bytes,
                                     .max_logit_rows = std::max(256, sequences)},

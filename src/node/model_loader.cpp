@@ -54,9 +54,8 @@ Result<Tokenizer> tokenizer_of(const Checkpoint& checkpoint) {
 }
 
 Result<cuda::WeightType> gpu_weights_of(const std::string& name) {
-  if (name == "bf16") return cuda::WeightType::bf16;
-  if (name == "fp8") return cuda::WeightType::fp8;
-  return fail(ErrorCode::invalid_argument, "expected GPU weights of bf16 or fp8, found '{}'", name);
+  if (const auto weights = gpu_weights_from(name)) return *weights;
+  return fail(ErrorCode::invalid_argument, "expected GPU weights of bf16, fp8, int8 or int4, found '{}'", name);
 }
 
 Result<std::unique_ptr<Executor>> gpu_executor_of(const Checkpoint& checkpoint, const LoadOptions& o, int gpu) {

@@ -24,7 +24,7 @@ namespace hp {
 struct LoadOptions {
   std::filesystem::path path;        ///< a .gguf file or a folder with config.json and *.safetensors
   std::string device = "auto";       ///< cpu; cuda or cuda:N; auto: a GPU that can run the model, else the CPU
-  std::string gpu_weights = "bf16";  ///< what matrices become on a GPU: bf16, or fp8 (128 × 128 blocks)
+  std::string gpu_weights = "bf16";  ///< what matrices become on a GPU: bf16, fp8, int8, int4
   std::string isa = "auto";          ///< of the CPU: auto, ref, avx2, avx512, amx
   int tensor_parallel = 1;           ///< ranks that share the model, on the CPU; bits depend on it
   int threads = 0;                   ///< compute threads; 0: as many as this process may run at once

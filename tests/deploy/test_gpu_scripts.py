@@ -92,7 +92,7 @@ def test_gpu_test_runs_every_part(stand_ins):
     assert done.returncode == 0, done.stdout + done.stderr
     for group in ("sampling", "products", "models", "latent"):
         assert f"{group}: {group}: 7 comparisons, 0 failed" in done.stdout
-    assert "goldens on cpu: 8 passed, 0 failed" in done.stdout
+    assert "goldens on cpu: 20 passed, 0 failed" in done.stdout
     assert "memcheck" in done.stdout
     assert "== nccl: rc 0" in done.stdout
     assert not (stand_ins / "logs" / "table.json").exists()
@@ -126,8 +126,8 @@ def test_goldens_through_the_plug_in_notice_a_device_that_computes_something_els
     command = [sys.executable, ROOT / "tests/golden/gpu_goldens.py", "--device", "cuda", "--tool", tmp_path / "logits_tool"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "goldens on cuda: 0 passed, 16 failed" in done.stdout
-    assert done.stdout.count("FAILED: errors ") == 16, done.stdout
+    assert "goldens on cuda: 0 passed, 32 failed" in done.stdout
+    assert done.stdout.count("FAILED: errors ") == 32, done.stdout
 
 
 def test_goldens_allow_the_devices_roundings_and_no_more():

@@ -8,7 +8,8 @@ Needs numpy and nothing else: the reference is hf_forward.py, which test_hf_gold
 Tolerances. The error of a row of logits is ‖got − want‖ / ‖want‖. What a device's arithmetic may cost is what the same
 roundings cost in numpy (class Rounded), on the same weights and tokens:
   bf16   the operand and the outcome of every product rounded to bf16 (outcomes that go to the residual stream are not);
-  fp8    operands of the layers' products in e4m3 with one scale per row; bf16 weights in e4m3 with 128 × 128 blocks.
+  fp8    operands of the layers' products in e4m3 with one scale per row; bf16 weights in e4m3 with 128 × 128 blocks;
+  int8, int4   products as in bf16; weights as the checkpoint stores them, others rounded in groups of 128.
 The device rounds at other places too (queries, keys, probabilities, parts of K), each at most as much as these: the median
 of the rows' errors may be twice Rounded's, the largest three times Rounded's. Rounded's own errors: bf16 0.004 to 0.009,
 fp8 0.05 to 0.12 (two layers of random weights, which forgive less than trained ones).
@@ -54,6 +55,12 @@ def runs():
     for case in CASES:
         yield case, "bf16", "bf16"
         yield case, "bf16", "fp8"
+        yield case, "int4", "int4"
+        yield case, "int8", "int8"
+    yield "llama", "int4", "int8"
+    yield "llama", "bf16", "int4"
+    yield "v2_lite", "bf16", "int4"
+    yield "v3", "bf16", "int8"
     for stored in ("fp8", "fp8_ue8m0"):
         yield "v3", stored, "bf16"
         yield "v3", stored, "fp8"
@@ -89,18 +96,20 @@ class Watched(hf_forward.Model):
 
 
 class Rounded(Watched):
-    """The reference with the roundings of a device of bf16 or fp8 products."""
+    """The reference with the roundings of a device whose products are of this form."""
 
-    def __init__(self, config, weights, fp8):
-        if fp8:
-            weights = {n: self.quantized(x) if hf_cases.is_fp8(n, x.shape) and "kv_b" not in n else x for n, x in weights.items()}
+    def __init__(self, config, weights, form):
+        if form != "bf16":
+            weights = {n: self.quantized(x, form) if hf_cases.is_fp8(n, x.shape) and "kv_b" not in n else x for n, x in weights.items()}
         super().__init__(config, weights)
-        self.fp8 = fp8
+        self.fp8 = form == "fp8"
 
     @staticmethod
-    def quantized(x):
-        codes, scale = hf_cases.quantize_fp8(x, ue8m0=False)
-        return hf_cases.from_e4m3(codes) * hf_cases.spread(scale, x.shape)
+    def quantized(x, form):
+        if form == "fp8":
+            codes, scale = hf_cases.quantize_fp8(x, ue8m0=False)
+            return hf_cases.from_e4m3(codes) * hf_cases.spread(scale, x.shape)
+        return hf_cases.int_meaning(*hf_cases.quantize_int(x, int(form[3:]), 128), 128)
 
     def linear(self, x, name):
         x = to_bf16(x)
@@ -140,7 +149,7 @@ def compare(got, want, steady, median, largest):
 
 
 def logits_of(tool, model, device, weights, tokens):
-    kernels = ["cuda:fp8" if weights == "fp8" else "cuda", "1"] if device == "cuda" else ["ref", "2"]
+    kernels = [f"cuda:{weights}", "1"] if device == "cuda" else ["ref", "2"]
     line = " ".join(str(t) for t in tokens) + "\n"
     command = [str(tool), str(model), *kernels, "dump", str(hf_cases.PROMPT)]
     done = subprocess.run(command, input=line.encode(), capture_output=True, timeout=120, check=False)
@@ -153,15 +162,19 @@ def main(argv=None):
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     options.add_argument("--tool", type=pathlib.Path, default=HERE.parents[1] / "build" / "gpu" / "logits_tool")
+    options.add_argument("--weights", default="bf16,fp8,int8,int4", help="what they become on the device, by commas")
     options = options.parse_args(argv)
     hf_cases.CASES.update(CASES)
     passed = failed = 0
     for case, stored, weights in runs():
-        if options.device == "cpu" and weights == "fp8":
+        exact = weights == stored or stored == "int4"  # of whole numbers: the checkpoint's own
+        if weights not in options.weights.split(","):
+            continue
+        if options.device == "cpu" and (weights == "fp8" or weights.startswith("int") and weights != stored):
             continue  # the CPU keeps weights as they are stored
         with tempfile.TemporaryDirectory() as folder:
             meaning, tokens = hf_cases.write_checkpoint(folder, case, stored), hf_cases.tokens(case)
-            rounded = Rounded(CASES[case], meaning, weights == "fp8")
+            rounded = Rounded(CASES[case], meaning, "bf16" if exact and weights.startswith("int") else weights)
             want, near, steady = rows_of(Watched(CASES[case], meaning), rounded, tokens)
             median = largest = 1e-4
             if options.device == "cuda":

@@ -296,6 +296,43 @@ def quantize_fp8(x, ue8m0, block=128):
     return to_e4m3(x / spread(scale, x.shape)), scale.astype(np.float32)
 
 
+def quantize_int(x, bits, group):
+    """Codes and bf16 scales [n, k / group], rounded up, as `homeport quantize` chooses them."""
+    n, groups = x.shape[0], -(-x.shape[1] // group)
+    padded = np.zeros((n, groups * group), np.float32)
+    padded[:, : x.shape[1]] = x
+    padded = padded.reshape(n, groups, group)
+    low, high = (-8, 7) if bits == 4 else (-127, 127)
+    full = np.maximum(padded.max(2) / high, padded.min(2) / low)
+    scale, codes, least = np.zeros_like(full), np.zeros(padded.shape, np.int8), np.full_like(full, np.inf)
+    for factor in np.linspace(1, 0.65, 16) if bits == 4 else [1]:
+        candidate = from_bf16(to_bf16((full * factor).astype(np.float32)))
+        rounded = np.clip(np.rint(padded / np.maximum(candidate, 1e-30)[..., None]), low, high)
+        error = ((rounded * candidate[..., None] - padded) ** 2).sum(2)
+        better = error < least
+        scale, least = np.where(better, candidate, scale), np.where(better, error, least)
+        codes = np.where(better[..., None], rounded, codes).astype(np.int8)
+    return codes.reshape(n, -1)[:, : x.shape[1]], scale.astype(np.float32)
+
+
+def int_meaning(codes, scale, group):
+    return codes.astype(np.float32) * np.repeat(scale, group, 1)[:, : codes.shape[1]]
+
+
+# Of compressed-tensors checkpoints: bits, and columns to a scale (0: the whole row).
+INT_FORMS = {"int4": (4, 128), "int8": (8, 0)}
+
+
+def int_entries(name, codes, scale, bits):
+    """A matrix as compressed-tensors stores it: nibbles of code + 8, eight to a word, or signed bytes."""
+    entries = {name + "_scale": ("BF16", to_bf16(scale))}
+    if bits == 8:
+        return entries | {name: ("I8", codes)}
+    nibbles = (codes.astype(np.int32) + 8).astype(np.uint32).reshape(codes.shape[0], -1, 8)
+    packed = (nibbles << (4 * np.arange(8, dtype=np.uint32))).sum(2, dtype=np.uint32)
+    return entries | {name + "_packed": ("I32", packed), name + "_shape": ("I64", np.array(codes.shape, np.int64))}
+
+
 def is_fp8(name, shape):
     """The published recipe: every matrix but embeddings, head, router and eh_proj."""
     kept = ("embed_tokens", "lm_head", "shared_head", "mlp.gate.", "eh_proj")
@@ -315,6 +352,11 @@ def store(case, variant):
             else:
                 entries[name + "_scale_inv"] = ("F32", scale)
             meaning[name] = from_e4m3(codes) * spread(scale, x.shape)
+        elif variant in INT_FORMS and is_fp8(name, x.shape):
+            bits, group = INT_FORMS[variant]
+            codes, scale = quantize_int(x, bits, group or x.shape[1])
+            entries |= int_entries(name, codes, scale, bits)
+            meaning[name] = int_meaning(codes, scale, group or x.shape[1])
         elif variant == "f32" or "e_score" in name:
             entries[name], meaning[name] = ("F32", x), x
         else:
@@ -332,6 +374,8 @@ def config(case, variant):
             "quant_method": "fp8",
             "weight_block_size": [128, 128],
         }
+    if variant in INT_FORMS:
+        c["quantization_config"] = {"quant_method": "compressed-tensors"}
     return c
 
 

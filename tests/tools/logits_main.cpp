@@ -116,15 +116,17 @@ hp::Status predict(hp::Executor& executor, const std::vector<Sequence>& all, std
   return {};
 }
 
-/// "cuda" and "cuda:fp8" are a GPU, with the layers' matrices in bf16 or fp8; all else is the CPU's kernels.
+/// "cuda" and "cuda:TYPE" are a GPU, with the layers' matrices in bf16 or in that type; all else is the CPU's kernels.
 hp::Result<std::unique_ptr<hp::Executor>> open_executor(hp::Checkpoint& checkpoint, std::string_view isa_name,
                                                         const char* threads_word, std::optional<hp::DType> kv,
                                                         std::int32_t blocks) {
   constexpr std::int32_t kLogitRows = 128;
   if (isa_name.starts_with("cuda")) {
     HP_TRY(const hp::cuda::PluginApi* api, hp::cuda::load_plugin());
-    const auto weights = isa_name == "cuda:fp8" ? hp::cuda::WeightType::fp8 : hp::cuda::WeightType::bf16;
-    return hp::make_cuda_executor(checkpoint, {.weights = weights, .max_logit_rows = kLogitRows, .context = kContext},
+    const auto weights = hp::gpu_weights_from(isa_name == "cuda" ? "bf16" : isa_name.substr(isa_name.find(':') + 1));
+    if (!weights)
+      return hp::fail(hp::ErrorCode::invalid_argument, "'{}': cuda:TYPE is bf16, fp8, int8 or int4", isa_name);
+    return hp::make_cuda_executor(checkpoint, {.weights = *weights, .max_logit_rows = kLogitRows, .context = kContext},
                                   *api);
   }
   HP_TRY(const hp::kernels::Isa isa, hp::kernels::choose_isa(std::string(isa_name)));

@@ -1,6 +1,7 @@
 #include "arch/cuda/cuda_executor.h"
 
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <span>
 #include <string>
@@ -17,13 +18,20 @@ using cuda::PluginApi;
 using cuda::WeightRole;
 using cuda::WeightRows;
 
+/// Of whole numbers; 0: other weights.
+int bits_of(cuda::WeightType weights) {
+  return weights == cuda::WeightType::int8 ? 8 : weights == cuda::WeightType::int4 ? 4 : 0;
+}
+
+inline constexpr int kGroup = 128;               // columns to a scale where the checkpoint does not say
 inline constexpr std::int32_t kPieceRows = 128;  // pieces of a matrix begin at multiples of this
 
-/// Hands one checkpoint's tensors to the plug-in piece by piece: as bf16, or fp8 as it is for a model of fp8 weights.
+/// Hands one checkpoint's tensors to the plug-in piece by piece: as bf16, or as they are where the model's weights have
+/// their form.
 class Loader {
  public:
-  Loader(const Checkpoint& checkpoint, const PluginApi& api, void* model, cuda::WeightType weights)
-      : checkpoint_(checkpoint), api_(api), model_(model), weights_(weights), reader_(checkpoint) {}
+  Loader(const Checkpoint& checkpoint, const PluginApi& api, void* model, cuda::WeightType weights, int group)
+      : checkpoint_(checkpoint), api_(api), model_(model), weights_(weights), group_(group), reader_(checkpoint) {}
 
   /// Rows [source_row, source_row + rows) of a tensor of such rows.
   Status matrix(const std::string& name, WeightRole role, int layer, std::int32_t rows, std::int32_t columns,
@@ -34,6 +42,8 @@ class Loader {
                             role == WeightRole::k_b || role == WeightRole::v_b;
     const bool fp8 =
         weights_ == cuda::WeightType::fp8 && !stays_bf16 && source_row % kPieceRows == 0 && reader_.is_fp8(*tensor);
+    const int bits = stays_bf16 ? 0 : bits_of(weights_);
+    const bool ints = bits > 0 && reader_.int_group(*tensor, bits) > 0;
     const std::size_t row_bytes = static_cast<std::size_t>(columns) * (fp8 ? 1U : sizeof(std::uint16_t));
     const std::int32_t piece = piece_rows(row_bytes);
     for (std::int32_t first = 0; first < rows; first += piece) {
@@ -42,6 +52,9 @@ class Loader {
       if (fp8) {
         given.data = tensor->view.data + static_cast<std::size_t>(source_row + first) * row_bytes;
         given.scales = reader_.fp8_scales(*tensor, source_row + first, count).data();
+      } else if (ints) {
+        const IntRows as_is = reader_.int_rows(*tensor, source_row + first, count, bits, group_);
+        given.data = as_is.codes.data(), given.scales = as_is.scales.data();
       } else {
         given.data = reader_.bf16(*tensor, source_row + first, count, columns);
       }
@@ -95,6 +108,7 @@ class Loader {
   const PluginApi& api_;
   void* model_;
   cuda::WeightType weights_;
+  int group_;
   WeightRowReader reader_;
   std::vector<std::uint16_t> bf16_;
 };
@@ -181,9 +195,9 @@ Status load_layer(const ModelConfig& c, TensorForms forms, int layer, Loader& lo
   return {};
 }
 
-Status load_all(const Checkpoint& checkpoint, const PluginApi& api, void* model, cuda::WeightType weights) {
+Status load_all(const Checkpoint& checkpoint, const PluginApi& api, void* model, cuda::WeightType weights, int group) {
   const ModelConfig& c = checkpoint.config();
-  Loader loader(checkpoint, api, model, weights);
+  Loader loader(checkpoint, api, model, weights, group);
   const bool own_head = checkpoint.find("output.weight") != nullptr;
   HP_TRY_VOID(loader.matrix(own_head ? "output.weight" : "token_embd.weight", WeightRole::head, 0, c.vocab, c.hidden));
   HP_TRY_VOID(loader.matrix("token_embd.weight", WeightRole::embedding, 0, c.vocab, c.hidden));
@@ -204,9 +218,10 @@ class CudaExecutor final : public Executor {
                 std::int32_t context) {
     cuda::DeviceInfo device;
     api_.info(model_, &device);
-    const bool fp8 = options.weights == cuda::WeightType::fp8, kv_fp8 = options.kv == cuda::KvType::fp8;
-    info_ = {.device = std::string("cuda ") + device.name + (fp8 ? ", fp8" : ", bf16") + (kv_fp8 ? ", KV fp8" : ""),
-             .weights = fingerprint + (fp8 ? "-cuda-fp8" : "-cuda-bf16") + (kv_fp8 ? "-kv-fp8" : ""),
+    const std::string form(to_string(options.weights));
+    const bool kv_fp8 = options.kv == cuda::KvType::fp8;
+    info_ = {.device = std::string("cuda ") + device.name + ", " + form + (kv_fp8 ? ", KV fp8" : ""),
+             .weights = fingerprint + "-cuda-" + form + (kv_fp8 ? "-kv-fp8" : ""),
              .vocab = config.vocab,
              .context = context,
              .block_tokens = device.block_tokens,
@@ -290,6 +305,19 @@ cuda::ModelShape shape_of(const ModelConfig& c, std::int32_t context) {
 
 }  // namespace
 
+std::string_view to_string(cuda::WeightType weights) {
+  constexpr std::array<std::string_view, 4> kNames = {"bf16", "fp8", "int8", "int4"};
+  return kNames[static_cast<std::size_t>(weights)];
+}
+
+std::optional<cuda::WeightType> gpu_weights_from(std::string_view name) {
+  using cuda::WeightType;
+  for (const WeightType w : {WeightType::bf16, WeightType::fp8, WeightType::int8, WeightType::int4}) {
+    if (to_string(w) == name) return w;
+  }
+  return std::nullopt;
+}
+
 Status cuda_supports(const ModelConfig& c) {
   const auto no = [&](const std::string& why) {
     return fail(ErrorCode::unsupported, "{} runs on the CPU only so far: {}", c.name, why);
@@ -312,7 +340,7 @@ Status cuda_supports(const ModelConfig& c) {
 namespace {
 
 /// `fill` gives the weights, and the model's fingerprint.
-Result<std::unique_ptr<Executor>> make_executor(const ModelConfig& c, const CudaExecutorOptions& options,
+Result<std::unique_ptr<Executor>> make_executor(const ModelConfig& c, const CudaExecutorOptions& options, int group,
                                                 const PluginApi& api,
                                                 const std::function<Result<std::string>(void* model)>& fill) {
   HP_TRY_VOID(cuda_supports(c));
@@ -320,6 +348,7 @@ Result<std::unique_ptr<Executor>> make_executor(const ModelConfig& c, const Cuda
   const RopeTable rope = build_rope_table(c.rope, context);
   const cuda::ModelShape shape = shape_of(c, context);
   const cuda::ModelOptions model_options{.weights = options.weights,
+                                         .group = group,
                                          .kv = options.kv,
                                          .kv_bytes = options.kv_bytes,
                                          .max_step_tokens = options.max_step_tokens,
@@ -338,8 +367,9 @@ Result<std::unique_ptr<Executor>> make_executor(const ModelConfig& c, const Cuda
 
 Result<std::unique_ptr<Executor>> make_cuda_executor(const Checkpoint& checkpoint, const CudaExecutorOptions& options,
                                                      const PluginApi& api) {
-  return make_executor(checkpoint.config(), options, api, [&](void* model) -> Result<std::string> {
-    HP_TRY_VOID(load_all(checkpoint, api, model, options.weights));
+  const int bits = bits_of(options.weights), group = bits > 0 ? int_group_of(checkpoint, bits) : kGroup;
+  return make_executor(checkpoint.config(), options, group, api, [&](void* model) -> Result<std::string> {
+    HP_TRY_VOID(load_all(checkpoint, api, model, options.weights, group));
     return checkpoint.fingerprint();
   });
 }
@@ -347,7 +377,7 @@ Result<std::unique_ptr<Executor>> make_cuda_executor(const Checkpoint& checkpoin
 Result<std::unique_ptr<Executor>> make_random_cuda_executor(const ModelConfig& config,
                                                             const CudaExecutorOptions& options, const PluginApi& api) {
   constexpr std::uint64_t kSeed = 1;
-  return make_executor(config, options, api, [&](void* model) -> Result<std::string> {
+  return make_executor(config, options, kGroup, api, [&](void* model) -> Result<std::string> {
     if (api.load_random(model, kSeed) != 0 || api.finish(model) != 0)
       return fail(ErrorCode::resource_exhausted, "{} with random weights: {}", config.name, api.error(model));
     return std::string("random");

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <string_view>
 
 #include "arch/cuda/plugin_api.h"
 #include "arch/executor.h"
@@ -12,6 +14,10 @@
 #include "model/checkpoint.h"
 
 namespace hp {
+
+/// "bf16", "fp8", "int8", "int4".
+std::string_view to_string(cuda::WeightType weights);
+std::optional<cuda::WeightType> gpu_weights_from(std::string_view name);
 
 struct CudaExecutorOptions {
   int device = 0;

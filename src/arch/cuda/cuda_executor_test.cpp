@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -135,6 +136,23 @@ TEST_F(CudaExecutorTest, EveryWeightIsGivenWholeInBf16) {
     }
   }
   EXPECT_TRUE(seen_.destroyed);
+}
+
+/// A stream begun with one form of the weights goes on with that form only.
+TEST_F(CudaExecutorTest, TheFormOfTheWeightsIsPartOfTheirIdentity) {
+  const Checkpoint checkpoint = open({});
+  std::set<std::string> identities;
+  for (const char* name : {"bf16", "fp8", "int8", "int4"}) {
+    const auto weights = gpu_weights_from(name);
+    ASSERT_TRUE(weights) << name;
+    EXPECT_EQ(to_string(*weights), name);
+    const auto executor = make_cuda_executor(checkpoint, {.weights = *weights}, kApi);
+    ASSERT_TRUE(executor) << executor.error().message;
+    EXPECT_THAT((*executor)->info().device, testing::HasSubstr(name));
+    identities.insert((*executor)->info().weights);
+  }
+  EXPECT_EQ(identities.size(), 4U);
+  EXPECT_FALSE(gpu_weights_from("int2"));
 }
 
 TEST_F(CudaExecutorTest, TheKvTypeIsPartOfTheIdentity) {

@@ -58,14 +58,14 @@ void DeviceModel::attend(const Layer& layer, const StepLayout& l, AttentionBatch
 bool DeviceModel::norms_experts(bool fp8, int t) const {
   return fuses(fuse_norm) && makes_rows(fp8, shape_.hidden, t, true);
 }
-bool DeviceModel::norms_here(bool fp8, int t) const {
-  return norms_experts(fp8, t) &&
-         (fuses(fuse_everywhere) || norm_pays(fp8, shape_.experts.experts > 0, shape_.hidden, t));
+bool DeviceModel::norms_here(const Matrix& weight, int t) const {
+  return weight.ints.bits == 0 && norms_experts(weight.fp8, t) &&
+         (fuses(fuse_everywhere) || norm_pays(weight.fp8, shape_.experts.experts > 0, shape_.hidden, t));
 }
 
 /// weight · norm(x): few rows are normalized inside the product.
 void DeviceModel::normed_product(const Matrix& weight, const float* norm, int t, const MatmulOut& out) {
-  if (norms_here(weight.fp8, t)) return matmul(weight, RowSource{x_, norm, shape_.eps, t}, out, stream_);
+  if (norms_here(weight, t)) return matmul(weight, RowSource{x_, norm, shape_.eps, t}, out, stream_);
   rms_norm(x_, nullptr, norm, shape_.eps, t, normed_, stream_);
   matmul(weight, normed_, t, out, stream_);
 }
@@ -153,9 +153,28 @@ void DeviceModel::feed_few_experts(const Layer& layer, int t) {
   combine(expert_out_, grouping_, e.chosen, t, shape_.hidden, x_, stream_);
 }
 
+/// The same with weights of whole numbers, which take rows that are there.
+void DeviceModel::feed_few_int_experts(const Layer& layer, int t) {
+  const ExpertDims& e = shape_.experts;
+  const int slots = t * e.chosen;
+  rms_norm(x_, nullptr, layer.ffn_norm, shape_.eps, t, normed_, stream_);
+  matmul(layer.router, normed_, t, {Epilogue::f32, router_logits_, e.experts, nullptr}, stream_);
+  route(router_logits_, layer.router_bias, router_shape(e), t, 0, grouping_, stream_);
+  MatmulGroups groups{2 * e.ffn, grouping_.tiles, grouping_.tile_count, slots, true};
+  grouped_matmul(layer.expert_gate_up, normed_, groups, {Epilogue::swiglu, expert_act_.data, e.ffn, nullptr}, stream_,
+                 0);
+  groups.rows = shape_.hidden, groups.by_token = false;
+  grouped_matmul(layer.expert_down, expert_act_, groups, {Epilogue::bf16, expert_out_, shape_.hidden, nullptr}, stream_,
+                 0);
+  if (e.shared_ffn > 0) feed_dense(layer, t, false, shared_act_, shared_act8_);
+  combine(expert_out_, grouping_, e.chosen, t, shape_.hidden, x_, stream_);
+}
+
 void DeviceModel::feed_experts(const Layer& layer, int t) {
   const ExpertDims& e = shape_.experts;
-  if (fuses(fuse_experts) && norms_experts(false, t) && norms_experts(fp8(), t)) return feed_few_experts(layer, t);
+  if (ints() && fuses(fuse_experts) && t <= kNormedHere) return feed_few_int_experts(layer, t);
+  if (!ints() && fuses(fuse_experts) && norms_experts(false, t) && norms_experts(fp8(), t))
+    return feed_few_experts(layer, t);
   const int slots = t * e.chosen, tile = expert_tile(slots, e.experts), columns = tile_columns(tile);
   rms_norm(x_, nullptr, layer.ffn_norm, shape_.eps, t, normed_, stream_);
   if (fp8()) rms_norm(x_, nullptr, layer.ffn_norm, shape_.eps, t, normed16_, stream_);
@@ -197,14 +216,14 @@ void DeviceModel::forward(const StepLayout& l) {
     if (layer.has_experts) {
       feed_experts(layer, t);
     } else {
-      const bool norms = norms_here(layer.gate_up.fp8, t);
+      const bool norms = norms_here(layer.gate_up, t);
       if (!norms) rms_norm(x_, nullptr, layer.ffn_norm, shape_.eps, t, normed_, stream_);
       feed_dense(layer, t, norms, act_, act8_);
     }
   }
   if (l.rows == 0) return;
   const MatmulOut logits{Epilogue::f32, logits_, shape_.vocab, nullptr};
-  if (norms_here(false, l.rows)) {
+  if (norms_here(head_, l.rows)) {
     matmul(head_, RowSource{x_, output_norm_, shape_.eps, l.rows, m + l.at_logit_row}, logits, stream_);
   } else {
     rms_norm(x_, m + l.at_logit_row, output_norm_, shape_.eps, l.rows, head_in_, stream_);

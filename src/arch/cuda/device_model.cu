@@ -81,15 +81,21 @@ bool DeviceModel::allocate(void** out, std::size_t bytes, const char* what) {
   return true;
 }
 
-bool DeviceModel::allocate_matrix(Matrix& matrix, int n, int k, bool fp8) {
-  matrix.fp8 = fp8, matrix.n = n, matrix.k = k;
-  if (const int least = fp8 ? 3 * 128 : 3 * 64; k <= least)
-    return fail("a [" + std::to_string(n) + ", " + std::to_string(k) + "] weight in " + (fp8 ? "fp8" : "bf16") +
+bool DeviceModel::allocate_matrix(Matrix& matrix, int n, int k, WeightType form) {
+  set_form(matrix, form, options_.group);
+  matrix.n = n, matrix.k = k;
+  if (const int least = matrix.fp8 ? 3 * 128 : 3 * 64; matrix.ints.bits == 0 && k <= least)
+    return fail("a [" + std::to_string(n) + ", " + std::to_string(k) + "] weight in " + (matrix.fp8 ? "fp8" : "bf16") +
                 ": the GPU expects more than " + std::to_string(least) + " columns");
   if (!allocate(&matrix.data, matrix.bytes(), "weights")) return false;
-  if (fp8 && !allocate(reinterpret_cast<void**>(&matrix.scale), matrix.scales() * sizeof(float), "weight scales"))
+  if (matrix.fp8 &&
+      !allocate(reinterpret_cast<void**>(&matrix.scale), matrix.scales() * sizeof(float), "weight scales"))
     return false;
-  weight_bytes_ += matrix.bytes() + (fp8 ? matrix.scales() * sizeof(float) : 0);
+  weight_bytes_ += matrix.bytes() + (matrix.fp8 ? matrix.scales() * sizeof(float) : 0);
+  if (matrix.ints.bits > 0) {  // what a tile holds beyond the matrix is 0
+    cudaMemsetAsync(matrix.data, 0, matrix.bytes(), stream_);
+    return true;
+  }
   return make_maps(matrix) ||
          fail("the driver refused a tensor map of a [" + std::to_string(n) + ", " + std::to_string(k) + "] weight");
 }
@@ -126,6 +132,8 @@ bool DeviceModel::check_shape() {
                 ": multiples of 64 and 32 are expected, hidden up to 16384");
   if (fp8() && (s.hidden % kQuantBlock != 0 || (!latent() && s.kv_heads * s.head_dim % 64 != 0)))
     return fail("fp8 weights want hidden in multiples of 128; run this model in bf16");
+  if (ints() && options_.group != 32 && options_.group != 64 && options_.group != 128)
+    return fail("groups of " + number(options_.group) + " columns: the GPU's whole numbers know 32, 64 and 128");
   const ExpertDims& e = s.experts;
   if (e.experts > 0 && (e.experts > kMostExperts || e.experts % 4 != 0 || e.chosen > kMostChosen || e.ffn % 64 != 0 ||
                         e.groups > 32 || e.experts % e.groups != 0))

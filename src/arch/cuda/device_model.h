@@ -28,6 +28,13 @@ struct StepLayout {
   void place();  ///< the offsets, from the counts
 };
 
+/// What a matrix of the layers is held as.
+inline void set_form(Matrix& matrix, WeightType weights, int group) {
+  matrix.fp8 = weights == WeightType::fp8;
+  if (weights == WeightType::int8) matrix.ints = {8, group};
+  if (weights == WeightType::int4) matrix.ints = {4, group};
+}
+
 class DeviceModel {
  public:
   DeviceModel(int device, const ModelShape& shape, const ModelOptions& options);
@@ -67,13 +74,16 @@ class DeviceModel {
 
   [[nodiscard]] bool latent() const { return shape_.latent.nope > 0; }
   [[nodiscard]] bool fp8() const { return options_.weights == WeightType::fp8; }
+  [[nodiscard]] bool ints() const {
+    return options_.weights == WeightType::int8 || options_.weights == WeightType::int4;
+  }
   [[nodiscard]] int query_rows() const { return shape_.heads * latent_.query(); }
   /// The queries' part of the projections.
   [[nodiscard]] int first_projection() const { return shape_.latent.q_rank > 0 ? shape_.latent.q_rank : query_rows(); }
   [[nodiscard]] int projection_rows() const { return latent() ? first_projection() + kLatentKey : attention_.row(); }
   [[nodiscard]] bool fuses(Fusion what) const { return (options_.fusions & what) != 0; }
   /// Whether dense products over `hidden` of this form normalize their rows themselves; and those of experts.
-  [[nodiscard]] bool norms_here(bool fp8, int t) const;
+  [[nodiscard]] bool norms_here(const Matrix& weight, int t) const;
   [[nodiscard]] bool norms_experts(bool fp8, int t) const;
   [[nodiscard]] int attended_columns() const {
     return shape_.heads * (latent() ? shape_.latent.v_dim : shape_.head_dim);
@@ -83,7 +93,7 @@ class DeviceModel {
   }
   bool check_shape();
   bool allocate(void** out, std::size_t bytes, const char* what);
-  bool allocate_matrix(Matrix& matrix, int n, int k, bool fp8);
+  bool allocate_matrix(Matrix& matrix, int n, int k, WeightType form);
   bool allocate_activations(Activations& out, int rows, int k, bool fp8);
   bool allocate_weights();
   bool allocate_layer(Layer& layer);
@@ -91,7 +101,9 @@ class DeviceModel {
   bool allocate_step();
   bool check(const char* what);
   bool fail(std::string sentence);
-  Matrix* matrix_of(const WeightRows& rows, int& first, RowPlace& place);
+  bool load_ints(const WeightRows& rows);
+  Matrix* role_matrix(const WeightRows& rows, int& first, RowPlace& place);
+  Matrix* matrix_of(const WeightRows& rows, int& first, RowPlace& place);  ///< of as many columns, else an error
   float* floats_of(const WeightRows& rows);
   bool plan(const PluginSequence* batch, int sequences, StepLayout& layout, bool& graph);
   void forward(const StepLayout& layout);
@@ -105,6 +117,7 @@ class DeviceModel {
   void feed_dense(const Layer& layer, int t, bool norms, const Activations& act, const Activations& act8);
   void feed_experts(const Layer& layer, int t);
   void feed_few_experts(const Layer& layer, int t);
+  void feed_few_int_experts(const Layer& layer, int t);
   bool launch_graph(const StepLayout& layout);
 
   int device_;

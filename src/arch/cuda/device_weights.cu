@@ -12,7 +12,7 @@ bool DeviceModel::allocate_weights() {
   const auto floats = [&](float*& out, int count) {
     return allocate(reinterpret_cast<void**>(&out), static_cast<std::size_t>(count) * 4U, "norms");
   };
-  if (!allocate_matrix(head_, s.vocab, s.hidden, false) || !floats(output_norm_, s.hidden)) return false;
+  if (!allocate_matrix(head_, s.vocab, s.hidden, WeightType::bf16) || !floats(output_norm_, s.hidden)) return false;
   if (!allocate(reinterpret_cast<void**>(&embedding_), head_.bytes(), "embedding")) return false;
   weight_bytes_ += head_.bytes();
   layers_.resize(static_cast<std::size_t>(s.layers));
@@ -36,16 +36,17 @@ bool DeviceModel::allocate_layer(Layer& layer) {
     return allocate(reinterpret_cast<void**>(&out), bytes, "weights");
   };
   const int ffn = dense_ffn(layer);
-  if (!allocate_matrix(layer.projections, projection_rows(), s.hidden, fp8()) ||
-      !allocate_matrix(layer.o, s.hidden, attended_columns(), fp8()) || !floats(layer.attn_norm, s.hidden) ||
+  const WeightType form = options_.weights;
+  if (!allocate_matrix(layer.projections, projection_rows(), s.hidden, form) ||
+      !allocate_matrix(layer.o, s.hidden, attended_columns(), form) || !floats(layer.attn_norm, s.hidden) ||
       !floats(layer.ffn_norm, s.hidden)) {
     return false;
   }
   if (ffn > 0 &&
-      (!allocate_matrix(layer.gate_up, 2 * ffn, s.hidden, fp8()) || !allocate_matrix(layer.down, s.hidden, ffn, fp8())))
+      (!allocate_matrix(layer.gate_up, 2 * ffn, s.hidden, form) || !allocate_matrix(layer.down, s.hidden, ffn, form)))
     return false;
   if (s.latent.q_rank > 0 &&
-      (!allocate_matrix(layer.q_b, query_rows(), s.latent.q_rank, fp8()) || !floats(layer.q_a_norm, s.latent.q_rank)))
+      (!allocate_matrix(layer.q_b, query_rows(), s.latent.q_rank, form) || !floats(layer.q_a_norm, s.latent.q_rank)))
     return false;
   if (s.qkv_bias && !floats(layer.qkv_bias, attention_.row())) return false;
   if (s.qk_norm && (!floats(layer.q_norm, s.head_dim) || !floats(layer.k_norm, s.head_dim))) return false;
@@ -55,12 +56,12 @@ bool DeviceModel::allocate_layer(Layer& layer) {
   }
   if (!layer.has_experts) return true;
   if (e.has_bias && !floats(layer.router_bias, e.experts)) return false;
-  return allocate_matrix(layer.router, e.experts, s.hidden, false) &&
-         allocate_matrix(layer.expert_gate_up, e.experts * 2 * e.ffn, s.hidden, fp8()) &&
-         allocate_matrix(layer.expert_down, e.experts * s.hidden, e.ffn, fp8());
+  return allocate_matrix(layer.router, e.experts, s.hidden, WeightType::bf16) &&
+         allocate_matrix(layer.expert_gate_up, e.experts * 2 * e.ffn, s.hidden, form) &&
+         allocate_matrix(layer.expert_down, e.experts * s.hidden, e.ffn, form);
 }
 
-Matrix* DeviceModel::matrix_of(const WeightRows& rows, int& first, RowPlace& place) {
+Matrix* DeviceModel::role_matrix(const WeightRows& rows, int& first, RowPlace& place) {
   const ModelShape& s = shape_;
   place = RowPlace::plain;
   first = rows.first;
@@ -109,6 +110,14 @@ Matrix* DeviceModel::matrix_of(const WeightRows& rows, int& first, RowPlace& pla
   }
 }
 
+Matrix* DeviceModel::matrix_of(const WeightRows& rows, int& first, RowPlace& place) {
+  Matrix* matrix = role_matrix(rows, first, place);
+  if (matrix != nullptr && matrix->k == rows.columns) return matrix;
+  fail("a weight of role " + std::to_string(static_cast<int>(rows.role)) + " has " + std::to_string(rows.columns) +
+       " columns, the model expects another number");
+  return nullptr;
+}
+
 float* DeviceModel::floats_of(const WeightRows& rows) {
   const ModelShape& s = shape_;
   if (rows.role == WeightRole::output_norm) return output_norm_;
@@ -151,8 +160,9 @@ bool DeviceModel::load(const WeightRows& rows) {
                cudaMemcpyHostToDevice);
     return check("loading a norm");
   }
+  if (rows.scales != nullptr && ints()) return load_ints(rows);
   const bool ready8 = rows.scales != nullptr;
-  if (ready8 && !fp8()) return fail("fp8 rows for a model with bf16 weights");
+  if (ready8 && !fp8()) return fail("rows with scales for a model with bf16 weights");
   const std::size_t row_bytes = static_cast<std::size_t>(rows.columns) * (ready8 ? 1U : 2U);
   const int scale_columns = (rows.columns + kQuantBlock - 1) / kQuantBlock;
   int step = static_cast<int>(kStagingBytes / row_bytes);
@@ -179,9 +189,7 @@ bool DeviceModel::load(const WeightRows& rows) {
     int first = 0;
     RowPlace place = RowPlace::plain;
     Matrix* matrix = matrix_of(rows, first, place);
-    if (matrix == nullptr || matrix->k != rows.columns)
-      return fail("a weight of role " + std::to_string(static_cast<int>(rows.role)) + " has " +
-                  std::to_string(rows.columns) + " columns, the model expects another number");
+    if (matrix == nullptr) return false;
     cudaStreamSynchronize(stream_);
     std::memcpy(staging_, in, bytes);
     cudaMemcpyAsync(device_staging_, staging_, bytes, cudaMemcpyHostToDevice, stream_);
@@ -195,6 +203,31 @@ bool DeviceModel::load(const WeightRows& rows) {
                     scale_bytes, cudaMemcpyHostToDevice, stream_);
     place_fp8_weight(static_cast<const Fp8*>(device_staging_), static_cast<const float*>(device_scales_), count,
                      *matrix, first + at, place, stream_);
+  }
+  return check("loading a weight");
+}
+
+/// Codes and their scales pass through the staging memory together.
+bool DeviceModel::load_ints(const WeightRows& rows) {
+  int first = 0;
+  RowPlace place = RowPlace::plain;
+  Matrix* matrix = matrix_of(rows, first, place);
+  if (matrix == nullptr) return false;
+  if (matrix->ints.bits == 0)
+    return fail("codes for role " + std::to_string(static_cast<int>(rows.role)) + ", which stays bf16");
+  const std::size_t row_bytes = int_row_bytes(matrix->ints.bits, rows.columns);
+  const auto groups = static_cast<std::size_t>((rows.columns + matrix->ints.group - 1) / matrix->ints.group);
+  const int step = static_cast<int>(kStagingBytes / (row_bytes + groups * sizeof(float) + 16));
+  for (int at = 0; at < rows.rows; at += step) {
+    const auto count = static_cast<std::size_t>(std::min(step, rows.rows - at)), done = static_cast<std::size_t>(at);
+    const std::size_t codes = (count * row_bytes + 15) / 16 * 16, scales = count * groups * sizeof(float);
+    auto *host = static_cast<std::uint8_t*>(staging_), *device = static_cast<std::uint8_t*>(device_staging_);
+    cudaStreamSynchronize(stream_);
+    std::memcpy(host, static_cast<const std::uint8_t*>(rows.data) + done * row_bytes, count * row_bytes);
+    std::memcpy(host + codes, rows.scales + done * groups, scales);
+    cudaMemcpyAsync(device, host, codes + scales, cudaMemcpyHostToDevice, stream_);
+    place_int_weight(device, reinterpret_cast<const float*>(device + codes), static_cast<int>(count), *matrix,
+                     first + at, place, stream_);
   }
   return check("loading a weight");
 }

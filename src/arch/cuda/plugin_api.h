@@ -10,7 +10,7 @@
 
 namespace hp::cuda {
 
-inline constexpr std::uint32_t kPluginVersion = 4;
+inline constexpr std::uint32_t kPluginVersion = 5;
 inline constexpr char kPluginEntry[] = "homeport_cuda_plugin";
 
 /// DeepSeek's latent attention, with a latent of 512 and 64 rotary dimensions; nope = 0: grouped-query attention.
@@ -39,13 +39,14 @@ struct ModelShape {
   ExpertDims experts;
 };
 
-enum class WeightType : int { bf16, fp8 };  ///< of the layers' matrices; embedding and head stay bf16
+enum class WeightType : int { bf16, fp8, int8, int4 };  ///< of the layers' matrices; embedding and head stay bf16
 
 /// Of the KV cache. fp8: e4m3, scale 1; latent attention keeps its rotary keys in bf16.
 enum class KvType : int { bf16, fp8 };
 
 struct ModelOptions {
   WeightType weights = WeightType::bf16;
+  int group = 128;  ///< of int8 and int4: columns to a scale, 32, 64 or 128
   KvType kv = KvType::bf16;
   std::size_t kv_bytes = 0;  ///< 0: what is free after the weights, less a reserve
   int max_step_tokens = 2048, max_logit_rows = 256;
@@ -88,7 +89,7 @@ enum class WeightRole : int {
   q_a_norm,
 };
 
-/// Rows of one weight on the host: matrices as bf16 [rows, columns] or, with scales, e4m3; norms and biases as f32
+/// Rows of one weight on the host: matrices as bf16 [rows, columns], e4m3 or whole numbers; norms and biases as f32
 /// [rows].
 struct WeightRows {
   WeightRole role = WeightRole::embedding;
@@ -96,7 +97,9 @@ struct WeightRows {
   int first = 0, rows = 0, columns = 0;  ///< may be a piece; first: a multiple of 128, or k_b's, v_b's head
   const void* data = nullptr;
   int expert = 0;
-  const float* scales = nullptr;  ///< [rows / 128, columns / 128], rounded up; only for models with fp8 weights
+  /// Not null: data is in the form of the model's weights. fp8: scales [rows / 128, columns / 128], rounded up; int8,
+  /// int4: [rows, columns / group], and codes as kernels/cuda/int_layout.h has them.
+  const float* scales = nullptr;
 };
 
 struct DeviceInfo {

@@ -1,7 +1,9 @@
 #include "arch/cuda/weight_rows.h"
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
+#include <cstring>
 
 #include "kernels/kernel_table.h"
 #include "model/compressed_tensors.h"
@@ -19,7 +21,52 @@ float scale_at(const TensorView& scale, std::int64_t row, std::int64_t column) {
   return out;
 }
 
+inline constexpr std::int32_t kIntGroup = 128;  // the most columns to a scale on the GPU
+inline constexpr std::size_t kLongestBlock = 128;
+
+/// A block of whole numbers and their scale.
+struct IntBlock {
+  float scale = 0.0F;
+  std::array<std::int32_t, kLongestBlock> levels{};
+};
+
+std::uint8_t byte_at(const std::byte* data, std::size_t i) {
+  return std::to_integer<std::uint8_t>(data[i]);
+}
+
+IntBlock int_block(DType dtype, const std::byte* data) {
+  IntBlock out;
+  const std::size_t size = traits(dtype).block_size;
+  if (dtype == DType::q4_0 || dtype == DType::q8_0) {
+    std::uint16_t half = 0;
+    std::memcpy(&half, data, sizeof half);
+    out.scale = f16_to_f32(half);
+  } else {
+    std::memcpy(&out.scale, data, sizeof out.scale);
+  }
+  if (dtype == DType::q8_0 || dtype == DType::i8_32) {
+    const std::byte* codes = data + (dtype == DType::q8_0 ? 2 : 4);
+    for (std::size_t i = 0; i < size; ++i) out.levels[i] = static_cast<std::int8_t>(codes[i]);
+  } else if (dtype == DType::q4_0) {  // the second half of the block in the upper nibbles
+    for (std::size_t i = 0; i < size; ++i) out.levels[i] = (byte_at(data, 2 + i % 16) >> (i < 16 ? 0 : 4) & 15) - 8;
+  } else {
+    const int zero = byte_at(data, 4);
+    for (std::size_t i = 0; i < size; ++i) out.levels[i] = (byte_at(data, 8 + i / 2) >> (i % 2 * 4) & 15) - zero;
+  }
+  return out;
+}
+
 }  // namespace
+
+std::int32_t int_group_of(const Checkpoint& checkpoint, int bits) {
+  const WeightRowReader reader(checkpoint);
+  std::int32_t least = kIntGroup;
+  for (const NamedTensor& tensor : checkpoint.tensors()) {
+    if (!tensor.name.starts_with("blk.") || tensor.view.shape.rank() < 2) continue;
+    if (const std::int32_t group = reader.int_group(tensor, bits); group > 0) least = std::min(least, group);
+  }
+  return least;
+}
 
 std::int32_t piece_rows(std::size_t row_bytes) {
   constexpr std::size_t kPieceBytes = std::size_t{32} << 20;
@@ -32,20 +79,20 @@ Result<const NamedTensor*> WeightRowReader::find(const std::string& name) const 
   return tensor;
 }
 
+const std::byte* WeightRowReader::blocks(const NamedTensor& tensor, std::int64_t first, std::int32_t count) {
+  const Shape& shape = tensor.view.shape;
+  const std::size_t row_bytes = storage_bytes(tensor.view.dtype, static_cast<std::size_t>(shape[shape.rank() - 1]));
+  if (!is_compressed(tensor)) return tensor.view.data + static_cast<std::size_t>(first) * row_bytes;
+  blocks_.resize(static_cast<std::size_t>(count) * row_bytes);
+  compressed_rows(checkpoint_, tensor, first, count, blocks_);
+  return blocks_.data();
+}
+
 std::span<const float> WeightRowReader::floats(const NamedTensor& tensor, std::int64_t first, std::int32_t count,
                                                std::int32_t columns) {
   const DType dtype = tensor.view.dtype;
-  const std::size_t row_bytes = storage_bytes(dtype, static_cast<std::size_t>(columns));
   floats_.resize(static_cast<std::size_t>(count) * static_cast<std::size_t>(columns));
-  const std::byte* data = nullptr;
-  if (is_compressed(tensor)) {
-    blocks_.resize(static_cast<std::size_t>(count) * row_bytes);
-    compressed_rows(checkpoint_, tensor, first, count, blocks_);
-    data = blocks_.data();
-  } else {
-    data = tensor.view.data + static_cast<std::size_t>(first) * row_bytes;
-  }
-  kernels::dequantize(dtype, data, floats_.size(), floats_.data());
+  kernels::dequantize(dtype, blocks(tensor, first, count), floats_.size(), floats_.data());
   if (dtype != DType::f8_e4m3) return floats_;
   const TensorView& scale = checkpoint_.find(tensor.name + "_scale_inv")->view;
   const std::int64_t rows = checkpoint_.config().fp8_block_rows, width = checkpoint_.config().fp8_block_columns;
@@ -81,6 +128,54 @@ std::span<const float> WeightRowReader::fp8_scales(const NamedTensor& tensor, st
   for (std::int64_t r = first / kFp8Block; r <= (first + count - 1) / kFp8Block; ++r)
     for (std::int64_t c = 0; c < scale.shape[1]; ++c) scales_.push_back(scale_at(scale, r, c));
   return scales_;
+}
+
+std::int32_t WeightRowReader::int_group(const NamedTensor& tensor, int bits) const {
+  const auto size = static_cast<std::int32_t>(traits(tensor.view.dtype).block_size);
+  switch (tensor.view.dtype) {
+    case DType::q4_0:
+      return size;
+    case DType::q8_0:
+      return bits >= 8 ? size : 0;
+    case DType::i4_32:
+    case DType::i4_64:
+    case DType::i4_128:
+      return bits >= 8 || checkpoint_.find(tensor.name + "_zero_point") == nullptr ? size : 0;
+    case DType::i8_32: {
+      if (bits < 8) return 0;
+      const std::int64_t columns = tensor.view.shape[1];
+      const std::int64_t group = columns / checkpoint_.find(tensor.name + "_scale")->view.shape[1];
+      if (group == columns) return kIntGroup;  // one scale: the last group may be short
+      return group % 128 == 0 ? 128 : group % 64 == 0 ? 64 : 32;
+    }
+    default:
+      return 0;
+  }
+}
+
+IntRows WeightRowReader::int_rows(const NamedTensor& tensor, std::int64_t first, std::int32_t count, int bits,
+                                  std::int32_t group) {
+  const DTypeTraits& t = traits(tensor.view.dtype);
+  const Shape& shape = tensor.view.shape;
+  const auto columns = static_cast<std::size_t>(shape[shape.rank() - 1]), size = std::size_t{t.block_size};
+  const auto step = static_cast<std::size_t>(group);
+  const std::byte* data = blocks(tensor, first, count);
+  codes_.clear(), scales_.clear();
+  for (std::size_t block = 0; block < static_cast<std::size_t>(count) * columns / size;
+       ++block, data += t.block_bytes) {
+    const IntBlock b = int_block(tensor.view.dtype, data);
+    const std::size_t column = block * size % columns;
+    for (std::size_t i = 0; i < size; ++i) {
+      if ((column + i) % step == 0) scales_.push_back(b.scale);
+      if (bits == 8)
+        codes_.push_back(static_cast<std::uint8_t>(b.levels[i]));
+      else if (i % 2 == 0)
+        codes_.push_back(static_cast<std::uint8_t>(b.levels[i] + 8));
+      else
+        codes_.back() = static_cast<std::uint8_t>(codes_.back() | (b.levels[i] + 8) << 4);
+    }
+  }
+  return {codes_, scales_};
 }
 
 }  // namespace hp

@@ -1,5 +1,5 @@
-// What a GPU is handed of a checkpoint, byte for byte: every stored form as bf16 or as e4m3 with its scales, against
-// what the file means as floats.
+// What a GPU is handed of a checkpoint, byte for byte: every stored form as bf16, as e4m3 or as whole numbers with
+// their scales, against what the file means as floats.
 #include "arch/cuda/weight_rows.h"
 
 #include <gmock/gmock.h>
@@ -7,6 +7,7 @@
 
 #include <cstring>
 #include <map>
+#include <random>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -27,10 +28,11 @@ using Kind = FolderForm::Kind;
 struct Held {
   int rows = 0, columns = 0;
   std::vector<std::uint16_t> bf16;
-  std::vector<std::uint8_t> fp8;
+  std::vector<std::uint8_t> fp8, codes;
   std::vector<float> scales, floats;
 };
 
+cuda::ModelOptions asked;                          ///< of the model
 std::map<std::tuple<WeightRole, int>, Held> held;  ///< by role and expert: one layer, one model at a time
 
 int take(void*, const WeightRows* w) {
@@ -41,6 +43,10 @@ int take(void*, const WeightRows* w) {
   if (w->columns == 0) {
     const auto* in = static_cast<const float*>(w->data);
     h.floats.assign(in, in + w->rows);
+  } else if (w->scales != nullptr && asked.weights != WeightType::fp8) {
+    const auto* in = static_cast<const std::uint8_t*>(w->data);
+    h.codes.insert(h.codes.end(), in, in + count * (asked.weights == WeightType::int4 ? 4 : 8) / 8);
+    h.scales.insert(h.scales.end(), w->scales, w->scales + w->rows * ((w->columns + asked.group - 1) / asked.group));
   } else if (w->scales != nullptr) {
     const auto* in = static_cast<const std::uint8_t*>(w->data);
     h.fp8.insert(h.fp8.end(), in, in + count);
@@ -60,9 +66,10 @@ int take(void*, const WeightRows* w) {
 const cuda::PluginApi kDevice = {
     cuda::kPluginVersion,
     nullptr,
-    [](int, const cuda::ModelShape*, const cuda::ModelOptions*, const float*, const float*, char*,
+    [](int, const cuda::ModelShape*, const cuda::ModelOptions* options, const float*, const float*, char*,
        std::size_t) -> void* {
       held.clear();
+      asked = *options;
       return &held;
     },
     take,
@@ -152,6 +159,100 @@ TEST_P(Fp8AsItIs, CodesAndScalesMeanWhatTheFileMeans) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Scales, Fp8AsItIs, testing::Values(DType::f32, DType::bf16, DType::f8_e8m0));
+
+/// What a held code means.
+float int_value(const Held& h, std::size_t i) {
+  const auto columns = static_cast<std::size_t>(h.columns), group = static_cast<std::size_t>(asked.group);
+  const float scale = h.scales[i / columns * ((columns + group - 1) / group) + i % columns / group];
+  const int code = asked.weights == WeightType::int8 ? static_cast<std::int8_t>(h.codes[i])
+                                                     : (h.codes[i / 2] >> (i % 2 * 4) & 15) - 8;
+  return scale * static_cast<float>(code);
+}
+
+struct IntCase {
+  const char* name;
+  FolderForm form;
+  WeightType weights;
+  int group;  ///< that the model is asked to have
+};
+void PrintTo(const IntCase& c, std::ostream* out) {
+  *out << c.name;
+}
+
+class IntsAsTheyAre : public testing::TestWithParam<IntCase> {};
+
+TEST_P(IntsAsTheyAre, CodesAndScalesMeanWhatTheFileMeans) {
+  TestFolder folder;
+  const auto checkpoint = folder.open_llama(GetParam().form, 384);
+  ASSERT_TRUE(checkpoint) << checkpoint.error().message;
+  load(*checkpoint, GetParam().weights);
+  EXPECT_EQ(asked.group, GetParam().group);
+  for (const Role& r : kMatrices) {
+    const Held& h = held.at({r.role, 0});
+    const std::vector<float>& meaning = folder.meaning(std::string("model.layers.0.") + r.name);
+    EXPECT_TRUE(h.bf16.empty()) << r.name;
+    ASSERT_EQ(h.codes.size(), meaning.size() / (GetParam().weights == WeightType::int4 ? 2 : 1)) << r.name;
+    for (std::size_t i = 0; i < meaning.size(); ++i) ASSERT_EQ(int_value(h, i), meaning[i]) << r.name << " " << i;
+  }
+  expect_bf16(held.at({WeightRole::head, 0}), folder.meaning("lm_head"), "head");
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Forms, IntsAsTheyAre,
+    testing::Values(
+        IntCase{"int4 by 32", {.kind = Kind::int4, .scales = DType::bf16, .group = 32}, WeightType::int4, 32},
+        IntCase{"int4 by 64", {.kind = Kind::int4, .group = 64}, WeightType::int4, 64},
+        IntCase{"int4 by 128", {.kind = Kind::int4, .scales = DType::bf16}, WeightType::int4, 128},
+        IntCase{"int8 by 32", {.kind = Kind::int8, .group = 32}, WeightType::int8, 32},
+        IntCase{"int8 by 128", {.kind = Kind::int8, .scales = DType::bf16}, WeightType::int8, 128},
+        IntCase{"int4 as int8", {.kind = Kind::int4, .group = 64}, WeightType::int8, 64},
+        IntCase{"int4 with zero points as int8", {.kind = Kind::int4, .zero_points = true}, WeightType::int8, 128}));
+
+/// Numbers of more bits, or with zero points, are rounded on the device.
+TEST(HandOver, WhatIsNotWholeNumbersOfSoManyBitsComesAsBf16) {
+  for (const FolderForm& form : {FolderForm{.kind = Kind::int8, .group = 32},
+                                 FolderForm{.kind = Kind::int4, .group = 32, .zero_points = true}, FolderForm{}}) {
+    TestFolder folder;
+    const auto checkpoint = folder.open_llama(form, 384);
+    ASSERT_TRUE(checkpoint) << checkpoint.error().message;
+    load(*checkpoint, WeightType::int4);
+    EXPECT_EQ(asked.group, 128);
+    for (const Role& r : kMatrices)
+      expect_bf16(held.at({r.role, 0}), folder.meaning(std::string("model.layers.0.") + r.name), r.name);
+  }
+}
+
+/// GGUF's Q4_0 keeps the second half of a block in the upper nibbles; both types have a half-precision scale.
+TEST(IntRows, OfGgufBlocks) {
+  for (const DType dtype : {DType::q4_0, DType::q8_0}) {
+    constexpr std::int32_t kRows = 3, kColumns = 96;
+    const std::size_t bytes = storage_bytes(dtype, kRows * kColumns), block = traits(dtype).block_bytes;
+    std::vector<std::byte> data(bytes);
+    std::mt19937 random(7);
+    for (std::byte& b : data) b = static_cast<std::byte>(random() % 256);
+    for (std::size_t at = 0; at < bytes; at += block) {
+      const std::uint16_t scale = f32_to_f16(0.001F * static_cast<float>(1 + random() % 100));
+      std::memcpy(data.data() + at, &scale, sizeof scale);
+    }
+    const NamedTensor tensor{.name = "blk.0.attn_q.weight",
+                             .view = {.dtype = dtype, .shape = {kRows, kColumns}, .data = data.data()}};
+    TestFolder folder;
+    const auto any = folder.open_llama({}, 256);
+    ASSERT_TRUE(any) << any.error().message;
+    WeightRowReader reader(*any);
+    const int bits = dtype == DType::q4_0 ? 4 : 8;
+    EXPECT_EQ(reader.int_group(tensor, bits), 32);
+    EXPECT_EQ(reader.int_group(tensor, 4), dtype == DType::q4_0 ? 32 : 0);
+    const std::span<const float> meaning = reader.floats(tensor, 1, 2, kColumns);
+    const std::vector<float> wanted(meaning.begin(), meaning.end());
+    const IntRows rows = reader.int_rows(tensor, 1, 2, bits, 32);
+    Held h{.rows = 2, .columns = kColumns};
+    h.codes.assign(rows.codes.begin(), rows.codes.end()), h.scales.assign(rows.scales.begin(), rows.scales.end());
+    asked.group = 32, asked.weights = bits == 4 ? WeightType::int4 : WeightType::int8;
+    ASSERT_EQ(h.codes.size(), wanted.size() * static_cast<std::size_t>(bits) / 8);
+    for (std::size_t i = 0; i < wanted.size(); ++i) ASSERT_EQ(int_value(h, i), wanted[i]) << i;
+  }
+}
 
 /// Groups of four bits on a model of fp8 weights come as bf16: the device quantizes them.
 TEST(HandOver, GroupsComeAsBf16ToAModelOfFp8Weights) {

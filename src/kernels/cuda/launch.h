@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cuda/int_layout.h"
 #include "kernels/cuda/routing.h"
 
 namespace hp::cuda {
@@ -27,15 +28,17 @@ inline constexpr int kTileChoices = 5;   ///< tile shapes of matmul, smallest fi
 inline constexpr int kOperandRows[] = {8, 16, 32, 64, 128};
 
 /// A weight [n, k] on the device, k in sequence. fp8: scale[((row / 64) · 2 + half) · k_blocks + k / 128], half = row /
-/// 8 % 2.
+/// 8 % 2. Whole numbers: int_layout.h.
 struct Matrix {
   bool fp8 = false;
+  IntForm ints;  ///< bits > 0: whole numbers, without fp8, scale and maps
   int n = 0, k = 0;
   void* data = nullptr;
   float* scale = nullptr;
   CUtensorMap map[2];  ///< boxes of 64 and 128 rows
   [[nodiscard]] int k_blocks() const { return (k + kQuantBlock - 1) / kQuantBlock; }
   [[nodiscard]] std::size_t bytes() const {
+    if (ints.bits > 0) return int_weight_bytes(ints, n, k);
     return static_cast<std::size_t>(n) * static_cast<std::size_t>(k) * (fp8 ? 1U : 2U);
   }
   [[nodiscard]] std::size_t scales() const {
@@ -75,6 +78,7 @@ struct MatmulOut {
 void matmul(const Matrix& weight, const Activations& input, int t, const MatmulOut& out, cudaStream_t stream,
             int tile = -1);
 int choose_tile(bool fp8, int n, int k, int t, int multiprocessors);
+int choose_int_tile(int n, int t, int multiprocessors);
 
 /// Rows that a product of few tokens makes itself, in every thread block: f32 rows normalized (to the weight's form),
 /// or bf16 rows quantized. The bits are those of rms_norm or quantize_rows followed by matmul.
@@ -104,6 +108,7 @@ struct MatmulGroups {
   const int4* list = nullptr;  ///< device: {expert, first, end, token}, end - first at most the tile's columns
   const int* count = nullptr;  ///< device: how many
   int most = 0;                ///< bound of the count, sizes the grid
+  bool by_token = false;       ///< a group's row of the input is its token (whole numbers only)
 };
 void grouped_matmul(const Matrix& weight, const Activations& input, const MatmulGroups& groups, const MatmulOut& out,
                     cudaStream_t stream, int tile);
@@ -127,10 +132,14 @@ void quantize_rows(const Bf16* x, int t, const Activations& out, cudaStream_t st
 // Load and benchmarks.
 // --------------------------------------------------------------------------------------------------
 enum class RowPlace : int { plain, gate, up };  ///< gate and up rows interleave by 8
-/// Rows of a bf16 [rows, k] into `out` from its row `first` (of the plain matrix): copied, or quantized by 128 × 128.
+/// Rows of a bf16 [rows, k] into `out` from its row `first` (of the plain matrix): copied, quantized by 128 × 128, or
+/// rounded to whole numbers.
 void place_weight(const Bf16* rows_data, int rows, Matrix& out, int first, RowPlace place, cudaStream_t stream);
 /// The same for rows that are fp8 already, with their scales [rows / 128, k / 128].
 void place_fp8_weight(const Fp8* rows_data, const float* scales, int rows, Matrix& out, int first, RowPlace place,
+                      cudaStream_t stream);
+/// Rows of whole numbers into `out` (out.ints): codes as int_layout.h has them, scales [rows, k / group].
+void place_int_weight(const std::uint8_t* codes, const float* scales, int rows, Matrix& out, int first, RowPlace place,
                       cudaStream_t stream);
 /// Uniform values of the given deviation; a function of (seed, index).
 void random_bf16(Bf16* out, std::size_t count, float deviation, std::uint64_t seed, cudaStream_t stream);

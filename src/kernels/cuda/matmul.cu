@@ -13,6 +13,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/choose.cuh"
+#include "kernels/cuda/int_matmul.h"
 #include "kernels/cuda/kernel_launch.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/product_tiles.cuh"
@@ -506,6 +507,7 @@ bool make_map(CUtensorMap& map, void* data, bool fp8, int rows, int k, int box_r
 }  // namespace
 
 bool make_maps(Matrix& matrix) {
+  if (matrix.ints.bits > 0) return true;
   return matrix.n % 4 == 0 && matrix.k > 3 * (matrix.fp8 ? 128 : 64) &&
          make_map(matrix.map[0], matrix.data, matrix.fp8, matrix.n, matrix.k, 64) &&
          make_map(matrix.map[1], matrix.data, matrix.fp8, matrix.n, matrix.k, 128);
@@ -550,6 +552,10 @@ int tile_columns(int tile) {
 void matmul(const Matrix& weight, const Activations& input, int t, const MatmulOut& out, cudaStream_t stream,
             int tile) {
   if (t == 0) return;
+  if (weight.ints.bits > 0) {
+    if (tile < 0) tile = choose_int_tile(weight.n, t, multiprocessor_count());
+    return int_matmul(weight, input, t, out, nullptr, stream, tile);
+  }
   if (tile < 0) tile = choose_tile(weight.fp8, weight.n, weight.k, t, multiprocessor_count());
   if (weight.fp8) {
     run_tile<true>(weight, input, t, out, nullptr, stream, tile);
@@ -560,6 +566,7 @@ void matmul(const Matrix& weight, const Activations& input, int t, const MatmulO
 
 void grouped_matmul(const Matrix& weight, const Activations& input, const MatmulGroups& groups, const MatmulOut& out,
                     cudaStream_t stream, int tile) {
+  if (weight.ints.bits > 0) return int_matmul(weight, input, 1, out, &groups, stream, tile);
   if (weight.fp8) {
     run_tile<true>(weight, input, 1, out, &groups, stream, tile);
   } else {

@@ -61,14 +61,14 @@ __device__ __forceinline__ float silu(float x) {
   return x / (1.0F + exp2_fast(-1.4426950408889634F * x));
 }
 
-/// A place in the ring of stages.
+/// A place in the ring of stages; steps up to all of them.
 template <int kStages>
 struct Ring {
   int stage = 0;
   std::uint32_t phase = 0;
   __device__ __forceinline__ void advance(int steps) {
     stage += steps;
-    while (stage >= kStages) stage -= kStages, phase ^= 1U;
+    if (stage >= kStages) stage -= kStages, phase ^= 1U;
   }
 };
 

@@ -73,6 +73,14 @@ __device__ __forceinline__ uint4 load_16(const void* from) {
                : "memory");
   return v;
 }
+__device__ __forceinline__ void copy_bytes(void* out, const void* in, std::uint32_t bytes, std::uint64_t* barrier,
+                                           std::uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::
+          "r"(shared_address(out)),
+      "l"(in), "r"(bytes), "r"(shared_address(barrier)), "l"(policy)
+      : "memory");
+}
 __device__ __forceinline__ void prefetch_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }

@@ -1,9 +1,11 @@
 // Operations on rows of activations: embedding, norms, fp8 quantization, rotary positions with the KV store, and what
 // loading and benchmarks need. One thread block per row; sums over a row run in one fixed tree.
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/int_weight.h"
 #include "kernels/cuda/kernel_launch.cuh"
 #include "kernels/cuda/kv_place.cuh"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/placed_row.cuh"
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/row_math.cuh"
 
@@ -181,11 +183,6 @@ __global__ void rope_kernel(Bf16* qkv, AttentionShape shape, RopeArgs rope, cons
   }
 }
 
-__device__ __forceinline__ std::size_t placed_row(int row, RowPlace place) {
-  if (place == RowPlace::plain) return static_cast<std::size_t>(row);
-  return static_cast<std::size_t>(row / 8 * 16 + row % 8 + (place == RowPlace::up ? 8 : 0));
-}
-
 /// Writes the scale of source block (block, k_block) to every 64-row half of the placed matrix that it covers.
 __device__ __forceinline__ void place_scale(float value, int first, int block_rows, int rows, int k_block, int k_blocks,
                                             RowPlace place, float* scale) {
@@ -307,6 +304,7 @@ void rope_and_store(Bf16* qkv, const AttentionShape& shape, const RopeArgs& rope
          shape, rope, positions, slots, kv);
 }
 void place_weight(const Bf16* rows_data, int rows, Matrix& out, int first, RowPlace place, cudaStream_t stream) {
+  if (out.ints.bits > 0) return round_to_ints(rows_data, rows, out, first, place, stream);
   if (!out.fp8) {
     copy_rows_kernel<<<static_cast<unsigned>(rows), 256, 0, stream>>>(rows_data, static_cast<Bf16*>(out.data), out.k,
                                                                       first, place);
@@ -327,6 +325,7 @@ void random_bf16(Bf16* out, std::size_t count, float deviation, std::uint64_t se
 }
 void random_weight(Matrix& out, float deviation, std::uint64_t seed, cudaStream_t stream) {
   const std::size_t count = static_cast<std::size_t>(out.n) * static_cast<std::size_t>(out.k);
+  if (out.ints.bits > 0) return random_ints(out, deviation, seed, stream);
   if (!out.fp8) return random_bf16(static_cast<Bf16*>(out.data), count, deviation, seed, stream);
   random_fp8_kernel<<<2048, 256, 0, stream>>>(static_cast<Fp8*>(out.data), count, seed);
   fill_f32(out.scale, out.scales(), deviation * 1.7320508F / kFp8Max, stream);
