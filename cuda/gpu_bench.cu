@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "arch/cuda/device_model.h"
+#include "kernels/cuda/int_matmul.h"
 
 using namespace hp::cuda;
 

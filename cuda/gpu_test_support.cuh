@@ -81,7 +81,7 @@ struct Codes {
 /// largest of each group at the end of the range. Nothing for weights that are not whole numbers.
 inline Codes to_grid(std::vector<Bf16>& w, int k, WeightType weights, int group) {
   Codes out;
-  if (weights != WeightType::int8 && weights != WeightType::int4) return out;
+  if (!is_int(weights)) return out;
   const bool four = weights == WeightType::int4;
   const float most = four ? 8.0F : 127.0F;
   for (std::size_t row = 0; row < w.size(); row += static_cast<std::size_t>(k))
@@ -104,10 +104,6 @@ inline Codes to_grid(std::vector<Bf16>& w, int k, WeightType weights, int group)
       }
     }
   return out;
-}
-
-inline bool is_int(WeightType weights) {
-  return weights == WeightType::int8 || weights == WeightType::int4;
 }
 
 struct Runner {

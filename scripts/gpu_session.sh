@@ -47,7 +47,7 @@ command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name,driver_version,m
 # Tests side by side: they check bits, not time. Beside them the sanitizer looks for faults and races on a little of
 # everything.
 if wants test; then
-  groups="sampling products models latent" jobs=()
+  groups="sampling products ints models latent" jobs=()
   for group in $groups; do part "test_$group" 90 "$bin/gpu_test" "$group" & jobs+=($!); done
   sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
   [ -n "$sanitizer" ] || echo "== memcheck: skipped, no compute-sanitizer here"
@@ -58,7 +58,7 @@ if wants test; then
   grep -h FAILED "$logs"/test_*.log | cut -c1-200 | sort | uniq -c | head -n 30
   # The binding of several GPUs' library, where it is (NCCL=FILE, else as the loader finds it); 77: nothing to test with.
   with_program nccl 60 sh -c '"$0" ${NCCL:+"$NCCL"} || { [ $? -eq 77 ] && echo skipped; }' "$bundle/nccl_tool"
-  with_program goldens 200 python3 tests/golden/gpu_goldens.py --device "$device" --tool "$bundle/logits_tool"
+  with_program goldens 300 python3 tests/golden/gpu_goldens.py --device "$device" --tool "$bundle/logits_tool"
 fi
 
 bench() {
@@ -75,6 +75,9 @@ if wants bench; then
   bench 67b_fp8_many deepseek-67b fp8 64,128 255 8
   bench 8b_bf16 r1-distill-llama-8b bf16 1,256 255 2048
   bench 8b_fp8 r1-distill-llama-8b fp8 1,256 255 2048
+  bench 8b_int8 r1-distill-llama-8b int8 1,256 255 2048
+  bench 8b_int4 r1-distill-llama-8b int4 1,256 255 2048
+  bench lite_int4 v2-lite int4 1,256 255 2048
   bench lite_fp8 v2-lite fp8 1,256 255 2048
   bench lite_bf16 v2-lite bf16 1,256 255 2048
   bench v3_stack_fp8 v3-stack fp8 1,8,64 255 512

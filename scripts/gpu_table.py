@@ -35,7 +35,8 @@ TARGETS = [
 LESS_IS_BETTER = {"ms", "s", "µs"}
 PRODUCT = "255:20"  # fusions and MiB ahead that the product uses; other variants are for comparison only
 
-HEAD = re.compile(r"^(\S+) (bf16|fp8) on (.+): weights .* bandwidth limit (\d+) tok/s")
+TYPES = ["bf16", "fp8", "int8", "int4"]
+HEAD = re.compile(r"^(\S+) (\S+) on (.+): weights .* bandwidth limit (\d+) tok/s")
 DECODE = re.compile(r"^  decode +(\d+) users: +([\d.]+) ms \(([\d.]+)\.\.([\d.]+)\) +(\d+) tok/s(?:  fusions (\S+))?")
 PREFILL = re.compile(r"^  prefill +(\d+): +([\d.]+) ms +(\d+) tok/s +(\d+) TFLOP/s")
 
@@ -95,6 +96,16 @@ def number(value):
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def beside(records):
+    """What was measured with several forms of the weights, a column for each."""
+    lines = ["| tokens/s | of | " + " | ".join(TYPES) + " |", "|---|--:|" + "--:|" * len(TYPES)]
+    for shape, what, of in dict.fromkeys((r["shape"], r["what"], r["of"]) for r in records if r["what"] in ("decode", "prefill")):
+        values = [measured(records, shape, kind, what, of) for kind in TYPES]
+        if sum(v is not None for v in values) > 1:
+            lines.append(f"| {shape}: {what} | {of} | " + " | ".join("–" if v is None else number(v) for v in values) + " |")
+    return lines
+
+
 def table(records, card=""):
     """(Markdown, rows): every target with what was measured, then what else there is."""
     rows = []
@@ -112,6 +123,7 @@ def table(records, card=""):
         verdict = "" if r["reached"] or r["measured"] is None else "**miss**"
         peer = "–" if r["llama.cpp"] is None else number(r["llama.cpp"])
         lines.append(f"| {r['row']} | {sign} {number(r['target'])} | {value} | {verdict} | {peer} |")
+    lines += ["", *beside(records)]
     lines += ["", "| shape | | of | value | fusions | share of the bandwidth limit |", "|---|---|--:|--:|---|--:|"]
     limits = {(r["shape"], r["type"]): r["value"] for r in records if r["what"] == "bandwidth_limit"}
     for r in records:

@@ -258,7 +258,8 @@ bool runs_on_homeport(const ModelConfig& model, const Accelerator& device, std::
   if (!device.homeport || parallel > 1) return false;
   if (device.kind == Accelerator::Kind::cpu) return true;
   const bool attention = model.mla || model.head_dim == 64 || model.head_dim == 128;
-  return attention && (format == "bf16" || format == "fp8");
+  // int8 runs too, but at bf16's rate, and the format's costs assume int8's.
+  return attention && (format == "bf16" || format == "fp8" || format == "int4");
 }
 
 SizeResult size_for(const SizeRequest& request, const std::vector<Accelerator>& catalog,

@@ -217,12 +217,13 @@ Answer answer_size(const SizeRequest& request, const SizeResult& result, const s
                                    result.basic.front().calibrated_on));
   const auto others = [](const Configuration& c) { return !c.own_nodes; };
   if (std::ranges::any_of(result.basic, others) || std::ranges::any_of(result.performance, others))
-    tiers.paragraphs.push_back(word(
-        {"* Needs another OpenAI-compatible server program behind Homeport's gateway: this version's nodes run on "
-         "one device, on Hopper GPUs in bf16 or fp8, and on CPUs.",
-         "* 需要在 Homeport 网关后运行其他兼容 OpenAI 的服务程序：本版本节点只在单卡（Hopper GPU，bf16 或 fp8）和 CPU "
-         "上运行。"},
-        language));
+    tiers.paragraphs.push_back(
+        word({"* Needs another OpenAI-compatible server program behind Homeport's gateway: this version's nodes run on "
+              "one device, on Hopper GPUs in bf16, fp8 or int4, and on CPUs.",
+              "* 需要在 Homeport 网关后运行其他兼容 OpenAI 的服务程序：本版本节点只在单卡（Hopper GPU，bf16、fp8 或 "
+              "int4）和 CPU "
+              "上运行。"},
+             language));
   Document document{.title = say(language, {"Sizing of {}", "{} 的硬件规划"}, request.model_name),
                     .verdict = size_verdict(request, result, language)};
   document.sections.push_back(std::move(tiers));

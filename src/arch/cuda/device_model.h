@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "arch/cuda/matrix_form.h"
 #include "arch/cuda/plugin_api.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/experts.h"
@@ -27,13 +28,6 @@ struct StepLayout {
       at_decode_length = 0, at_decode_first = 0, at_draw = 0, at_work = 0, at_tile = 0, at_table = 0, size = 0;
   void place();  ///< the offsets, from the counts
 };
-
-/// What a matrix of the layers is held as.
-inline void set_form(Matrix& matrix, WeightType weights, int group) {
-  matrix.fp8 = weights == WeightType::fp8;
-  if (weights == WeightType::int8) matrix.ints = {8, group};
-  if (weights == WeightType::int4) matrix.ints = {4, group};
-}
 
 class DeviceModel {
  public:
@@ -74,9 +68,7 @@ class DeviceModel {
 
   [[nodiscard]] bool latent() const { return shape_.latent.nope > 0; }
   [[nodiscard]] bool fp8() const { return options_.weights == WeightType::fp8; }
-  [[nodiscard]] bool ints() const {
-    return options_.weights == WeightType::int8 || options_.weights == WeightType::int4;
-  }
+  [[nodiscard]] bool ints() const { return is_int(options_.weights); }
   [[nodiscard]] int query_rows() const { return shape_.heads * latent_.query(); }
   /// The queries' part of the projections.
   [[nodiscard]] int first_projection() const { return shape_.latent.q_rank > 0 ? shape_.latent.q_rank : query_rows(); }

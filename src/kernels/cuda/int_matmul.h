@@ -9,4 +9,6 @@ namespace hp::cuda {
 void int_matmul(const Matrix& weight, const Activations& input, int t, const MatmulOut& out, const MatmulGroups* groups,
                 cudaStream_t stream, int tile);
 
+int choose_int_tile(int n, int t, int multiprocessors);
+
 }  // namespace hp::cuda

@@ -78,7 +78,6 @@ struct MatmulOut {
 void matmul(const Matrix& weight, const Activations& input, int t, const MatmulOut& out, cudaStream_t stream,
             int tile = -1);
 int choose_tile(bool fp8, int n, int k, int t, int multiprocessors);
-int choose_int_tile(int n, int t, int multiprocessors);
 
 /// Rows that a product of few tokens makes itself, in every thread block: f32 rows normalized (to the weight's form),
 /// or bf16 rows quantized. The bits are those of rms_norm or quantize_rows followed by matmul.
