@@ -162,10 +162,10 @@ void bench_products(const WeightName& form, const std::vector<std::pair<int, int
     cudaDeviceSynchronize();
     for (int t : counts) {
       std::printf("%s n=%d k=%d t=%d:", form.name, n, k, t);
-      for (int tile = 0; tile < kTileChoices; ++tile) {
-        const int tokens[] = {8, 16, 32, 64, 128};
-        if (tokens[tile] > 2 * t && tile > 0) continue;
-        if (t > 4 * tokens[tile] && tokens[tile] < 128) continue;
+      for (int tile = 0; tile <= (form.type == WeightType::bf16 ? kChainTile : kTileChoices - 1); ++tile) {
+        const int tokens = tile_columns(tile);
+        if (tokens > 2 * t && tile > 0) continue;
+        if (t > 4 * tokens && tokens < 128) continue;
         const int repeats = t > 512 ? 10 : 40;
         cudaEvent_t begin, end;
         cudaEventCreate(&begin), cudaEventCreate(&end);
@@ -182,7 +182,7 @@ void bench_products(const WeightName& form, const std::vector<std::pair<int, int
         }
         const double seconds = median(times);
         const int chosen = one.ints.bits > 0 ? choose_int_tile(n, t, multiprocessor_count())
-                                             : choose_tile(fp8, n, k, t, multiprocessor_count());
+                                             : choose_tile(fp8, n, t, multiprocessor_count());
         std::printf("  [%d] %.1fus %.2fTB/s %.0fTF%s", tile, seconds * 1e6,
                     static_cast<double>(bytes) / seconds * 1e-12, 2e-12 * n * static_cast<double>(k) * t / seconds,
                     tile == chosen ? "*" : "");
@@ -299,11 +299,32 @@ void bench_operations(const ModelShape& shape, bool fp8, bool kv_fp8, int keys) 
   }
 }
 
-/// What a step of few tokens may fuse, and how much of the weights attention brings ahead.
+/// What a step of few tokens may fuse, how much of the weights attention brings ahead, and whether bits are free.
 struct Variant {
   unsigned fusions = kDefaultFusions;
   std::size_t ahead_mib = kAheadBytes >> 20;
+  bool invariant = true;
+  void use(DeviceModel& model) const { model.use_fusions(fusions, ahead_mib << 20, invariant); }
+  [[nodiscard]] std::string name() const {
+    const bool product = fusions == kDefaultFusions && ahead_mib == kAheadBytes >> 20;
+    const std::string what = product ? "default" : std::to_string(fusions) + ":" + std::to_string(ahead_mib);
+    return what + (invariant ? "" : ":free");
+  }
 };
+
+/// FUSIONS|default[:MiB][:free]
+Variant variant_of(const std::string& text) {
+  Variant v;
+  if (!text.starts_with("default")) v.fusions = static_cast<unsigned>(std::strtoul(text.c_str(), nullptr, 10));
+  for (std::size_t at = text.find(':'); at != std::string::npos; at = text.find(':', at + 1)) {
+    if (text.compare(at + 1, 4, "free") == 0) {
+      v.invariant = false;
+    } else {
+      v.ahead_mib = std::strtoul(text.c_str() + at + 1, nullptr, 10);
+    }
+  }
+  return v;
+}
 
 struct Plan {
   std::vector<int> users{1, 8, 32, 64, 128, 256}, prompts{512, 2048};
@@ -345,7 +366,7 @@ bool bench_decode(DeviceModel& model, const Plan& plan, int users, const std::ve
   std::vector<std::vector<double>> seconds(count);
   for (int repeat = 0; repeat < plan.repeats; ++repeat) {
     for (std::size_t v = 0; v < count; ++v) {
-      model.use_fusions(plan.variants[v].fusions, plan.variants[v].ahead_mib << 20);
+      plan.variants[v].use(model);
       const double s = decode_seconds(model, plan, users, blocks);
       if (s < 0) return false;
       seconds[v].push_back(s);
@@ -356,10 +377,33 @@ bool bench_decode(DeviceModel& model, const Plan& plan, int users, const std::ve
     const double t = median(seconds[v]);
     std::printf("  decode %4d users: %7.3f ms (%.3f..%.3f) %8.0f tok/s", users, t * 1e3, *least * 1e3, *most * 1e3,
                 users / t);
-    if (count > 1) std::printf("  fusions %u:%zu", plan.variants[v].fusions, plan.variants[v].ahead_mib);
-    std::printf("\n");
+    std::printf("  fusions %s\n", plan.variants[v].name().c_str());
   }
   std::fflush(stdout);
+  return true;
+}
+
+bool bench_prefill(DeviceModel& model, const Plan& plan, int prompt, const std::vector<std::int32_t>& tokens,
+                   const std::vector<std::int32_t>& blocks, double active) {
+  const std::size_t count = plan.variants.size();
+  std::vector<std::vector<double>> seconds(count);
+  for (int repeat = 0; repeat < 6; ++repeat) {
+    for (std::size_t v = 0; v < count; ++v) {
+      plan.variants[v].use(model);
+      const PluginSequence s{tokens.data(), prompt, 0, 1, blocks.data()};
+      const double begin = now();
+      if (!model.step(&s, 1, false, true)) {
+        std::printf("%s\n", model.error().c_str());
+        return false;
+      }
+      if (repeat > 0) seconds[v].push_back(now() - begin);
+    }
+  }
+  for (std::size_t v = 0; v < count; ++v) {
+    const double t = median(seconds[v]);
+    std::printf("  prefill %5d: %8.2f ms  %8.0f tok/s  %.0f TFLOP/s  fusions %s\n", prompt, t * 1e3, prompt / t,
+                2e-12 * active * prompt / t, plan.variants[v].name().c_str());
+  }
   return true;
 }
 
@@ -392,19 +436,7 @@ bool bench_model(const std::string& name, const WeightName& form, KvType kv, con
   std::vector<std::int32_t> blocks(static_cast<std::size_t>(info.blocks));
   for (std::size_t i = 0; i < blocks.size(); ++i) blocks[i] = static_cast<std::int32_t>(i);
   for (int prompt : plan.prompts) {
-    std::vector<double> times;
-    for (int i = 0; i < 6; ++i) {
-      const PluginSequence s{tokens.data(), prompt, 0, 1, blocks.data()};
-      const double begin = now();
-      if (!model.step(&s, 1, false, true)) {
-        std::printf("%s\n", model.error().c_str());
-        return false;
-      }
-      if (i > 0) times.push_back(now() - begin);
-    }
-    const double t = median(times);
-    std::printf("  prefill %5d: %8.2f ms  %8.0f tok/s  %.0f TFLOP/s\n", prompt, t * 1e3, prompt / t,
-                2e-12 * active * prompt / t);
+    if (!bench_prefill(model, plan, prompt, tokens, blocks, active)) return false;
   }
   for (int users : plan.users) {
     if (!bench_decode(model, plan, users, blocks)) return false;
@@ -441,10 +473,8 @@ int main(int argc, char** argv) {
   if (argc < 3) {
     std::printf(
         "usage: gpu_bench ceiling | gpu_bench products [TYPE] | gpu_bench operations [KV bf16|fp8 [keys]] | gpu_bench "
-        "SHAPE "
-        "TYPE "
-        "[users,users,... "
-        "[fusions[:MiB ahead],... [prompts,... [KV bf16|fp8 [context]]]]]\nshapes:");
+        "SHAPE TYPE [users,users,... [fusions|default[:MiB ahead][:free],... [prompts,... [KV bf16|fp8 "
+        "[context]]]]]\nshapes:");
     for (const auto& [name, shape] : shapes()) std::printf(" %s", name.c_str());
     std::printf(" v2-lite v3-stack");
     std::printf("\n");
@@ -467,11 +497,7 @@ int main(int argc, char** argv) {
   if (argc > 4) plan.variants.clear();
   for (const char* p = argc > 4 ? argv[4] : nullptr; p != nullptr; p = std::strchr(p, ',')) {
     if (*p == ',') ++p;
-    Variant v;
-    char* rest = nullptr;
-    v.fusions = static_cast<unsigned>(std::strtoul(p, &rest, 10));
-    if (*rest == ':') v.ahead_mib = std::strtoul(rest + 1, nullptr, 10);
-    plan.variants.push_back(v);
+    plan.variants.push_back(variant_of({p, std::strcspn(p, ",")}));
   }
   const KvType kv = argc > 6 && std::strcmp(argv[6], "fp8") == 0 ? KvType::fp8 : KvType::bf16;
   if (argc > 7) plan.context = std::atoi(argv[7]);

@@ -249,17 +249,18 @@ void upload(DeviceModel& model, const LatentModel& m) {
   expect(good && model.finish(), "loading: %s", model.error().c_str());
 }
 
-/// requests > 0: only so many random ones, and no reference.
+/// requests > 0: only so many random ones, < 0: some steps; no reference then.
 void test_model(const ModelShape& shape, WeightType weights, const char* name, int requests = 0,
                 KvType kv = KvType::bf16) {
   LatentModel reference = make_model(shape, 11);
   to_grid(reference, weights);
   ModelOptions options;
-  options.weights = weights, options.kv = kv, options.kv_bytes = std::size_t{256} << 20, options.max_step_tokens = 1024,
-  options.max_logit_rows = 256;
+  options.weights = weights, options.kv = kv, options.kv_bytes = std::size_t{requests < 0 ? 16U : 256U} << 20;
+  options.max_step_tokens = requests < 0 ? 64 : 1024, options.max_logit_rows = requests < 0 ? 8 : 256;
   DeviceModel model(0, shape, options);
   expect(model.create(reference.cos.data(), reference.sin.data()), "create: %s", model.error().c_str());
   upload(model, reference);
+  if (requests < 0) return test_steps(model, shape.vocab, name);
   test_random(model, shape.vocab, requests > 0 ? requests : 200, name);
   if (requests > 0) return;
   const bool kv8 = kv == KvType::fp8;
@@ -295,6 +296,10 @@ void test_latent_kv() {
   test_model(s, WeightType::bf16, "latent KV e4m3, softmax experts", 0, KvType::fp8);
   s.latent.q_rank = 512, s.heads = 48;
   test_model(s, WeightType::fp8, "latent KV e4m3, low-rank queries, weights fp8", 0, KvType::fp8);
+}
+
+void test_latent_tiny() {
+  test_model(small_shape(), WeightType::fp8, "latent attention, fp8, steps", -1);
 }
 
 void test_latent_models() {

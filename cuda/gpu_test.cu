@@ -12,6 +12,7 @@ void test_latent_few();
 void test_latent_kv();
 void test_attention();
 void test_attention_few();
+void test_latent_tiny();
 void test_sampling();
 
 namespace {
@@ -62,16 +63,24 @@ void test_matmul(bool fp8, int n, int k, int t) {
     }
   auto* out = device<float>(static_cast<std::size_t>(t) * n);
   std::vector<float> first;
-  for (int tile = 0; tile < kTileChoices; ++tile) {
+  // Tiles with a long K also in clusters.
+  for (int run = 0; run < 2 * kTileChoices; ++run) {
+    const int tile = run % kTileChoices, spread = run < kTileChoices ? 0 : 1 << 20;
     cudaMemset(out, 0xFF, static_cast<std::size_t>(t) * n * 4);
-    matmul(w, x, t, {Epilogue::f32, out, n, nullptr}, nullptr, tile);
+    matmul(w, x, t, {Epilogue::f32, out, n, nullptr, {spread}}, nullptr, tile);
     const auto result = host(out, static_cast<std::size_t>(t) * n);
     const double error = relative_error(result, reference);
     expect(error < (fp8 ? 2e-3 : 1e-5), "matmul %s n=%d k=%d t=%d tile %d: error %.2e", fp8 ? "fp8" : "bf16", n, k, t,
            tile, error);
     if (tile == 0) first = result;
     expect(std::memcmp(first.data(), result.data(), result.size() * 4) == 0,
-           "matmul %s n=%d k=%d t=%d: tile %d has other bits than tile 0", fp8 ? "fp8" : "bf16", n, k, t, tile);
+           "matmul %s n=%d k=%d t=%d: tile %d (run %d) has other bits than tile 0", fp8 ? "fp8" : "bf16", n, k, t, tile,
+           run);
+  }
+  if (!fp8) {  // other bits, as near
+    matmul(w, x, t, {Epilogue::f32, out, n, nullptr}, nullptr, kChainTile);
+    const double error = relative_error(host(out, static_cast<std::size_t>(t) * n), reference);
+    expect(error < 1e-5, "matmul bf16 n=%d k=%d t=%d in one chain: error %.2e", n, k, t, error);
   }
   for (void* p : {static_cast<void*>(out), static_cast<void*>(rows), static_cast<void*>(source), w.data}) cudaFree(p);
 }
@@ -130,13 +139,15 @@ void test_own_rows(bool fp8, bool norm, int n, int k, int t) {
       quantize_rows(rows16, t, x, nullptr);
     matmul(w, x, t, {Epilogue::f32, out, n, nullptr}, nullptr);
     const auto wanted = host(out, static_cast<std::size_t>(t) * n);
-    cudaMemset(out, 0xFF, static_cast<std::size_t>(t) * n * 4);
     const RowSource source{norm ? static_cast<const void*>(rows32) : rows16, norm ? weight : nullptr, 1e-5F, t, from};
-    matmul(w, source, {Epilogue::f32, out, n, nullptr}, nullptr);
-    const auto got = host(out, wanted.size());
-    expect(cudaGetLastError() == cudaSuccess && same(wanted, got) && std::isfinite(wanted[0]),
-           "own rows: %s %s n=%d k=%d t=%d indexed=%d: other bits (%g for %g)", fp8 ? "fp8" : "bf16",
-           norm ? "norm" : "quantize", n, k, t, indexed, got[0], wanted[0]);
+    for (const MatmulWays ways : {MatmulWays{}, MatmulWays{1 << 20}}) {
+      cudaMemset(out, 0xFF, static_cast<std::size_t>(t) * n * 4);
+      matmul(w, source, {Epilogue::f32, out, n, nullptr, ways}, nullptr);
+      const auto got = host(out, wanted.size());
+      expect(cudaGetLastError() == cudaSuccess && same(wanted, got) && std::isfinite(wanted[0]),
+             "own rows: %s %s n=%d k=%d t=%d indexed=%d spread %d: other bits (%g for %g)", fp8 ? "fp8" : "bf16",
+             norm ? "norm" : "quantize", n, k, t, indexed, ways.spread, got[0], wanted[0]);
+    }
   }
   for (void* p : {static_cast<void*>(out), static_cast<void*>(rows16), static_cast<void*>(rows32), w.data, x.data})
     cudaFree(p);
@@ -332,17 +343,18 @@ void upload(DeviceModel& model, const HostModel& m, bool as_codes) {
   expect(good && model.finish(), "loading: %s", model.error().c_str());
 }
 
-/// requests > 0: only so many random ones, and no reference.
+/// requests > 0: only so many random ones, < 0: some steps; no reference then.
 void test_model(ModelShape shape, WeightType weights, const char* name, int requests = 0, KvType kv = KvType::bf16,
                 int group = 128) {
   const HostModel reference = make_model(shape, 3, weights, group);
   ModelOptions options;
   options.group = group;
-  options.weights = weights, options.kv = kv, options.kv_bytes = std::size_t{1} << 30, options.max_step_tokens = 1024,
-  options.max_logit_rows = 256;
+  options.weights = weights, options.kv = kv, options.kv_bytes = std::size_t{requests < 0 ? 16U : 1024U} << 20;
+  options.max_step_tokens = requests < 0 ? 64 : 1024, options.max_logit_rows = requests < 0 ? 8 : 256;
   DeviceModel model(0, shape, options);
   expect(model.create(reference.cos.data(), reference.sin.data()), "create: %s", model.error().c_str());
   upload(model, reference, false);
+  if (requests < 0) return test_steps(model, shape.vocab, name);
   test_random(model, shape.vocab, requests > 0 ? requests : 200, name);
   if (requests > 0) return;
   const bool kv8 = kv == KvType::fp8;
@@ -369,6 +381,7 @@ void test_products() {
     test_matmul(fp8, 576, 1536, 130);
     test_matmul(fp8, 1536, 512, 300);
     test_matmul(fp8, 512, 8192, 40);
+    test_matmul(fp8, 200, 8208, 9);
     test_matmul(fp8, 20000, 4096, 3);
   }
   test_matmul(false, 320, 576, 70);
@@ -421,6 +434,13 @@ void test_kv() {
   test_latent_kv();
 }
 
+ModelShape few_shape() {
+  ModelShape shape;
+  shape.layers = 1, shape.hidden = 512, shape.ffn = 512, shape.heads = 4, shape.kv_heads = 1, shape.vocab = 512;
+  shape.head_dim = shape.rope_dims = 128, shape.context = 512, shape.eps = 1e-5F, shape.attention_scale = 0.0884F;
+  return shape;
+}
+
 /// A little of everything, for compute-sanitizer: it runs hundreds of times slower.
 void test_few() {
   for (bool fp8 : {false, true}) {
@@ -428,20 +448,30 @@ void test_few() {
     test_own_rows(fp8, true, 200, 640, 2);
   }
   test_own_rows(true, false, 200, 640, 3);
-  ModelShape shape;
-  shape.layers = 1, shape.hidden = 512, shape.ffn = 512, shape.heads = 4, shape.kv_heads = 1, shape.vocab = 512;
-  shape.head_dim = shape.rope_dims = 128, shape.context = 512, shape.eps = 1e-5F, shape.attention_scale = 0.0884F;
-  test_model(shape, WeightType::fp8, "fp8, few requests", 4);
-  test_model(shape, WeightType::int4, "int4, few requests", 4);
+  test_model(few_shape(), WeightType::fp8, "fp8, few requests", 4);
+  test_model(few_shape(), WeightType::int4, "int4, few requests", 4);
   test_ints_few();
   test_latent_few();
   test_attention_few();
 }
 
+/// Each kernel a few times, for its racecheck: that runs thousands of times slower.
+void test_tiny() {
+  for (bool fp8 : {false, true}) {
+    test_matmul(fp8, 72, 528, 9);
+    test_matmul(fp8, 72, 4016, 3);
+    test_own_rows(fp8, true, 72, 528, 2);
+  }
+  for (int k : {528, 4016}) test_own_rows(true, false, 72, k, 2);
+  test_model(few_shape(), WeightType::fp8, "fp8, steps", -1);
+  test_latent_tiny();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  // gpu_test [products|ints|attention|models|latent|kv|sampling|few]: everything but few without an argument.
+  // gpu_test [products|ints|attention|models|latent|kv|sampling|few|tiny]: everything but few and tiny without an
+  // argument.
   const auto wants = [&](const char* name) { return argc < 2 || std::strcmp(argv[1], name) == 0; };
   int devices = 0;
   if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
@@ -456,6 +486,7 @@ int main(int argc, char** argv) {
   if (wants("latent")) test_latent_models();
   if (wants("kv")) test_kv();
   if (argc > 1 && wants("few")) test_few();
+  if (argc > 1 && wants("tiny")) test_tiny();
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed == 0 ? 0 : 1;
 }

@@ -263,7 +263,7 @@ inline void test_random(DeviceModel& model, int vocab, int count, const char* na
   std::mt19937 random(17);
   Runner runner{model, vocab};
   const auto requests = answer_alone(runner, count, random);
-  for (unsigned fusions : {kDefaultFusions, kDefaultFusions | fuse_everywhere, 0U}) {
+  for (unsigned fusions : {kDefaultFusions, kDefaultFusions ^ fuse_spread, kDefaultFusions | fuse_everywhere, 0U}) {
     model.use_fusions(fusions);
     for (std::size_t most : {std::size_t{256}, fusions == 0 ? std::size_t{8} : std::size_t{2}}) {
       const int wrong = answer_together(runner, requests, most, random);
@@ -283,6 +283,20 @@ inline void test_random(DeviceModel& model, int vocab, int count, const char* na
     expect(wrong == 0, "%s: prompt with output in one prefill, fusions %u: other bits %d times", name, fusions, wrong);
   }
   model.use_fusions(kDefaultFusions);
+}
+
+/// The least that runs every kernel of a step: a prefill, decodes alone and beside another, the same bits.
+inline void test_steps(DeviceModel& model, int vocab, const char* name) {
+  Runner runner{model, vocab};
+  std::vector<int> tokens;
+  for (int i = 0; i < 20; ++i) tokens.push_back((i * 37 + 11) % vocab);
+  const int length = static_cast<int>(tokens.size());
+  auto whole = runner.start(tokens, length), part = runner.start(tokens, length), mate = runner.start(tokens, length);
+  const auto last = runner.step({{&whole, length}})[0];
+  runner.step({{&part, length - 3}, {&mate, 9}});
+  runner.step({{&part, 1}});
+  runner.step({{&part, 1}, {&mate, 1}});
+  expect(same(runner.step({{&part, 1}})[0], last), "%s: decoded, other bits than in one prefill", name);
 }
 
 }  // namespace hp::cuda

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What a GPU machine shows, each part on its own, so that a failure stops nothing else. Needs nvcc and python3 with numpy;
 # no network. usage: gpu_session.sh test|bench|profile|all [SECONDS [LOGS]]
-#   test     bits and draws of the kernels, memcheck where compute-sanitizer is, goldens through --device cuda
+#   test     bits and draws of the kernels, memcheck and racecheck where compute-sanitizer is, goldens through --device cuda
 #   bench    docs/gpu.md's table: LOGS/table.md and LOGS/table.json, targets beside what was measured
 #   profile  the length of every kernel of a layer, where ncu is
 # The goldens, the start-up and the host's part of a step need the program: build/gpu, which `make gpu-bundle` makes on a
@@ -50,11 +50,17 @@ if wants test; then
   groups="sampling products ints models latent" jobs=()
   for group in $groups; do part "test_$group" 90 "$bin/gpu_test" "$group" & jobs+=($!); done
   sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
-  [ -n "$sanitizer" ] || echo "== memcheck: skipped, no compute-sanitizer here"
-  [ -n "$sanitizer" ] && { part memcheck 60 "$sanitizer" --tool memcheck --error-exitcode 9 "$bin/gpu_test" few & jobs+=($!); }
+  checks=""
+  if [ -n "$sanitizer" ]; then
+    checks="memcheck racecheck"
+    part memcheck 60 "$sanitizer" --tool memcheck --error-exitcode 9 "$bin/gpu_test" few & jobs+=($!)
+    part racecheck 60 "$sanitizer" --tool racecheck --error-exitcode 9 "$bin/gpu_test" tiny & jobs+=($!)
+  else
+    echo "== memcheck, racecheck: skipped, no compute-sanitizer here"
+  fi
   for job in "${jobs[@]}"; do wait "$job" || failed=1; done
   for group in $groups; do echo "$group: $(tail -n 1 "$logs/test_$group.log")"; done
-  [ -n "$sanitizer" ] && tail -n 2 "$logs/memcheck.log" | cut -c1-160
+  for check in $checks; do tail -n 2 "$logs/$check.log" | cut -c1-160; done
   grep -h FAILED "$logs"/test_*.log | cut -c1-200 | sort | uniq -c | head -n 30
   # The binding of several GPUs' library, where it is (NCCL=FILE, else as the loader finds it); 77: nothing to test with.
   with_program nccl 60 sh -c '"$0" ${NCCL:+"$NCCL"} || { [ $? -eq 77 ] && echo skipped; }' "$bundle/nccl_tool"
@@ -67,22 +73,23 @@ bench() {
   part "bench_$name" 60 "$bin/gpu_bench" "$@" || failed=1
   grep -v "^device memory" "$logs/bench_$name.log"
 }
-# Users, fusions of a step of few tokens (fusion.h; 255: as the product), prompts. Without and with what few tokens fuse.
+# Users, variants (fusions of a step of few tokens, fusion.h; default: as the product; free: without the rule of the same
+# bits), prompts. What the rule and what each fusion costs or brings, interleaved.
 if wants bench; then
   part bench_ceiling 30 "$bin/gpu_bench" ceiling || failed=1
   export GPU_BENCH_QUICK=1
-  bench 67b_fp8_few deepseek-67b fp8 1 255 512,2048
-  bench 67b_fp8_many deepseek-67b fp8 64,128 255 8
-  bench 8b_bf16 r1-distill-llama-8b bf16 1,256 255 2048
-  bench 8b_fp8 r1-distill-llama-8b fp8 1,256 255 2048
-  bench 8b_int8 r1-distill-llama-8b int8 1,256 255 2048
-  bench 8b_int4 r1-distill-llama-8b int4 1,256 255 2048
-  bench lite_int4 v2-lite int4 1,256 255 2048
-  bench lite_fp8 v2-lite fp8 1,256 255 2048
-  bench lite_bf16 v2-lite bf16 1,256 255 2048
-  bench v3_stack_fp8 v3-stack fp8 1,8,64 255 512
-  bench fusions_8b_fp8 r1-distill-llama-8b fp8 1 0,31,255,255:32 8
-  bench fusions_lite_fp8 v2-lite fp8 1 0,31,255,511 8
+  bench 67b_fp8_few deepseek-67b fp8 1 default 512,2048
+  bench 67b_fp8_many deepseek-67b fp8 64,128 default 8
+  bench 8b_bf16 r1-distill-llama-8b bf16 1,256 default,default:free 2048
+  bench 8b_fp8 r1-distill-llama-8b fp8 1,256 default,default:free 2048
+  bench 8b_int8 r1-distill-llama-8b int8 1,256 default 2048
+  bench 8b_int4 r1-distill-llama-8b int4 1,256 default 2048
+  bench lite_int4 v2-lite int4 1,256 default 2048
+  bench lite_fp8 v2-lite fp8 1,256 default,default:free 2048
+  bench lite_bf16 v2-lite bf16 1,256 default 2048
+  bench v3_stack_fp8 v3-stack fp8 1,8,64 default 512
+  bench fusions_8b_fp8 r1-distill-llama-8b fp8 1 0,31,159,default 8
+  bench fusions_lite_fp8 v2-lite fp8 1 0,31,159,default 8
   unset GPU_BENCH_QUICK
   with_program startup 120 python3 scripts/gpu_startup.py --device "$device" --tool "$bundle/logits_tool" ${GPU_DRY:+--layers 1 --small}
   with_program host_step 60 "$bundle/engine_bench" --benchmark_format=csv
@@ -94,7 +101,7 @@ if wants profile; then
   command -v ncu >/dev/null || echo "== profile: skipped, no ncu here"
   command -v ncu >/dev/null && for shape in v2-lite r1-distill-llama-8b; do
     part "kernels_$shape" 40 ncu --clock-control none --graph-profiling node --metrics gpu__time_duration.sum \
-      --launch-skip 4500 --launch-count 24 --csv "$bin/gpu_bench" "$shape" fp8 1 255 8
+      --launch-skip 4500 --launch-count 24 --csv "$bin/gpu_bench" "$shape" fp8 1 default 8
     python3 scripts/gpu_table.py --kernels "$logs/kernels_$shape.log"
   done
 fi

@@ -33,12 +33,12 @@ TARGETS = [
     ("host's part of a step, 256 streams", "host", "", "us", 256, 50, "µs", None),
 ]
 LESS_IS_BETTER = {"ms", "s", "µs"}
-PRODUCT = "255:20"  # fusions and MiB ahead that the product uses; other variants are for comparison only
+PRODUCT, FREE = "default", "default:free"  # what the product runs, and without batch invariance; others compare fusions
 
 TYPES = ["bf16", "fp8", "int8", "int4"]
 HEAD = re.compile(r"^(\S+) (\S+) on (.+): weights .* bandwidth limit (\d+) tok/s")
 DECODE = re.compile(r"^  decode +(\d+) users: +([\d.]+) ms \(([\d.]+)\.\.([\d.]+)\) +(\d+) tok/s(?:  fusions (\S+))?")
-PREFILL = re.compile(r"^  prefill +(\d+): +([\d.]+) ms +(\d+) tok/s +(\d+) TFLOP/s")
+PREFILL = re.compile(r"^  prefill +(\d+): +([\d.]+) ms +(\d+) tok/s +(\d+) TFLOP/s(?:  fusions (\S+))?")
 
 
 def parse_bench(text):
@@ -54,8 +54,9 @@ def parse_bench(text):
             spread = {"least_ms": float(m[3]), "most_ms": float(m[4]), "variant": m[6] or PRODUCT}
             records.append(shape | {"what": "decode", "of": int(m[1]), "value": float(m[5])} | spread)
         elif shape and (m := PREFILL.match(line)):
-            records.append(shape | {"what": "prefill_ms", "of": int(m[1]), "value": float(m[2])})
-            records.append(shape | {"what": "prefill", "of": int(m[1]), "value": float(m[3]), "tflops": float(m[4])})
+            of = {"of": int(m[1]), "variant": m[5] or PRODUCT}
+            records.append(shape | of | {"what": "prefill_ms", "value": float(m[2])})
+            records.append(shape | of | {"what": "prefill", "value": float(m[3]), "tflops": float(m[4])})
     return records
 
 
@@ -85,11 +86,25 @@ def collect(logs):
     return records
 
 
-def measured(records, shape, kind, what, of):
-    """The product's own variant; None when it was not measured."""
-    found = [r for r in records if (r["shape"], r["type"], r["what"], r["of"]) == (shape, kind, what, of)]
-    own = [r for r in found if r.get("variant", PRODUCT) in (PRODUCT, "255:0")]
-    return own[-1]["value"] if own else None
+def measured(records, shape, kind, what, of, variant=PRODUCT):
+    """One variant, the product's own unless told; None when it was not measured. The first figure counts."""
+    wanted = (shape, kind, what, of, variant)
+    found = [r for r in records if (r["shape"], r["type"], r["what"], r["of"], r.get("variant", PRODUCT)) == wanted]
+    return found[0]["value"] if found else None
+
+
+def rule_cost(records):
+    """Lines of what batch invariance costs, where both ways were measured in the same run."""
+    lines = ["", "| what batch invariance costs | | of | with it | without | ratio |", "|---|---|--:|--:|--:|--:|"]
+    for r in records:
+        if r.get("variant") != FREE or r["what"] not in ("decode", "prefill"):
+            continue
+        own = measured(records, r["shape"], r["type"], r["what"], r["of"])
+        if own:
+            lines.append(
+                f"| {r['shape']} {r['type']} | {r['what']} | {r['of']} | {number(own)} | {number(r['value'])} | {own / r['value']:.3f} |"
+            )
+    return lines if len(lines) > 3 else []
 
 
 def number(value):
@@ -124,13 +139,14 @@ def table(records, card=""):
         peer = "–" if r["llama.cpp"] is None else number(r["llama.cpp"])
         lines.append(f"| {r['row']} | {sign} {number(r['target'])} | {value} | {verdict} | {peer} |")
     lines += ["", *beside(records)]
-    lines += ["", "| shape | | of | value | fusions | share of the bandwidth limit |", "|---|---|--:|--:|---|--:|"]
+    lines += ["", "| shape | | of | value | variant | share of the bandwidth limit |", "|---|---|--:|--:|---|--:|"]
     limits = {(r["shape"], r["type"]): r["value"] for r in records if r["what"] == "bandwidth_limit"}
     for r in records:
         if r["what"] not in ("decode", "prefill"):
             continue
         share = f"{100 * r['value'] / limits[r['shape'], r['type']]:.0f} %" if r["what"] == "decode" and r["of"] == 1 else ""
         lines.append(f"| {r['shape']} {r['type']} | {r['what']} | {r['of']} | {number(r['value'])} | {r.get('variant', '')} | {share} |")
+    lines += rule_cost(records)
     return "\n".join(lines) + "\n", rows
 
 

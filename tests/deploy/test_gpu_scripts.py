@@ -18,10 +18,11 @@ import gpu_table  # noqa: E402
 
 BENCH = """device memory: 4.26 TB/s
 r1-distill-llama-8b fp8 on NVIDIA H200: weights 9.1 GB, ready in 1.2 s, KV 90112 blocks, bandwidth limit 568 tok/s
-  prefill  2048:    42.31 ms     48405 tok/s  726 TFLOP/s
+  prefill  2048:    42.31 ms     48405 tok/s  726 TFLOP/s  fusions default
+  prefill  2048:    40.00 ms     51200 tok/s  768 TFLOP/s  fusions default:free
   decode    1 users:   2.666 ms (2.660..2.671)      375 tok/s  fusions 0:20
-  decode    1 users:   2.584 ms (2.580..2.590)      387 tok/s  fusions 255:20
-  decode  256 users:   9.433 ms (9.400..9.500)    27139 tok/s  fusions 255:20
+  decode    1 users:   2.584 ms (2.580..2.590)      387 tok/s  fusions default
+  decode  256 users:   9.433 ms (9.400..9.500)    27139 tok/s  fusions default
 """
 
 
@@ -36,7 +37,9 @@ def test_a_bench_log_is_read_and_a_miss_is_marked():
     assert by_row["8B fp8: decode, 256 users"]["reached"]
     assert "| 8B fp8: decode, 1 user | ≥ 400 | 387 tok/s | **miss** | 255 |" in markdown
     assert "| 67B fp8: decode, 1 user | ≥ 55 | not measured |  | 38 |" in markdown
-    assert "| r1-distill-llama-8b fp8 | decode | 1 | 387 | 255:20 | 68 % |" in markdown
+    assert "| r1-distill-llama-8b fp8 | decode | 1 | 387 | default | 68 % |" in markdown
+    assert "| r1-distill-llama-8b fp8 | prefill | 2048 | 48,405 | 51,200 | 0.945 |" in markdown
+    assert markdown.count("0.945") == 1 and "what batch invariance costs" not in gpu_table.table(records[:2])[0]
     assert "4.26 TB/s" in markdown
 
 
@@ -73,7 +76,7 @@ def stand_ins(tmp_path):
         """[ "$1" = ceiling ] && { echo "device memory: 4.26 TB/s"; exit 0; }
 echo "$1 $2 on a stand-in: weights 1.0 GB, ready in 1.0 s, KV 9 blocks, bandwidth limit 100 tok/s"
 for p in ${5//,/ }; do printf '  prefill %5d: %8.2f ms  %8.0f tok/s  %.0f TFLOP/s\\n' $p 50 60000 700; done
-for u in ${3//,/ }; do printf '  decode %4d users: %7.3f ms (1.000..2.000) %8.0f tok/s  fusions 255:20\\n' $u 1.5 $((u * 600)); done
+for u in ${3//,/ }; do printf '  decode %4d users: %7.3f ms (1.000..2.000) %8.0f tok/s  fusions default\\n' $u 1.5 $((u * 600)); done
 """,
     )
     script(tmp_path / "bundle" / "engine_bench", "echo name,us_per_step; for n in 1 64 256; do echo host_step/greedy/$n/manual_time,$n; done\n")
@@ -93,7 +96,7 @@ def test_gpu_test_runs_every_part(stand_ins):
     for group in ("sampling", "products", "ints", "models", "latent"):
         assert f"{group}: {group}: 7 comparisons, 0 failed" in done.stdout
     assert "goldens on cpu: 12 passed, 0 failed" in done.stdout
-    assert "memcheck" in done.stdout
+    assert "memcheck" in done.stdout and "racecheck" in done.stdout
     assert "== nccl: rc 0" in done.stdout
     assert not (stand_ins / "logs" / "table.json").exists()
 

@@ -49,10 +49,13 @@ void DeviceModel::attend(const Layer& layer, const StepLayout& l, AttentionBatch
     rope_and_store(projected_, attention_, rope, step_memory_ + l.at_position, step_memory_ + l.at_slot, l.tokens,
                    layer.kv, stream_);
   }
-  if (fuses(fuse_fold) && l.decodes <= kFoldingDecodes) batch.arrivals = arrivals_;
   if (fuses(fuse_ahead) && l.tiles == 0 && l.decodes <= kAheadDecodes) batch.ahead = weights_ahead(layer);
   attention(projected_, attention_, layer.kv, batch, shape_.attention_scale, rotates ? &rope : nullptr, scratch_,
             static_cast<Bf16*>(attended_.data), stream_);
+}
+
+MatmulOut DeviceModel::into(Epilogue epilogue, void* data, int stride, const float* bias) const {
+  return {epilogue, data, stride, bias, {fuses(fuse_spread) ? multiprocessor_count() : 0, options_.invariant}};
 }
 
 bool DeviceModel::norms_experts(bool fp8, int t) const {
@@ -86,7 +89,7 @@ LatentRows DeviceModel::latent_rows(const Layer& layer, int t) {
   const Bf16* latent = projected_ + first_projection();
   if (shape_.latent.q_rank == 0) return {projected_, latent, stride, stride};
   rms_norm_bf16(projected_, stride, layer.q_a_norm, shape_.eps, t, q_a_, stream_);
-  matmul(layer.q_b, q_a_, t, {Epilogue::bf16, raw_queries_, query_rows(), nullptr}, stream_);
+  matmul(layer.q_b, q_a_, t, into(Epilogue::bf16, raw_queries_, query_rows()), stream_);
   return {raw_queries_, latent, query_rows(), stride};
 }
 
@@ -116,13 +119,13 @@ void DeviceModel::attend_latent(const Layer& layer, const StepLayout& l, const A
 
 /// The dense layer or the shared experts; `norms`: from x, else their rows are in normed_ already.
 void DeviceModel::feed_dense(const Layer& layer, int t, bool norms, const Activations& act, const Activations& act8) {
-  const MatmulOut gated{Epilogue::swiglu, act.data, act.k, nullptr};
+  const MatmulOut gated = into(Epilogue::swiglu, act.data, act.k);
   if (norms) {
     matmul(layer.gate_up, RowSource{x_, layer.ffn_norm, shape_.eps, t}, gated, stream_);
   } else {
     matmul(layer.gate_up, normed_, t, gated, stream_);
   }
-  quantized_product(layer.down, act, act8, t, {Epilogue::add_f32, x_, shape_.hidden, nullptr});
+  quantized_product(layer.down, act, act8, t, into(Epilogue::add_f32, x_, shape_.hidden));
 }
 
 /// One or two tokens: no grouping, every chosen expert of a token is a product of one row.
@@ -130,7 +133,7 @@ void DeviceModel::feed_few_experts(const Layer& layer, int t) {
   const ExpertDims& e = shape_.experts;
   const int slots = t * e.chosen;
   RowSource rows{x_, layer.ffn_norm, shape_.eps, t, nullptr, true};
-  matmul(layer.router, rows, {Epilogue::f32, router_logits_, e.experts, nullptr}, stream_);
+  matmul(layer.router, rows, into(Epilogue::f32, router_logits_, e.experts), stream_);
   if (fuses(fuse_route)) {
     rows.router_logits = router_logits_, rows.router_bias = layer.router_bias, rows.router = router_shape(e);
     rows.grouping = grouping_;
@@ -139,8 +142,8 @@ void DeviceModel::feed_few_experts(const Layer& layer, int t) {
   }
   const MatmulGroups gate_up{2 * e.ffn, grouping_.tiles, grouping_.tile_count, slots};
   const MatmulGroups down{shape_.hidden, grouping_.tiles, grouping_.tile_count, slots};
-  grouped_matmul(layer.expert_gate_up, rows, gate_up, {Epilogue::swiglu, expert_act_.data, e.ffn, nullptr}, stream_);
-  const MatmulOut out{Epilogue::bf16, expert_out_, shape_.hidden, nullptr};
+  grouped_matmul(layer.expert_gate_up, rows, gate_up, into(Epilogue::swiglu, expert_act_.data, e.ffn), stream_);
+  const MatmulOut out = into(Epilogue::bf16, expert_out_, shape_.hidden);
   if (!fp8()) {
     grouped_matmul(layer.expert_down, expert_act_, down, out, stream_, 0);
   } else if (fuses(fuse_quantize) && makes_rows(true, e.ffn, slots, false)) {
@@ -158,14 +161,12 @@ void DeviceModel::feed_few_int_experts(const Layer& layer, int t) {
   const ExpertDims& e = shape_.experts;
   const int slots = t * e.chosen;
   rms_norm(x_, nullptr, layer.ffn_norm, shape_.eps, t, normed_, stream_);
-  matmul(layer.router, normed_, t, {Epilogue::f32, router_logits_, e.experts, nullptr}, stream_);
+  matmul(layer.router, normed_, t, into(Epilogue::f32, router_logits_, e.experts), stream_);
   route(router_logits_, layer.router_bias, router_shape(e), t, 0, grouping_, stream_);
   MatmulGroups groups{2 * e.ffn, grouping_.tiles, grouping_.tile_count, slots, true};
-  grouped_matmul(layer.expert_gate_up, normed_, groups, {Epilogue::swiglu, expert_act_.data, e.ffn, nullptr}, stream_,
-                 0);
+  grouped_matmul(layer.expert_gate_up, normed_, groups, into(Epilogue::swiglu, expert_act_.data, e.ffn), stream_, 0);
   groups.rows = shape_.hidden, groups.by_token = false;
-  grouped_matmul(layer.expert_down, expert_act_, groups, {Epilogue::bf16, expert_out_, shape_.hidden, nullptr}, stream_,
-                 0);
+  grouped_matmul(layer.expert_down, expert_act_, groups, into(Epilogue::bf16, expert_out_, shape_.hidden), stream_, 0);
   if (e.shared_ffn > 0) feed_dense(layer, t, false, shared_act_, shared_act8_);
   combine(expert_out_, grouping_, e.chosen, t, shape_.hidden, x_, stream_);
 }
@@ -178,17 +179,17 @@ void DeviceModel::feed_experts(const Layer& layer, int t) {
   const int slots = t * e.chosen, tile = expert_tile(slots, e.experts), columns = tile_columns(tile);
   rms_norm(x_, nullptr, layer.ffn_norm, shape_.eps, t, normed_, stream_);
   if (fp8()) rms_norm(x_, nullptr, layer.ffn_norm, shape_.eps, t, normed16_, stream_);
-  matmul(layer.router, fp8() ? normed16_ : normed_, t, {Epilogue::f32, router_logits_, e.experts, nullptr}, stream_);
+  matmul(layer.router, fp8() ? normed16_ : normed_, t, into(Epilogue::f32, router_logits_, e.experts), stream_);
   route(router_logits_, layer.router_bias, router_shape(e), t, columns, grouping_, stream_);
   gather_rows(normed_, grouping_.token, slots, expert_in_, stream_);
   if (e.shared_ffn > 0) feed_dense(layer, t, false, shared_act_, shared_act8_);
   const int most = std::min(e.experts, slots) + slots / columns;
   grouped_matmul(layer.expert_gate_up, expert_in_, {2 * e.ffn, grouping_.tiles, grouping_.tile_count, most},
-                 {Epilogue::swiglu, expert_act_.data, e.ffn, nullptr}, stream_, tile);
+                 into(Epilogue::swiglu, expert_act_.data, e.ffn), stream_, tile);
   if (fp8()) quantize_rows(bf16(expert_act_), slots, expert_act8_, stream_);
   grouped_matmul(layer.expert_down, fp8() ? expert_act8_ : expert_act_,
                  {shape_.hidden, grouping_.tiles, grouping_.tile_count, most},
-                 {Epilogue::bf16, expert_out_, shape_.hidden, nullptr}, stream_, tile);
+                 into(Epilogue::bf16, expert_out_, shape_.hidden), stream_, tile);
   combine(expert_out_, grouping_, e.chosen, t, shape_.hidden, x_, stream_);
 }
 
@@ -206,13 +207,13 @@ void DeviceModel::forward(const StepLayout& l) {
   embed(embedding_, m + l.at_token, t, shape_.hidden, x_, stream_);
   for (const Layer& layer : layers_) {
     normed_product(layer.projections, layer.attn_norm, t,
-                   {Epilogue::bf16, projected_, projection_rows(), layer.qkv_bias});
+                   into(Epilogue::bf16, projected_, projection_rows(), layer.qkv_bias));
     if (latent()) {
       attend_latent(layer, l, batch);
     } else {
       attend(layer, l, batch);
     }
-    quantized_product(layer.o, attended_, attended8_, t, {Epilogue::add_f32, x_, shape_.hidden, nullptr});
+    quantized_product(layer.o, attended_, attended8_, t, into(Epilogue::add_f32, x_, shape_.hidden));
     if (layer.has_experts) {
       feed_experts(layer, t);
     } else {
@@ -222,7 +223,7 @@ void DeviceModel::forward(const StepLayout& l) {
     }
   }
   if (l.rows == 0) return;
-  const MatmulOut logits{Epilogue::f32, logits_, shape_.vocab, nullptr};
+  const MatmulOut logits = into(Epilogue::f32, logits_, shape_.vocab);
   if (norms_here(head_, l.rows)) {
     matmul(head_, RowSource{x_, output_norm_, shape_.eps, l.rows, m + l.at_logit_row}, logits, stream_);
   } else {

@@ -235,10 +235,6 @@ bool DeviceModel::allocate_step() {
       !allocate(reinterpret_cast<void**>(&step_memory_), step_ints_ * sizeof(int), "step memory")) {
     return false;
   }
-  const std::size_t arrivals =
-      static_cast<std::size_t>(kFoldingDecodes) * static_cast<std::size_t>(std::max(s.kv_heads, 1)) * sizeof(int);
-  if (!allocate(reinterpret_cast<void**>(&arrivals_), arrivals, "attention counters")) return false;
-  cudaMemsetAsync(arrivals_, 0, arrivals, stream_);
   cudaMemsetAsync(projected_, 0, rows(projection_rows(), 2), stream_);
   if (cudaMallocHost(reinterpret_cast<void**>(&host_step_), step_ints_ * sizeof(int)) != cudaSuccess ||
       cudaMallocHost(reinterpret_cast<void**>(&host_logits_), logits) != cudaSuccess ||
@@ -407,8 +403,8 @@ bool DeviceModel::step(const PluginSequence* batch, int sequences, bool want_log
   return check("a step");
 }
 
-void DeviceModel::use_fusions(unsigned fusions, std::size_t ahead_bytes) {
-  options_.fusions = fusions;
+void DeviceModel::use_fusions(unsigned fusions, std::size_t ahead_bytes, bool invariant) {
+  options_.fusions = fusions, options_.invariant = invariant;
   ahead_bytes_ = ahead_bytes;
   for (auto& [key, graph] : graphs_) cudaGraphExecDestroy(graph);
   graphs_.clear();

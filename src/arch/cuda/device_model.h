@@ -41,8 +41,9 @@ class DeviceModel {
   bool load_random(std::uint64_t seed);
   bool finish();
   bool step(const PluginSequence* batch, int sequences, bool want_logits, bool want_drawn);
-  bool bring_logits();                                                        ///< of the last step
-  void use_fusions(unsigned fusions, std::size_t ahead_bytes = kAheadBytes);  ///< from the next step on
+  bool bring_logits();  ///< of the last step
+  /// From the next step on.
+  void use_fusions(unsigned fusions, std::size_t ahead_bytes = kAheadBytes, bool invariant = true);
 
   [[nodiscard]] const float* logits() const { return host_logits_; }
   [[nodiscard]] const std::int32_t* drawn() const { return host_drawn_; }
@@ -99,6 +100,7 @@ class DeviceModel {
   float* floats_of(const WeightRows& rows);
   bool plan(const PluginSequence* batch, int sequences, StepLayout& layout, bool& graph);
   void forward(const StepLayout& layout);
+  [[nodiscard]] MatmulOut into(Epilogue epilogue, void* data, int stride, const float* bias = nullptr) const;
   [[nodiscard]] Ahead weights_ahead(const Layer& layer) const;
   void attend(const Layer& layer, const StepLayout& layout, AttentionBatch batch);
   void attend_latent(const Layer& layer, const StepLayout& layout, const AttentionBatch& batch);
@@ -141,7 +143,6 @@ class DeviceModel {
   std::int32_t* host_drawn_ = nullptr;
   int last_rows_ = 0;
   std::size_t step_ints_ = 0, ahead_bytes_ = kAheadBytes;
-  int* arrivals_ = nullptr;  ///< zeros between attentions
   void* staging_ = nullptr;  ///< host, pinned
   void *device_staging_ = nullptr, *device_scales_ = nullptr;
   std::map<std::pair<int, int>, cudaGraphExec_t> graphs_;  ///< by decodes and works

@@ -13,12 +13,13 @@ enum Fusion : unsigned {
   fuse_experts = 4,
   fuse_latent = 8,
   fuse_route = 16,
-  fuse_fold = 32,         ///< attention's last thread block folds: slower (8B fp8 386 → 381 tokens/s), off
   fuse_ahead = 64,        ///< weights come into the L2 cache during attention: slower (V2-Lite 498 → 472), off
   fuse_whole = 128,       ///< many decodes of latent attention range after range (not a matter of few tokens)
   fuse_everywhere = 256,  ///< dense products make their rows wherever they can, also where that is slower: for tests
+  fuse_spread = 512,      ///< a small matrix's tiles over clusters of thread blocks
 };
-inline constexpr unsigned kDefaultFusions = 31 + fuse_whole;  // whole: V2-Lite bf16, 256 users, 19,982 → 20,350
+inline constexpr unsigned kDefaultFusions =
+    31 + fuse_whole + fuse_spread;  // whole: V2-Lite bf16, 256 users, 19,982 → 20,350
 
 /// Whether a dense product of `rows` rows normalizes them itself. One row and fp8 only: 8B fp8 387 → 388 tokens/s, but
 /// two rows 780 → 747, and bf16 243 → 229: its rows take 64 KiB of 192 that hold weights under way, and each block
@@ -33,8 +34,6 @@ constexpr bool quantize_pays(int k, int rows) {
   return rows == 1 && k <= 4096;
 }
 
-/// The most sequences whose attention folds in its last thread block rather than in a kernel after it.
-inline constexpr int kFoldingDecodes = 32;
 /// The most sequences whose attention brings weights ahead: with more, attention itself fills the memory.
 inline constexpr int kAheadDecodes = 8;
 /// What it brings: what the memory gives in the time of one attention, and less than half of the cache (50 MB).

@@ -50,6 +50,7 @@ struct ModelOptions {
   KvType kv = KvType::bf16;
   std::size_t kv_bytes = 0;  ///< 0: what is free after the weights, less a reserve
   int max_step_tokens = 2048, max_logit_rows = 256;
+  bool invariant = true;  ///< a sequence's bits do not depend on its company; without this rule, faster kernels
   unsigned fusions = kDefaultFusions;  ///< bits of Fusion. Without some the same bits come slower, for benchmarks
 };
 

@@ -125,16 +125,27 @@ __device__ __forceinline__ void load_queries(std::uint32_t (&q)[kDim / 16][4], c
   }
 }
 
+/// The angles of a decode's position, in shared memory before the kernel before has finished.
+template <int kDim>
+struct Angles {
+  float cos[kDim / 2], sin[kDim / 2];
+  __device__ __forceinline__ void load(const RopeArgs& rope, int position) {
+    const std::size_t from = static_cast<std::size_t>(position) * (kDim / 2);
+    const int i = static_cast<int>(threadIdx.x);
+    if (i < kDim / 2) cos[i] = rope.cos[from + i], sin[i] = rope.sin[from + i];
+  }
+};
+
 /// Rotates a query that lies in operand registers; every lane holds both dimensions of its pairs.
 template <int kDim>
-__device__ __forceinline__ void rotate_queries(std::uint32_t (&q)[kDim / 16][4], const RopeArgs& rope, int position) {
+__device__ __forceinline__ void rotate_queries(std::uint32_t (&q)[kDim / 16][4], const Angles<kDim>& angles,
+                                               bool interleaved) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const float* cos = rope.cos + static_cast<std::size_t>(position) * (kDim / 2);
-  const float* sin = rope.sin + static_cast<std::size_t>(position) * (kDim / 2);
+  const float *cos = angles.cos, *sin = angles.sin;
 #pragma unroll
   for (int part = 0; part < 4; ++part) {
     const int within = (lane % 4) * 2 + (part >= 2 ? 8 : 0);
-    if (rope.interleaved) {
+    if (interleaved) {
 #pragma unroll
       for (int s = 0; s < kDim / 16; ++s) {
         const int pair = (s * 16 + within) / 2;
@@ -156,48 +167,54 @@ __device__ __forceinline__ void rotate_queries(std::uint32_t (&q)[kDim / 16][4],
   }
 }
 
-/// A decode's own token: its raw key in the rows of the step, and the block that it belongs to.
+/// A decode's own token in the registers of one warp: its raw key as pairs to rotate, and its value.
 template <int kDim>
 struct OwnToken {
-  const Bf16* key;
+  static constexpr int kPairs = kDim / 64;  // of a lane
+  Bf16 a[kPairs], b[kPairs], v[2 * kPairs];
   std::size_t block;
   int position;
-  __device__ __forceinline__ OwnToken(const Bf16* qkv, const AttentionShape& shape, const int* table, int row,
-                                      int kv_head, int at)
-      : key(qkv + static_cast<std::size_t>(row) * static_cast<std::size_t>(shape.row()) +
-            static_cast<std::size_t>((shape.heads + kv_head) * kDim)),
-        block(block_start(table[at / kBlockTokens], kv_head, shape.kv_heads, kDim)),
-        position(at) {}
+
+  static __device__ __forceinline__ int2 dims(int i, bool interleaved) {
+    const int pair = static_cast<int>(threadIdx.x) % 32 + 32 * i;
+    return interleaved ? make_int2(2 * pair, 2 * pair + 1) : make_int2(pair, pair + kDim / 2);
+  }
+  __device__ __forceinline__ void load(const Bf16* qkv, const AttentionShape& shape, bool interleaved, const int* table,
+                                       int row, int kv_head, int at) {
+    const Bf16* k = qkv + static_cast<std::size_t>(row) * static_cast<std::size_t>(shape.row()) +
+                    static_cast<std::size_t>((shape.heads + kv_head) * kDim);
+    const Bf16* value = k + static_cast<std::size_t>(shape.kv_heads * kDim);
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i) a[i] = k[dims(i, interleaved).x], b[i] = k[dims(i, interleaved).y];
+#pragma unroll
+    for (int i = 0; i < 2 * kPairs; ++i) v[i] = value[static_cast<int>(threadIdx.x) % 32 + 32 * i];
+    block = block_start(table[at / kBlockTokens], kv_head, shape.kv_heads, kDim);
+    position = at;
+  }
+  /// Puts an element into the cache and, as rounded there, into the unit's tile.
+  template <bool kFp8>
+  __device__ __forceinline__ void put(void* pool, Bf16* tile, int dim, float x) const {
+    tile_at<kDim>(tile, position % kUnitKeys, dim / 8)[dim % 8] =
+        store_element(pool, kFp8, block, position % kBlockTokens, dim, x);
+  }
+  template <bool kFp8>
+  __device__ __forceinline__ void store_key(const KvLayer& kv, const Angles<kDim>& angles, bool interleaved,
+                                            Bf16* keys) const {
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i) {
+      const int pair = static_cast<int>(threadIdx.x) % 32 + 32 * i;
+      const float2 r = rotated(__bfloat162float(a[i]), __bfloat162float(b[i]), angles.cos[pair], angles.sin[pair]);
+      put<kFp8>(kv.k, keys, dims(i, interleaved).x, r.x);
+      put<kFp8>(kv.k, keys, dims(i, interleaved).y, r.y);
+    }
+  }
+  template <bool kFp8>
+  __device__ __forceinline__ void store_value(const KvLayer& kv, Bf16* values) const {
+#pragma unroll
+    for (int i = 0; i < 2 * kPairs; ++i)
+      put<kFp8>(kv.v, values, static_cast<int>(threadIdx.x) % 32 + 32 * i, __bfloat162float(v[i]));
+  }
 };
-
-/// Puts the rotated key into the cache and, as rounded there, into the unit's tile. One warp.
-template <int kDim, bool kFp8>
-__device__ __forceinline__ void store_own_key(const OwnToken<kDim>& own, const KvLayer& kv, const RopeArgs& rope,
-                                              Bf16* keys) {
-  const int lane = static_cast<int>(threadIdx.x) % 32, position = own.position, key = position % kUnitKeys;
-  const int token = position % kBlockTokens;
-  const Bf16* k = own.key;
-  const float* cos = rope.cos + static_cast<std::size_t>(position) * (kDim / 2);
-  const float* sin = rope.sin + static_cast<std::size_t>(position) * (kDim / 2);
-  for (int pair = lane; pair < kDim / 2; pair += 32) {
-    const int a = rope.interleaved ? 2 * pair : pair, b = rope.interleaved ? 2 * pair + 1 : pair + kDim / 2;
-    const float2 r = rotated(__bfloat162float(k[a]), __bfloat162float(k[b]), cos[pair], sin[pair]);
-    tile_at<kDim>(keys, key, a / 8)[a % 8] = store_element(kv.k, kFp8, own.block, token, a, r.x);
-    tile_at<kDim>(keys, key, b / 8)[b % 8] = store_element(kv.k, kFp8, own.block, token, b, r.y);
-  }
-}
-
-/// The same of its value.
-template <int kDim, bool kFp8>
-__device__ __forceinline__ void store_own_value(const OwnToken<kDim>& own, const AttentionShape& shape,
-                                                const KvLayer& kv, Bf16* values) {
-  const int lane = static_cast<int>(threadIdx.x) % 32, key = own.position % kUnitKeys;
-  const Bf16* v = own.key + static_cast<std::size_t>(shape.kv_heads * kDim);
-  for (int i = lane; i < kDim; i += 32) {
-    tile_at<kDim>(values, key, i / 8)[i % 8] =
-        store_element(kv.v, kFp8, own.block, own.position % kBlockTokens, i, __bfloat162float(v[i]));
-  }
-}
 
 /// Scores of 16 rows against 8 keys from `key0` of the tile.
 template <int kDim>
@@ -253,42 +270,12 @@ __device__ __forceinline__ void chunk_powers(float* s, const float (&peak)[2], f
   }
 }
 
-/// The last of a decode's thread blocks of one KV head folds what all of them left, in the order of the units. Which
-/// one that is does not matter. All threads call it after their stores.
-template <int kDim>
-__device__ __forceinline__ void fold_if_last(const AttentionShape& shape, const AttentionBatch& batch, int entry,
-                                             int kv_head, int length, const float* parts, const float* peaks,
-                                             Bf16* attended) {
-  __shared__ bool last;
-  const int units = (length + kUnitKeys - 1) / kUnitKeys, group = shape.group();
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    int* arrivals = batch.arrivals + entry * shape.kv_heads + kv_head;
-    last = atomicAdd(arrivals, 1) == units - 1;
-    if (last) *arrivals = 0;
-  }
-  __syncthreads();
-  if (!last) return;
-  __threadfence();
-  const std::size_t first = static_cast<std::size_t>(batch.decode_first[entry]) * static_cast<std::size_t>(shape.heads);
-  Bf16* out =
-      attended + static_cast<std::size_t>(batch.decode_row[entry]) * static_cast<std::size_t>(shape.heads * kDim);
-  for (int i = static_cast<int>(threadIdx.x); i < group * kDim / 4; i += kDecodeWarps * 32) {
-    const int head = kv_head * group + i / (kDim / 4), dim = i % (kDim / 4) * 4;
-    Running row;
-    const float4 total =
-        fold_parts(parts, peaks, first + static_cast<std::size_t>(head), units, shape.heads, kDim, dim, row);
-    *reinterpret_cast<uint2*>(out + head * kDim + dim) = folded_bf16(total, row);
-  }
-}
-
 /// A decode's partial result of one unit: {work, kv head}. With `rope` (not null) the rows of qkv are raw, and the unit
 /// that holds the decode's own token rotates and stores it.
 template <int kDim, bool kFp8>
 __global__ void __launch_bounds__(kDecodeWarps * 32, kFp8 ? 5 : 0)
     decode_kernel(const Bf16* qkv, AttentionShape shape, KvLayer kv, AttentionBatch batch, float scale, RopeArgs rope,
-                  float* out, float* peaks, Bf16* attended) {
+                  float* out, float* peaks) {
   launch_dependents();
   if (static_cast<int>(blockIdx.x) >= batch.works) {
     wait_for_previous();
@@ -334,22 +321,24 @@ __global__ void __launch_bounds__(kDecodeWarps * 32, kFp8 ? 5 : 0)
     }
     zero_values<kDim>(values, blocks, static_cast<int>(threadIdx.x), kDecodeWarps * 32);
   }
-  if (rotates) wait_for_previous();
+  __shared__ Angles<kDim> angles;
+  OwnToken<kDim> own;
+  const bool has_own = rotates && unit == (length - 1) / kUnitKeys, stores = has_own && warp == 0;
+  if (rotates) angles.load(rope, length - 1), wait_for_previous();
+  if (stores) own.load(qkv, shape, rope.interleaved, table, row_of_batch, kv_head, length - 1);
   std::uint32_t q[kDim / 16][4];
   load_queries<kDim>(q, qkv, shape, row_of_batch, kv_head, 0, 1);
   __syncthreads();  // the barriers, or the expanded keys, are there for all
   if (!kFp8) barrier_wait(&keys_here, 0);
-  const bool stores = rotates && unit == (length - 1) / kUnitKeys;
-  if (rotates) rotate_queries<kDim>(q, rope, length - 1);
   if (stores) {
-    if (!kFp8) barrier_wait(&values_here, 0);
-    if (warp == 0) {
-      const OwnToken<kDim> own(qkv, shape, table, row_of_batch, kv_head, length - 1);
-      store_own_key<kDim, kFp8>(own, kv, rope, keys);
-      if (!kFp8) store_own_value<kDim, kFp8>(own, shape, kv, values);
+    own.template store_key<kFp8>(kv, angles, rope.interleaved, keys);
+    if (!kFp8) {
+      barrier_wait(&values_here, 0);
+      own.template store_value<kFp8>(kv, values);
     }
-    __syncthreads();
   }
+  if (rotates) rotate_queries<kDim>(q, angles, rope.interleaved);
+  if (has_own) __syncthreads();
 
   float s[4][4], peak[2] = {-INFINITY, -INFINITY};
 #pragma unroll
@@ -388,11 +377,8 @@ __global__ void __launch_bounds__(kDecodeWarps * 32, kFp8 ? 5 : 0)
   }
   if (!kFp8) barrier_wait(&values_here, 0);
   __syncthreads();
-  if (kFp8 && stores) {
-    if (warp == 0) {
-      const OwnToken<kDim> own(qkv, shape, table, row_of_batch, kv_head, length - 1);
-      store_own_value<kDim, kFp8>(own, shape, kv, values);
-    }
+  if (kFp8 && has_own) {
+    if (stores) own.template store_value<kFp8>(kv, values);
     __syncthreads();
   }
 
@@ -429,7 +415,6 @@ __global__ void __launch_bounds__(kDecodeWarps * 32, kFp8 ? 5 : 0)
       peaks[2 * (part + static_cast<std::size_t>(row)) + 1] = total;
     }
   }
-  if (batch.arrivals != nullptr) fold_if_last<kDim>(shape, batch, entry, kv_head, length, out, peaks, attended);
 }
 
 /// Folds a decode's units in order: {kv head · group + head, decode}, four elements a thread.
@@ -711,8 +696,7 @@ void run(const Bf16* qkv, const AttentionShape& shape, const KvLayer& kv, const 
     launch(decode_kernel<kDim, kFp8>,
            dim3(static_cast<unsigned>(batch.works + ahead), static_cast<unsigned>(shape.kv_heads)),
            dim3(kDecodeWarps * 32), kDecodeShared, stream, qkv, shape, kv, batch, log2_scale,
-           rope != nullptr ? *rope : RopeArgs{}, scratch, peaks, attended);
-    if (batch.arrivals != nullptr) return;
+           rope != nullptr ? *rope : RopeArgs{}, scratch, peaks);
     launch(fold_kernel<kDim>, dim3(static_cast<unsigned>(shape.heads), static_cast<unsigned>(batch.decodes)),
            dim3(kDim / 4), 0, stream, shape, batch, static_cast<const float*>(scratch),
            static_cast<const float*>(peaks), attended);

@@ -48,9 +48,6 @@ struct AttentionBatch {
   const int* decode_first = nullptr;     ///< its first piece of work
   int works = 0;                         ///< units of all decodes together; sizes the grid
   const int2* work = nullptr;            ///< {entry, unit}; entry < 0: unused
-  /// Zeros [decodes, kv heads], left as zeros: a decode's last thread block folds. Null: a kernel folds. For latent
-  /// attention a kernel always folds.
-  int* arrivals = nullptr;
   bool whole = true;  ///< latent attention may run many decodes range after range
   Ahead ahead;        ///< brought by decodes, by thread blocks of their own
   int tiles = 0;

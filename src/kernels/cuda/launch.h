@@ -25,7 +25,8 @@ inline constexpr int kBlockTokens = 16;  ///< of a KV block
 inline constexpr int kUnitKeys = 128;    ///< keys per partial result of attention; the fold over units is in order
 inline constexpr int kQuantBlock = 128;  ///< fp8 weights: one scale per 128 × 128 block
 inline constexpr int kTileChoices = 5;   ///< tile shapes of matmul, smallest first
-inline constexpr int kOperandRows[] = {8, 16, 32, 64, 128};
+inline constexpr int kChainTile = 5;     ///< one more, of bf16, without the rule of the same bits
+inline constexpr int kOperandRows[] = {8, 16, 32, 64, 128, 256};
 
 /// A weight [n, k] on the device, k in sequence. fp8: scale[((row / 64) · 2 + half) · k_blocks + k / 128], half = row /
 /// 8 % 2. Whole numbers: int_layout.h.
@@ -52,7 +53,7 @@ struct Activations {
   int rows = 0, k = 0;
   void* data = nullptr;
   float* row_scale = nullptr;
-  CUtensorMap map[5];  ///< boxes of kOperandRows
+  CUtensorMap map[6];  ///< boxes of kOperandRows
 };
 
 /// Fill the maps; data, n (rows, a multiple of 4) and k (beyond three steps of 64, fp8 128) are set. False when the
@@ -67,17 +68,24 @@ enum class Epilogue : int {
   swiglu,   ///< rows of the weight interleaved: 8 gate, 8 up; out bf16 [t, n / 2] = silu(gate) · up
 };
 
+/// How products use the chip; bits depend on `invariant` alone.
+struct MatmulWays {
+  int spread = 0;         ///< most thread blocks that share a small matrix's tiles in clusters of two
+  bool invariant = true;  ///< the same bits for every number of tokens
+};
+
 struct MatmulOut {
   Epilogue epilogue = Epilogue::bf16;
   void* data = nullptr;
   int stride = 0;               ///< elements from one row to the next
   const float* bias = nullptr;  ///< [n] or null
+  MatmulWays ways = {};
 };
 
-/// out[t, n] for the first t rows. tile < 0: chosen from the shape.
+/// out[t, n] for the first t rows. tile < 0: chosen from the shape, one of the first kTileChoices if bits matter.
 void matmul(const Matrix& weight, const Activations& input, int t, const MatmulOut& out, cudaStream_t stream,
             int tile = -1);
-int choose_tile(bool fp8, int n, int k, int t, int multiprocessors);
+int choose_tile(bool fp8, int n, int t, int multiprocessors, const MatmulWays& ways = {});
 
 /// Rows that a product of few tokens makes itself, in every thread block: f32 rows normalized (to the weight's form),
 /// or bf16 rows quantized. The bits are those of rms_norm or quantize_rows followed by matmul.

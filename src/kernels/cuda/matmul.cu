@@ -4,10 +4,15 @@
 //
 // Batch invariance: an element is the sum, in order, of four parts of K, each one accumulator that runs over its steps
 // in order (fp8: blocks of 128, scaled and added in order). With few tokens four warpgroups compute the parts side by
-// side, with many one computes them one after the other: the same numbers, the same additions.
+// side, with many one computes them one after the other: the same numbers, the same additions. Way::chain leaves this
+// rule: without parts bf16 has registers for twice the tile. (fp8 gains nothing: a step's products while the step
+// before is scaled, in the same registers, were slower.)
 //
 // With one or two tokens a product can make its own input (RowSource): every thread block normalizes or quantizes the
 // rows into shared memory, which costs less than a kernel before it. The arithmetic is row_math.cuh's either way.
+//
+// A matrix with too few row tiles to fill the chip spreads them: a cluster of two thread blocks shares a tile, each
+// with half of K, and the first one's shared memory takes the other one's sums. The order of the additions stays.
 #include <cudaTypedefs.h>
 
 #include <algorithm>
@@ -40,27 +45,38 @@ struct Params : ProductPlace {
   RowSource source;
 };
 
-/// kColumns: tokens of one warpgroup; kInput: bytes of rows that the product makes itself and keeps, 0 for none.
-template <Way kWay, int kColumns, int kInput = 0>
+/// kColumns: tokens of one warpgroup; kInput: bytes of rows that the product makes itself and keeps, 0 for none;
+/// kCluster: thread blocks that share the parts of a tile.
+template <Way kWay, int kColumns, int kInput = 0, int kCluster = 1>
 struct Shape {
-  static constexpr int kGroups = kWay == Way::parts ? 4 : 2, kWorkers = kGroups * 128, kThreads = kWorkers + 128;
-  static constexpr int kTileRows = kWay == Way::rows ? 128 : 64;
+  static constexpr int kGroups = kWay == Way::parts ? kParts / kCluster : 2;  // that multiply
+  static constexpr int kWorkers = kWay == Way::parts ? kParts * 128 : 256, kThreads = kWorkers + 128;
+  static constexpr int kTileRows = kWay != Way::parts ? 128 : 64, kBlocksOfTile = kCluster;
+  /// The steps of a warpgroup's, and of a turn's, loads: its part, or all of the thread block.
+  static __device__ __forceinline__ Steps of_turn(int steps, int turn) {
+    if constexpr (kWay != Way::parts) return Steps::own<kCluster>(steps);
+    const int part = static_cast<int>(blockIdx.x) % kCluster * kGroups + turn;
+    return {part_begin(steps, part), part_begin(steps, part + 1)};
+  }
   static constexpr int kWeightBytes = kTileRows * kRowBytes;
   static constexpr int kInputBytes = kInput, kTokenBytes = kInput > 0 ? 0 : kColumns *kRowBytes;
   static constexpr int kStageBytes = kWeightBytes + kTokenBytes;
   static constexpr int kMemory = 226 * 1024;  // stages and result tile
   // The result tile: [parts][tokens][rows], so many tokens at a time.
   static constexpr int kSumStride = kTileRows + 4;
-  static constexpr int kSumTokens = kWay == Way::parts ? (kColumns < 16 ? kColumns : 16) : 64;
-  static constexpr int kSumParts = kWay == Way::parts ? kParts : 1;
+  static constexpr int kSumTokens = kWay == Way::parts               ? (kColumns < 16 ? kColumns : 16)
+                                    : kColumns > 128 || kCluster > 1 ? 32
+                                                                     : 64;
+  static constexpr int kSumParts = kWay == Way::parts ? kParts : kCluster > 1 ? 3 : 1;
   static constexpr int kSumBytes = kSumParts * kSumTokens * kSumStride * 4;
   // Loads take turns over the parts; a stage always serves the same part, which thus sees each of its phases.
-  static constexpr int kTurns = kWay == Way::parts ? kParts : 1;
+  static constexpr int kTurns = kWay == Way::parts ? kGroups : 1;
   static constexpr int kStages = (kMemory - kInput - kSumBytes - 2048) / kStageBytes / kTurns * kTurns;
   static constexpr std::size_t kShared = static_cast<std::size_t>(kStages) * kStageBytes + kInput + kSumBytes + 1024 +
                                          2 * 8 * kStages + (kInput > 0 ? 64 : 0);
   // Few tokens: few registers, so that the next kernel fits beside this one.
   static constexpr int kBlocks = kWay == Way::parts && kColumns <= 16 && kInput == 0 ? 2 : 1;
+  static_assert(kCluster == 1 || kWay == Way::rows || (kWay == Way::parts && kSumTokens == kColumns));
 };
 
 /// The loads of one turn, in order: the steps of its part of every tile.
@@ -68,11 +84,8 @@ template <typename S, int kColumns>
 struct Cursor {
   Tiles tiles;
   int begin, end, step;
-  __device__ __forceinline__ Cursor(const Params& p, const Groups& groups, int steps, int turn)
-      : tiles(p, groups, S::kTileRows, kColumns),
-        begin(S::kTurns > 1 ? part_begin(steps, turn) : 0),
-        end(S::kTurns > 1 ? part_begin(steps, turn + 1) : steps),
-        step(begin) {}
+  __device__ __forceinline__ Cursor(const Params& p, const Groups& groups, Steps steps)
+      : tiles(p, groups, S::kTileRows, kColumns, S::kBlocksOfTile), begin(steps.begin), end(steps.end), step(begin) {}
   __device__ __forceinline__ bool more() const { return tiles.more(); }
   __device__ __forceinline__ void advance() {
     if (++step == end) step = begin, tiles.advance();
@@ -83,8 +96,8 @@ struct Cursor {
 template <typename S, int kColumns, int kStepElements>
 __device__ __forceinline__ void feed(const CUtensorMap* weight, const CUtensorMap* tokens, const Params& p,
                                      const Groups& groups, std::uint8_t* stages, std::uint64_t* full,
-                                     std::uint64_t* empty, int steps, int turn) {
-  Cursor<S, kColumns> of_weights(p, groups, steps, turn), of_tokens(p, groups, steps, turn);
+                                     std::uint64_t* empty, Steps steps, int turn) {
+  Cursor<S, kColumns> of_weights(p, groups, steps), of_tokens(p, groups, steps);
   const auto load_weights = [&](int stage) {
     barrier_expect(&full[stage], S::kStageBytes);
     copy_box(stages + stage * S::kStageBytes, weight, of_weights.step * kStepElements, of_weights.tiles.weight_row,
@@ -111,35 +124,38 @@ __device__ __forceinline__ void feed(const CUtensorMap* weight, const CUtensorMa
   }
 }
 
-/// One step's product of one warpgroup: fp8 into a fresh part that is scaled into `sum`, bf16 straight into it.
+/// Starts one step's products of one warpgroup.
+template <bool kFp8, int kColumns>
+__device__ __forceinline__ void multiply_step(float (&sum)[kColumns / 2], std::uint32_t weights_at,
+                                              std::uint32_t tokens_at, bool keep) {
+  products_begin();
+#pragma unroll
+  for (int kk = 0; kk < 4; ++kk) {
+    const auto offset = static_cast<std::uint32_t>(kk * 32);
+    Product<kFp8, kColumns>::run(sum, operand_descriptor(weights_at + offset), operand_descriptor(tokens_at + offset),
+                                 keep || kk > 0);
+  }
+  products_commit();
+}
+
+/// sum += part, scaled by row.
+template <int kCount>
+__device__ __forceinline__ void add_scaled(float (&sum)[kCount], const float (&part)[kCount], float low, float high) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) sum[i] = __fmaf_rn(part[i], (i & 2) != 0 ? high : low, sum[i]);
+}
+
+/// One step of one warpgroup: fp8 into a fresh part that is scaled into `sum`, bf16 straight into it.
 template <bool kFp8, int kColumns>
 __device__ __forceinline__ void multiply(float (&sum)[kColumns / 2], std::uint32_t weights_at, std::uint32_t tokens_at,
                                          bool keep, float low, float high) {
   if constexpr (kFp8) {
     float part[kColumns / 2];
-    products_begin();
-#pragma unroll
-    for (int kk = 0; kk < 4; ++kk) {
-      const auto offset = static_cast<std::uint32_t>(kk * 32);
-      Product<true, kColumns>::run(part, operand_descriptor(weights_at + offset),
-                                   operand_descriptor(tokens_at + offset), kk > 0);
-    }
-    products_commit();
+    multiply_step<true, kColumns>(part, weights_at, tokens_at, false);
     products_wait<0>();
-#pragma unroll
-    for (int i = 0; i < kColumns / 2; ++i) {
-      const float scale = (i & 2) != 0 ? high : low;
-      sum[i] = __fmaf_rn(part[i], scale, sum[i]);
-    }
+    add_scaled(sum, part, low, high);
   } else {
-    products_begin();
-#pragma unroll
-    for (int kk = 0; kk < 4; ++kk) {
-      const auto offset = static_cast<std::uint32_t>(kk * 32);
-      Product<false, kColumns>::run(sum, operand_descriptor(weights_at + offset),
-                                    operand_descriptor(tokens_at + offset), keep || kk > 0);
-    }
-    products_commit();
+    multiply_step<false, kColumns>(sum, weights_at, tokens_at, keep);
     products_wait<1>();
   }
 }
@@ -149,7 +165,8 @@ struct Consumer {
   const Params& p;
   std::uint32_t stages, input;
   std::uint64_t *full, *empty;
-  int first_row;  // of this warpgroup's 64
+  int input_step;  // the first one of the product's own rows
+  int first_row;   // of this warpgroup's 64
   Ring<S::kStages> ring;
   int previous = -1;
 
@@ -157,23 +174,29 @@ struct Consumer {
     if (threadIdx.x % 32U == 0) barrier_arrive(&empty[stage]);
   }
 
-  /// Runs over the steps [begin, end) of K. The caller has set the ring to the first of its loads.
-  __device__ __forceinline__ void run(float (&sum)[kColumns / 2], int begin, int end, std::uint32_t weight_offset) {
+  /// Of the warpgroup's rows: [2, k_blocks].
+  [[nodiscard]] __device__ __forceinline__ const float* scales() const {
+    const int tile = min(first_row / 64, p.scale_tiles - 1);
+    return p.scale + static_cast<std::size_t>(2 * tile) * static_cast<std::size_t>(p.k_blocks);
+  }
+
+  /// Runs over steps of K. The caller has set the ring to the first of its loads.
+  __device__ __forceinline__ void run(float (&sum)[kColumns / 2], Steps steps, std::uint32_t weight_offset) {
     if constexpr (kFp8) {
 #pragma unroll
       for (float& s : sum) s = 0.0F;
     }
-    const int tile = min(first_row / 64, p.scale_tiles - 1);
-    const float* scale = p.scale + static_cast<std::size_t>(2 * tile) * static_cast<std::size_t>(p.k_blocks);
+    const float* scale = scales();
 #pragma unroll 1
-    for (int step = begin; step < end; ++step) {
+    for (int step = steps.begin; step < steps.end; ++step) {
       float low = 1.0F, high = 1.0F;
       if constexpr (kFp8) low = __ldg(scale + step), high = __ldg(scale + p.k_blocks + step);
       const std::uint32_t at = stages + static_cast<std::uint32_t>(ring.stage * S::kStageBytes);
       barrier_wait(&full[ring.stage], ring.phase);
       const std::uint32_t tokens_at =
-          S::kInputBytes > 0 ? input + static_cast<std::uint32_t>(step * kColumns * kRowBytes) : at + S::kWeightBytes;
-      multiply<kFp8, kColumns>(sum, at + weight_offset, tokens_at, step > begin, low, high);
+          S::kInputBytes > 0 ? input + static_cast<std::uint32_t>((step - input_step) * kColumns * kRowBytes)
+                             : at + S::kWeightBytes;
+      multiply<kFp8, kColumns>(sum, at + weight_offset, tokens_at, step > steps.begin, low, high);
       if constexpr (kFp8) {
         release(ring.stage);
       } else {
@@ -190,15 +213,23 @@ struct Consumer {
   }
 };
 
-/// Where byte `byte` of a row lies among the product's own rows: as the copy engine would have put it.
-__device__ __forceinline__ std::uint8_t* input_at(std::uint8_t* input, int row, int byte) {
-  return input + byte / kRowBytes * (8 * kRowBytes) + row * kRowBytes + ((byte % kRowBytes / 16) ^ row) * 16 +
-         byte % 16;
-}
+/// The product's own rows in shared memory: those steps of K that this thread block multiplies with, as the copy engine
+/// would have put them.
+struct Input {
+  std::uint8_t* data;
+  Steps steps;
+  [[nodiscard]] __device__ __forceinline__ bool has(int byte) const {
+    return byte >= steps.begin * kRowBytes && byte < steps.end * kRowBytes;
+  }
+  [[nodiscard]] __device__ __forceinline__ std::uint8_t* at(int row, int byte) const {
+    return data + (byte / kRowBytes - steps.begin) * (8 * kRowBytes) + row * kRowBytes +
+           ((byte % kRowBytes / 16) ^ row) * 16 + byte % 16;
+  }
+};
 
 /// Normalizes the rows of x into `input`, quantized with their scales or as bf16.
 template <bool kFp8, int kVectors>
-__device__ __forceinline__ void norm_input(const Params& p, std::uint8_t* input, float* own_scale, int steps) {
+__device__ __forceinline__ void norm_input(const Params& p, const Input& input, float* own_scale) {
   const int thread = static_cast<int>(threadIdx.x), vectors = p.k / 4;
   constexpr int kBytes = kFp8 ? 4 : 8;  // of a vector
   float4 w[kVectors], v[kVectors];
@@ -222,15 +253,16 @@ __device__ __forceinline__ void norm_input(const Params& p, std::uint8_t* input,
     for (int i = 0; i < kVectors; ++i) {
       const int at = thread + i * kRowThreads;
       if (at >= vectors) break;
-      std::uint8_t* to = input_at(input, r, at * kBytes);
+      if (!input.has(at * kBytes)) continue;
+      std::uint8_t* to = input.at(r, at * kBytes);
       if constexpr (kFp8) {
         *reinterpret_cast<std::uint32_t*>(to) = pack_fp8(times(v[i], inverse));
       } else {
         *reinterpret_cast<uint2*>(to) = make_uint2(pack_bf16(v[i].x, v[i].y), pack_bf16(v[i].z, v[i].w));
       }
     }
-    for (int at = vectors * kBytes / 4 + thread; at < steps * kRowBytes / 4; at += kRowThreads)
-      *reinterpret_cast<std::uint32_t*>(input_at(input, r, at * 4)) = 0;
+    for (int at = vectors * kBytes / 4 + thread; at < input.steps.end * kRowBytes / 4; at += kRowThreads)
+      *reinterpret_cast<std::uint32_t*>(input.at(r, at * 4)) = 0;
   }
 }
 
@@ -239,7 +271,7 @@ __device__ __forceinline__ float2 pair_of(std::uint32_t bits) {
 }
 
 /// Quantizes bf16 rows into `input`, all rows at once: at most kQuantizedHere elements.
-__device__ __forceinline__ void quantize_input(const Params& p, std::uint8_t* input, float* own_scale, int steps) {
+__device__ __forceinline__ void quantize_input(const Params& p, const Input& input, float* own_scale) {
   constexpr int kVectors = kQuantizedHere / 8 / kRowThreads;
   __shared__ int peak[8];
   const int thread = static_cast<int>(threadIdx.x), row_vectors = p.k / 8, vectors = p.source.rows * row_vectors;
@@ -275,55 +307,86 @@ __device__ __forceinline__ void quantize_input(const Params& p, std::uint8_t* in
   for (int i = 0; i < kVectors; ++i) {
     const int at = thread + i * kRowThreads;
     if (at >= vectors) break;
-    const int row = at / row_vectors;
+    const int row = at / row_vectors, byte = (at - row * row_vectors) * 8;
+    if (!input.has(byte)) continue;
     const float inverse = 1.0F / scale_of_peak(__int_as_float(peak[row]));
     const float2 a = pair_of(v[i].x), b = pair_of(v[i].y), c = pair_of(v[i].z), d = pair_of(v[i].w);
-    *reinterpret_cast<uint2*>(input_at(input, row, (at - row * row_vectors) * 8)) =
+    *reinterpret_cast<uint2*>(input.at(row, byte)) =
         make_uint2(pack_fp8(times(make_float4(a.x, a.y, b.x, b.y), inverse)),
                    pack_fp8(times(make_float4(c.x, c.y, d.x, d.y), inverse)));
   }
-  const int rest = steps * kRowBytes / 4 - p.k / 4;  // words of a row beyond K
+  const int rest = input.steps.end * kRowBytes / 4 - p.k / 4;  // words of a row beyond K
   for (int i = thread; i < p.source.rows * rest; i += kRowThreads)
-    *reinterpret_cast<std::uint32_t*>(input_at(input, i / rest, p.k + i % rest * 4)) = 0;
+    *reinterpret_cast<std::uint32_t*>(input.at(i / rest, p.k + i % rest * 4)) = 0;
 }
 
-template <bool kFp8, Way kWay, int kColumns, Source kSource, int kInput>
+/// A cluster's sums come together in the first thread block's result tile, so many tokens at a time, and `store` takes
+/// them there. `second`: a warpgroup's other part (Way::rows in the second block).
+template <typename S, Way kWay, int kColumns, typename Store>
+__device__ __forceinline__ void gather_parts(float* tile, const float (&sum)[kColumns / 2],
+                                             const float (&second)[kColumns / 2], int group, Store&& store) {
+  constexpr int kSlot = S::kSumTokens * S::kSumStride;
+  const int rank = static_cast<int>(blockIdx.x) % S::kBlocksOfTile;
+  float* to =
+      shared_of_block(tile, 0) + (kWay == Way::parts ? (rank * S::kGroups + group) * kSlot : rank * kSlot + group * 64);
+#pragma unroll
+  for (int round = 0; round < kColumns / S::kSumTokens; ++round) {
+    cluster_wait();  // the first block is there, its tile is free
+    if (group < S::kGroups) put<kColumns, S::kSumTokens>(to, S::kSumStride, sum, round);
+    if (kWay == Way::rows && rank > 0) put<kColumns, S::kSumTokens>(to + kSlot, S::kSumStride, second, round);
+    cluster_arrive();
+    cluster_wait();
+    if (rank == 0) store(round);
+    if (round + 1 < kColumns / S::kSumTokens) cluster_arrive();
+  }
+}
+
+template <typename S, bool kFp8, Way kWay, int kColumns, Source kSource, int kInput>
 __device__ __forceinline__ void work(const Params& p, const Groups& groups, std::uint8_t* stages, std::uint64_t* full,
                                      std::uint64_t* empty, int steps) {
-  using S = Shape<kWay, kColumns, kInput>;
   const int group = static_cast<int>(threadIdx.x) / 128;
-  std::uint8_t* input = stages + S::kStages * S::kStageBytes;
+  const Input input{stages + S::kStages * S::kStageBytes, Steps::own<S::kBlocksOfTile>(steps)};
   float* own_scale = reinterpret_cast<float*>(empty + S::kStages);
-  if constexpr (kSource == Source::normed)
-    norm_input<kFp8, (kInput / 8 / (kFp8 ? 1 : 2) + 4 * kRowThreads - 1) / (4 * kRowThreads)>(p, input, own_scale,
-                                                                                              steps);
-  if constexpr (kSource == Source::quantized) quantize_input(p, input, own_scale, steps);
+  if constexpr (kSource == Source::normed) {
+    constexpr int kMost = kInput * S::kBlocksOfTile / 8 / (kFp8 ? 1 : 2);  // elements of a row
+    norm_input<kFp8, (kMost + 4 * kRowThreads - 1) / (4 * kRowThreads)>(p, input, own_scale);
+  }
+  if constexpr (kSource == Source::quantized) quantize_input(p, input, own_scale);
   if constexpr (kSource != Source::copied) {
     shared_writes_to_tensor_cores();
     named_barrier<1, S::kWorkers>();
   }
-  float* tile = reinterpret_cast<float*>(input + kInput);
-  float* put_at = tile + group * (kWay == Way::parts ? S::kSumTokens * S::kSumStride : 64);
-  const auto weight_offset = static_cast<std::uint32_t>(kWay == Way::rows ? group * 64 * kRowBytes : 0);
-  Consumer<kFp8, S, kColumns> consumer{p, shared_address(stages), shared_address(input), full, empty, 0, {}};
+  float* tile = reinterpret_cast<float*>(input.data + kInput);
+  const auto weight_offset = static_cast<std::uint32_t>(kWay != Way::parts ? group * 64 * kRowBytes : 0);
+  Consumer<kFp8, S, kColumns> consumer{
+      p, shared_address(stages), shared_address(input.data), full, empty, input.steps.begin, 0, {}};
   if constexpr (kWay == Way::parts) consumer.ring.advance(group);
   bool waited = kSource != Source::copied;
-  for (Tiles tiles(p, groups, S::kTileRows, kColumns); tiles.more(); tiles.advance()) {
-    consumer.first_row = tiles.weight_row + (kWay == Way::rows ? group * 64 : 0);
-    float sum[kColumns / 2];
+  for (Tiles tiles(p, groups, S::kTileRows, kColumns, S::kBlocksOfTile); tiles.more(); tiles.advance()) {
+    consumer.first_row = tiles.weight_row + (kWay != Way::parts ? group * 64 : 0);
+    float sum[kColumns / 2], part[kColumns / 2];
     if constexpr (kWay == Way::parts) {
-      consumer.run(sum, part_begin(steps, group), part_begin(steps, group + 1), 0);
+      if (group < S::kGroups) consumer.run(sum, S::of_turn(steps, group), 0);
+    } else if constexpr (kWay == Way::chain) {
+      consumer.run(sum, input.steps, weight_offset);
     } else {
-      float part[kColumns / 2];
-      consumer.run(sum, 0, part_begin(steps, 1), weight_offset);
+      const int first = static_cast<int>(blockIdx.x) % S::kBlocksOfTile * (kParts / S::kBlocksOfTile);
+      consumer.run(sum, {part_begin(steps, first), part_begin(steps, first + 1)}, weight_offset);
 #pragma unroll 1
-      for (int i = 1; i < kParts; ++i) {
-        consumer.run(part, part_begin(steps, i), part_begin(steps, i + 1), weight_offset);
+      for (int i = first + 1; i < first + kParts / S::kBlocksOfTile; ++i) {
+        consumer.run(part, {part_begin(steps, i), part_begin(steps, i + 1)}, weight_offset);
+        if (first > 0) break;  // the second of a cluster gives its parts apart
 #pragma unroll
         for (int e = 0; e < kColumns / 2; ++e) sum[e] += part[e];
       }
     }
     if (!waited) wait_for_previous(), waited = true;
+    if constexpr (S::kBlocksOfTile > 1) {
+      return gather_parts<S, kWay, kColumns>(tile, sum, part, group, [&](int round) {  // a cluster has one tile
+        store<S>(p, tile, own_scale, tiles.row, tiles.token + round * S::kSumTokens, tiles.end_token, tiles.from);
+      });
+    }
+    float* put_at = tile + group * (kWay == Way::parts ? S::kSumTokens * S::kSumStride : 64);
 #pragma unroll
     for (int round = 0; round < kColumns / S::kSumTokens; ++round) {
       named_barrier<1, S::kWorkers>();  // the result tile is free
@@ -356,11 +419,10 @@ __device__ __forceinline__ void choose_groups(const RowSource& source, int4* lis
   __syncthreads();
 }
 
-template <bool kFp8, Way kWay, int kColumns, Source kSource, int kInput>
-__global__ void __launch_bounds__(Shape<kWay, kColumns, kInput>::kThreads, Shape<kWay, kColumns, kInput>::kBlocks)
+template <typename S, bool kFp8, Way kWay, int kColumns, Source kSource, int kInput>
+__global__ void __launch_bounds__(S::kThreads, S::kBlocks)
     matmul_kernel(const __grid_constant__ CUtensorMap weight, const __grid_constant__ CUtensorMap tokens,
                   const Params p) {
-  using S = Shape<kWay, kColumns, kInput>;
   constexpr int kStepElements = kFp8 ? 128 : 64;
   extern __shared__ std::uint8_t raw[];
   std::uint8_t* stages = raw + (1024U - (shared_address(raw) & 1023U)) % 1024U;
@@ -376,6 +438,7 @@ __global__ void __launch_bounds__(Shape<kWay, kColumns, kInput>::kThreads, Shape
     barrier_init_fence();
   }
   __syncthreads();
+  if constexpr (S::kBlocksOfTile > 1) cluster_arrive();
   launch_dependents();
   Groups groups{nullptr, 0};
   if constexpr (kSource == Source::normed) {
@@ -395,34 +458,48 @@ __global__ void __launch_bounds__(Shape<kWay, kColumns, kInput>::kThreads, Shape
     if constexpr (kWay != Way::parts) fewer_registers<24>();
     const int warp = static_cast<int>(threadIdx.x - S::kWorkers) / 32;
     if (threadIdx.x % 32U == 0 && warp < S::kTurns) {
-      feed<S, kColumns, kStepElements>(&weight, &tokens, p, groups, stages, full, empty, steps, warp);
+      feed<S, kColumns, kStepElements>(&weight, &tokens, p, groups, stages, full, empty, S::of_turn(steps, warp), warp);
     }
   } else {
     if constexpr (kWay != Way::parts) more_registers<240>();
-    work<kFp8, kWay, kColumns, kSource, kInput>(p, groups, stages, full, empty, steps);
+    work<S, kFp8, kWay, kColumns, kSource, kInput>(p, groups, stages, full, empty, steps);
   }
 }
 
-template <bool kFp8, Way kWay, int kColumns, Source kSource, int kInput>
+int tiles_of(const Matrix& weight, int tile_rows, int token_tiles, const MatmulGroups* groups) {
+  const int n = groups != nullptr ? groups->rows : weight.n;
+  return (n + tile_rows - 1) / tile_rows * (groups != nullptr ? groups->most : token_tiles);
+}
+
+template <bool kFp8, Way kWay, int kColumns, Source kSource, int kInput, int kCluster = 1>
 void start(const Matrix& weight, const CUtensorMap& input_map, const float* row_scale, int t, const MatmulOut& out,
            const MatmulGroups* groups, const RowSource& source, cudaStream_t stream) {
-  using S = Shape<kWay, kColumns, kInput>;
-  auto* kernel = matmul_kernel<kFp8, kWay, kColumns, kSource, kInput>;
+  using S = Shape<kWay, kColumns, kInput, kCluster>;
+  auto* kernel = matmul_kernel<S, kFp8, kWay, kColumns, kSource, kInput>;
   static const cudaError_t ready = cudaFuncSetAttribute(
       reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(S::kShared));
   (void)ready;
   const int token_tiles = (t + kColumns - 1) / kColumns;
+  const int tiles = tiles_of(weight, S::kTileRows, token_tiles, groups);
+  const int blocks = kCluster > 1 ? tiles * kCluster : std::min(tiles, multiprocessor_count());
   const int n = groups != nullptr ? groups->rows : weight.n;
-  const int tiles = (n + S::kTileRows - 1) / S::kTileRows * (groups != nullptr ? groups->most : token_tiles);
-  const int blocks = std::min(tiles, multiprocessor_count());
   const Params params{place_of(out, groups, row_scale, n, t, source.by_token, token_tiles == 1),
                       weight.scale,
                       weight.k,
                       weight.k_blocks(),
                       (weight.n + 63) / 64,
                       source};
-  launch(kernel, dim3(static_cast<unsigned>(blocks)), dim3(S::kThreads), S::kShared, stream,
-         weight.map[S::kTileRows == 64 ? 0 : 1], input_map, params);
+  launch_clusters(kernel, kCluster, dim3(static_cast<unsigned>(blocks)), dim3(S::kThreads), S::kShared, stream,
+                  weight.map[S::kTileRows == 64 ? 0 : 1], input_map, params);
+}
+
+/// Whether clusters share the tiles: these are at most half of `most`, and one's weights fill a thread block's memory.
+/// Smaller tiles are quicker without (V2-Lite, one user, 499 → 485 tokens/s), and so are many tokens of fp8 (8B, 256
+/// users, 27,000 → 26,480; bf16 21,860 → 22,770).
+bool spreads(const Matrix& weight, int tile_rows, int tiles, int most) {
+  constexpr std::size_t kFull = 200 << 10;
+  return tiles * 2 <= most &&
+         weight.bytes() / static_cast<std::size_t>(weight.n) * static_cast<std::size_t>(tile_rows) > kFull;
 }
 
 template <bool kFp8, int kTile>
@@ -431,8 +508,15 @@ void run(const Matrix& weight, const Activations& input, int t, const MatmulOut&
   constexpr Choice c = kChoices[kTile];
   int map = 0;
   while (kOperandRows[map] < c.columns) ++map;
-  start<kFp8, c.way, c.columns, Source::copied, 0>(weight, input.map[map], kFp8 ? input.row_scale : nullptr, t, out,
-                                                   groups, RowSource{}, stream);
+  const float* row_scale = kFp8 ? input.row_scale : nullptr;
+  if constexpr (c.columns <= 16 || (c.way == Way::rows && !kFp8)) {
+    constexpr int kRows = c.way == Way::parts ? 64 : 128;
+    if (spreads(weight, kRows, tiles_of(weight, kRows, (t + c.columns - 1) / c.columns, groups), out.ways.spread))
+      return start<kFp8, c.way, c.columns, Source::copied, 0, 2>(weight, input.map[map], row_scale, t, out, groups,
+                                                                 RowSource{}, stream);
+  }
+  start<kFp8, c.way, c.columns, Source::copied, 0>(weight, input.map[map], row_scale, t, out, groups, RowSource{},
+                                                   stream);
 }
 
 // Sizes of a product's own rows in shared memory, 8 rows each.
@@ -448,7 +532,9 @@ void run_from(const Matrix& weight, const RowSource& source, int t, const Matmul
               cudaStream_t stream) {
   const int bytes = input_bytes(kFp8, weight.k);
   const CUtensorMap& unused = weight.map[0];
-  if (bytes <= kInputSizes[0]) {
+  if (bytes <= kInputSizes[0] && spreads(weight, 64, tiles_of(weight, 64, 1, groups), out.ways.spread)) {
+    start<kFp8, Way::parts, 8, kSource, kInputSizes[0] / 2, 2>(weight, unused, nullptr, t, out, groups, source, stream);
+  } else if (bytes <= kInputSizes[0]) {
     start<kFp8, Way::parts, 8, kSource, kInputSizes[0]>(weight, unused, nullptr, t, out, groups, source, stream);
   } else if (bytes <= kInputSizes[1]) {
     start<kFp8, Way::parts, 8, kSource, kInputSizes[1]>(weight, unused, nullptr, t, out, groups, source, stream);
@@ -476,6 +562,9 @@ void run_tile(const Matrix& weight, const Activations& input, int t, const Matmu
       return run<kFp8, 2>(weight, input, t, out, groups, stream);
     case 3:
       return run<kFp8, 3>(weight, input, t, out, groups, stream);
+    case kChainTile:
+      if constexpr (!kFp8) return run<false, kChainTile>(weight, input, t, out, groups, stream);
+      [[fallthrough]];
     default:
       return run<kFp8, 4>(weight, input, t, out, groups, stream);
   }
@@ -515,7 +604,7 @@ bool make_maps(Matrix& matrix) {
 
 bool make_maps(Activations& activations) {
   bool good = true;
-  for (int i = 0; i < 5; ++i) {
+  for (int i = 0; i < 6; ++i) {
     good = good && make_map(activations.map[i], activations.data, activations.fp8, activations.rows, activations.k,
                             kOperandRows[i]);
   }
@@ -524,22 +613,26 @@ bool make_maps(Activations& activations) {
 
 /// The fastest tile by a small model of the chip: waves of thread blocks at each tile's measured rate, or the time that
 /// the weight's bytes take.
-int choose_tile(bool fp8, int n, int k, int t, int multiprocessors) {
-  (void)k;
+int choose_tile(bool fp8, int n, int t, int multiprocessors, const MatmulWays& ways) {
   if (t <= 8) return 0;
   if (t <= 16) return 1;
   if (t <= 32) return 2;
   if (t <= 64) return 3;
   // Teraflops of the whole chip when all blocks are busy, by tile; measured with gpu_bench products.
-  constexpr double kBf16Rate[] = {90, 180, 260, 340, 580};
+  constexpr double kBf16Rate[] = {90, 180, 260, 340, 580, 640};
   constexpr double kFp8Rate[] = {135, 240, 440, 620, 930};
   int best = 3;
   double best_time = 1e30;
-  for (int tile = 3; tile < kTileChoices; ++tile) {
-    const int rows = kChoices[tile].way == Way::rows ? 128 : 64, tokens = kChoices[tile].columns;
+  constexpr int kManyTokens = 512;  // with fewer, memory hides what the wide tile gains
+  const int last = !ways.invariant && !fp8 && t >= kManyTokens ? kChainTile : kTileChoices - 1;
+  for (int tile = 3; tile <= last; ++tile) {
+    const int rows = kChoices[tile].way == Way::parts ? 64 : 128, tokens = kChoices[tile].columns;
     const int blocks = ((n + rows - 1) / rows) * ((t + tokens - 1) / tokens);
     const int waves = (blocks + multiprocessors - 1) / multiprocessors;
-    const double time = waves * static_cast<double>(rows) * tokens / (fp8 ? kFp8Rate : kBf16Rate)[tile];
+    constexpr double kClusterTime = 0.55;  // of a tile that two thread blocks share
+    const bool spread = !fp8 && tokens == 128 && 2 * blocks <= ways.spread;
+    const double time =
+        (spread ? kClusterTime : waves) * static_cast<double>(rows) * tokens / (fp8 ? kFp8Rate : kBf16Rate)[tile];
     if (time < best_time) best_time = time, best = tile;
   }
   return best;
@@ -556,7 +649,7 @@ void matmul(const Matrix& weight, const Activations& input, int t, const MatmulO
     if (tile < 0) tile = choose_int_tile(weight.n, t, multiprocessor_count());
     return int_matmul(weight, input, t, out, nullptr, stream, tile);
   }
-  if (tile < 0) tile = choose_tile(weight.fp8, weight.n, weight.k, t, multiprocessor_count());
+  if (tile < 0) tile = choose_tile(weight.fp8, weight.n, t, multiprocessor_count(), out.ways);
   if (weight.fp8) {
     run_tile<true>(weight, input, t, out, nullptr, stream, tile);
   } else {

@@ -14,6 +14,7 @@ inline constexpr int kParts = 4;  // of K
 enum class Way {
   parts,  ///< four, a part of K each, of 64 rows
   rows,   ///< two, 64 rows each, of 128
+  chain,  ///< as rows, but all of K in one go: other bits
 };
 
 /// The tile shapes, smallest first: who shares a tile, and its tokens.
@@ -21,8 +22,9 @@ struct Choice {
   Way way;
   int columns;
 };
-inline constexpr Choice kChoices[kTileChoices] = {
-    {Way::parts, 8}, {Way::parts, 16}, {Way::parts, 32}, {Way::parts, 64}, {Way::rows, 128}};
+inline constexpr Choice kChoices[] = {{Way::parts, 8},  {Way::parts, 16}, {Way::parts, 32},
+                                      {Way::parts, 64}, {Way::rows, 128}, {Way::chain, 256}};
+static_assert(kChoices[kTileChoices - 1].way == Way::rows && kChoices[kChainTile].way == Way::chain);
 
 /// Where a product's results go, and the grouping of its rows.
 struct ProductPlace {
@@ -57,6 +59,17 @@ __device__ __forceinline__ int part_begin(int steps, int part) {
   return steps * part / kParts;
 }
 
+/// Steps of K.
+struct Steps {
+  int begin, end;
+  /// Those of this thread block's share of a cluster.
+  template <int kCluster>
+  static __device__ __forceinline__ Steps own(int steps) {
+    const int rank = static_cast<int>(blockIdx.x) % kCluster;
+    return {part_begin(steps, rank * (kParts / kCluster)), part_begin(steps, (rank + 1) * (kParts / kCluster))};
+  }
+};
+
 __device__ __forceinline__ float silu(float x) {
   return x / (1.0F + exp2_fast(-1.4426950408889634F * x));
 }
@@ -78,8 +91,8 @@ struct Groups {
   int count;
 };
 
-/// The tiles that a thread block computes, one after the other. Without groups neighbours share their rows of the
-/// weight.
+/// The tiles that a thread block, or a cluster of `cluster`, computes, one after the other. Without groups neighbours
+/// share their rows of the weight.
 struct Tiles {
   int weight_row = 0;            ///< in the stored matrix
   int row = 0;                   ///< of the output
@@ -87,10 +100,16 @@ struct Tiles {
   int from = 0;                  ///< the first row of activations
   const ProductPlace& p;
   const Groups& groups;
-  int rows, columns, next, count, row_tiles, token_tiles;
+  int rows, columns, next, stride, count, row_tiles, token_tiles;
 
-  __device__ __forceinline__ Tiles(const ProductPlace& params, const Groups& list, int tile_rows, int tile_columns)
-      : p(params), groups(list), rows(tile_rows), columns(tile_columns), next(static_cast<int>(blockIdx.x)) {
+  __device__ __forceinline__ Tiles(const ProductPlace& params, const Groups& list, int tile_rows, int tile_columns,
+                                   int cluster = 1)
+      : p(params),
+        groups(list),
+        rows(tile_rows),
+        columns(tile_columns),
+        next(static_cast<int>(blockIdx.x) / cluster),
+        stride(static_cast<int>(gridDim.x) / cluster) {
     row_tiles = (p.n + rows - 1) / rows;
     token_tiles = (p.t + columns - 1) / columns;
     count = row_tiles * (groups.list != nullptr ? groups.count : token_tiles);
@@ -98,7 +117,7 @@ struct Tiles {
   }
   __device__ __forceinline__ bool more() const { return next < count; }
   __device__ __forceinline__ void advance() {
-    next += static_cast<int>(gridDim.x);
+    next += stride;
     place();
   }
 

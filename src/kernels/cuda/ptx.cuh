@@ -46,6 +46,22 @@ __device__ __forceinline__ void named_barrier() {
   asm volatile("bar.sync %0, %1;" ::"n"(kId), "n"(kCount) : "memory");
 }
 
+// Clusters. A thread arrives, then waits; threads that have ended count as arrived. Writes before the arrival are seen
+// after the wait.
+__device__ __forceinline__ void cluster_arrive() {
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void cluster_wait() {
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+/// Where `pointer` into this thread block's shared memory lies in that of another block of the cluster.
+template <typename T>
+__device__ __forceinline__ T* shared_of_block(T* pointer, unsigned block) {
+  std::uint64_t out;
+  asm("mapa.u64 %0, %1, %2;" : "=l"(out) : "l"(pointer), "r"(block));
+  return reinterpret_cast<T*>(out);
+}
+
 // Bulk tensor copies: a box of a row-major matrix into shared memory.
 // --------------------------------------------------
 __device__ __forceinline__ void copy_box(void* out, const CUtensorMap* map, int column, int row, std::uint64_t* barrier,
