@@ -60,6 +60,9 @@ constexpr std::array kKeys{
     ConfigKey{"engine.device", "device", kText, "auto", "",
               "cpu, cuda, cuda:N, or auto: a GPU that can run the model, else the CPU."},
     ConfigKey{"engine.gpu_weights", "gpu-weights", kText, "bf16", "", "Weights on a GPU: bf16, fp8, int8 or int4."},
+    ConfigKey{"engine.batch_invariant", "batch-invariant", kBoolean, "true", "",
+              "Answers keep their bits whatever runs beside them, so that streams survive their node token for token. "
+              "false, on a GPU only: faster kernels without this rule."},
     ConfigKey{"engine.isa", "isa", kText, "auto", "", "Kernels: auto, ref, avx2, avx512 or amx."},
     ConfigKey{"engine.kv_dtype", "kv-dtype", kText, "auto", "",
               "Element type of the KV cache: auto, f32, f16, bf16, int8 or fp8; on a GPU bf16 (auto) or fp8."},

@@ -38,6 +38,7 @@ struct ShapePlan {
   std::string name;             ///< id of the planner's catalog, also without its "deepseek-"
   std::string weights = "fp8";  ///< bf16 or fp8
   std::int64_t layers = 0;      ///< the first ones only; 0: all
+  bool batch_invariant = true;
 };
 
 /// The model's configuration, cut to its first layers when asked.

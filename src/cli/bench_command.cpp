@@ -157,8 +157,10 @@ Result<int> run_online(const BenchOptions& o) {
 
 Result<int> run_shape(const BenchOptions& o, const Config& config) {
   show_progress(fmt::format("making {} with random weights …", o.shape.name));
+  ShapePlan shape = o.shape;
+  shape.batch_invariant = config.boolean("engine.batch_invariant");
   HP_TRY(const std::unique_ptr<Executor> executor,
-         random_executor(o.shape, config.text("engine.device"), config.text("engine.kv_dtype"),
+         random_executor(shape, config.text("engine.device"), config.text("engine.kv_dtype"),
                          static_cast<std::size_t>(config.integer("engine.kv_mib")) << 20,
                          static_cast<std::int32_t>(std::ranges::max(o.offline.batches))));
   show_progress("measuring …");

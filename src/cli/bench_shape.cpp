@@ -42,6 +42,7 @@ Result<std::unique_ptr<Executor>> random_executor(const ShapePlan& plan, const s
   return make_random_cuda_executor(config,
                                    {.device = device,
                                     .weights = *weights,
+                                    .batch_invariant = plan.batch_invariant,
                                     .kv = kv,
                                     .kv_bytes = kv_bytes,
                                     .max_logit_rows = std::max(256, sequences)},

@@ -98,6 +98,7 @@ Result<LoadOptions> load_options(const Config& config) {
 LoadOptions engine_options(const Config& config) {
   return LoadOptions{.device = config.text("engine.device"),
                      .gpu_weights = config.text("engine.gpu_weights"),
+                     .batch_invariant = config.boolean("engine.batch_invariant"),
                      .isa = config.text("engine.isa"),
                      .tensor_parallel = static_cast<int>(config.integer("engine.tensor_parallel")),
                      .threads = static_cast<int>(config.integer("engine.threads")),

@@ -71,6 +71,7 @@ Result<std::unique_ptr<Executor>> gpu_executor_of(const Checkpoint& checkpoint, 
   return make_cuda_executor(checkpoint,
                             {.device = gpu,
                              .weights = weights,
+                             .batch_invariant = o.batch_invariant,
                              .kv = kv,
                              .kv_bytes = o.kv_bytes,
                              .max_step_tokens = o.max_step_tokens,
@@ -125,6 +126,10 @@ Result<CpuExecutorOptions> cpu_options(const LoadOptions& o) {
 namespace {
 
 Result<std::unique_ptr<Executor>> cpu_executor_of(Checkpoint& checkpoint, const LoadOptions& o) {
+  if (!o.batch_invariant)
+    return fail(
+        ErrorCode::invalid_argument,
+        "--batch-invariant false: the CPU's kernels always keep the bits of an answer; expected a GPU, or true");
   HP_TRY(const CpuExecutorOptions options, cpu_options(o));
   return make_ranks_executor(checkpoint, options, o.tensor_parallel);
 }

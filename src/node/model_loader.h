@@ -25,6 +25,7 @@ struct LoadOptions {
   std::filesystem::path path;        ///< a .gguf file or a folder with config.json and *.safetensors
   std::string device = "auto";       ///< cpu; cuda or cuda:N; auto: a GPU that can run the model, else the CPU
   std::string gpu_weights = "bf16";  ///< what matrices become on a GPU: bf16, fp8, int8, int4
+  bool batch_invariant = true;       ///< false: faster kernels without this rule, on a GPU only
   std::string isa = "auto";          ///< of the CPU: auto, ref, avx2, avx512, amx
   int tensor_parallel = 1;           ///< ranks that share the model, on the CPU; bits depend on it
   int threads = 0;                   ///< compute threads; 0: as many as this process may run at once

@@ -31,8 +31,9 @@ def test_three_ranks_answer_as_one_and_say_that_they_are_three():
 @pytest.mark.parametrize("flags, sentence", [
     (["--device", "cpu", "--tensor-parallel", "2"], "9 attention heads cannot be shared among 2 ranks"),
     (["--tensor-parallel", "0"], "tensor-parallel"),
+    (["--device", "cpu", "--batch-invariant=false"], "the CPU's kernels always keep the bits of an answer"),
 ])
-def test_what_cannot_be_cut_is_refused(flags, sentence):
+def test_what_a_device_cannot_do_is_refused(flags, sentence):
     done = subprocess.run([PROGRAM, "node", "--model", MODEL, "--port", "0", *flags], capture_output=True, text=True,
                           timeout=120, env=clean_environment(), check=False)
     assert done.returncode in (1, 2)

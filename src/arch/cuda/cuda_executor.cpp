@@ -220,8 +220,10 @@ class CudaExecutor final : public Executor {
     api_.info(model_, &device);
     const std::string form(to_string(options.weights));
     const bool kv_fp8 = options.kv == cuda::KvType::fp8;
-    info_ = {.device = std::string("cuda ") + device.name + ", " + form + (kv_fp8 ? ", KV fp8" : ""),
-             .weights = fingerprint + "-cuda-" + form + (kv_fp8 ? "-kv-fp8" : ""),
+    const bool free = !options.batch_invariant;
+    info_ = {.device = std::string("cuda ") + device.name + ", " + form + (kv_fp8 ? ", KV fp8" : "") +
+                       (free ? ", not batch-invariant" : ""),
+             .weights = fingerprint + "-cuda-" + form + (kv_fp8 ? "-kv-fp8" : "") + (free ? "-free" : ""),
              .vocab = config.vocab,
              .context = context,
              .block_tokens = device.block_tokens,
@@ -352,7 +354,8 @@ Result<std::unique_ptr<Executor>> make_executor(const ModelConfig& c, const Cuda
                                          .kv = options.kv,
                                          .kv_bytes = options.kv_bytes,
                                          .max_step_tokens = options.max_step_tokens,
-                                         .max_logit_rows = options.max_logit_rows};
+                                         .max_logit_rows = options.max_logit_rows,
+                                         .invariant = options.batch_invariant};
   char error[512] = {};
   void* model =
       api.create(options.device, &shape, &model_options, rope.cos.data(), rope.sin.data(), error, sizeof error);

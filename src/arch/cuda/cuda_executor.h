@@ -22,6 +22,7 @@ std::optional<cuda::WeightType> gpu_weights_from(std::string_view name);
 struct CudaExecutorOptions {
   int device = 0;
   cuda::WeightType weights = cuda::WeightType::bf16;  ///< what the layers' matrices become, whatever the file holds
+  bool batch_invariant = true;                        ///< false: faster, and bits depend on what else is in a step
   cuda::KvType kv = cuda::KvType::bf16;
   std::size_t kv_bytes = 0;  ///< 0: what is free after the weights
   std::int32_t max_step_tokens = 2048;

@@ -167,6 +167,18 @@ TEST_F(CudaExecutorTest, TheKvTypeIsPartOfTheIdentity) {
   EXPECT_NE((*narrow)->info().weights, identity);
 }
 
+TEST_F(CudaExecutorTest, WithoutBatchInvarianceItsWeightsAreOthers) {
+  const Checkpoint checkpoint = open({});
+  const auto strict = make_cuda_executor(checkpoint, {}, kApi);
+  ASSERT_TRUE(strict) << strict.error().message;
+  EXPECT_TRUE(seen_.options.invariant);
+  const auto free = make_cuda_executor(checkpoint, {.batch_invariant = false}, kApi);
+  ASSERT_TRUE(free) << free.error().message;
+  EXPECT_FALSE(seen_.options.invariant);
+  EXPECT_EQ((*free)->info().weights, (*strict)->info().weights + "-free");
+  EXPECT_THAT((*free)->info().device, testing::HasSubstr("not batch-invariant"));
+}
+
 TEST_F(CudaExecutorTest, StepsPassThroughAndErrorsKeepTheirSentence) {
   const Checkpoint checkpoint = open({});
   const auto executor = make_cuda_executor(checkpoint, {}, kApi);

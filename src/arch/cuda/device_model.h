@@ -42,8 +42,7 @@ class DeviceModel {
   bool finish();
   bool step(const PluginSequence* batch, int sequences, bool want_logits, bool want_drawn);
   bool bring_logits();  ///< of the last step
-  /// From the next step on.
-  void use_fusions(unsigned fusions, std::size_t ahead_bytes = kAheadBytes, bool invariant = true);
+  void use_fusions(unsigned fusions, std::size_t ahead_bytes = kAheadBytes, bool invariant = true);  ///< from now on
 
   [[nodiscard]] const float* logits() const { return host_logits_; }
   [[nodiscard]] const std::int32_t* drawn() const { return host_drawn_; }

@@ -48,8 +48,8 @@ struct AttentionBatch {
   const int* decode_first = nullptr;     ///< its first piece of work
   int works = 0;                         ///< units of all decodes together; sizes the grid
   const int2* work = nullptr;            ///< {entry, unit}; entry < 0: unused
-  bool whole = true;  ///< latent attention may run many decodes range after range
-  Ahead ahead;        ///< brought by decodes, by thread blocks of their own
+  bool whole = true;                     ///< latent attention may run many decodes range after range
+  Ahead ahead;                           ///< brought by decodes, by thread blocks of their own
   int tiles = 0;
   const int4* tile = nullptr;  ///< {row of the first token, sequence, position of the first token, tokens}
 };

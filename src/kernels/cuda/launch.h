@@ -14,6 +14,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/int_layout.h"
+#include "kernels/cuda/product_out.h"
 #include "kernels/cuda/routing.h"
 
 namespace hp::cuda {
@@ -60,27 +61,6 @@ struct Activations {
 /// driver refuses (the sizes are then wrong).
 bool make_maps(Matrix& matrix);
 bool make_maps(Activations& activations);
-
-enum class Epilogue : int {
-  bf16,     ///< out bf16 [t, n]
-  f32,      ///< out f32 [t, n]
-  add_f32,  ///< out f32 [t, n] += product
-  swiglu,   ///< rows of the weight interleaved: 8 gate, 8 up; out bf16 [t, n / 2] = silu(gate) · up
-};
-
-/// How products use the chip; bits depend on `invariant` alone.
-struct MatmulWays {
-  int spread = 0;         ///< most thread blocks that share a small matrix's tiles in clusters of two
-  bool invariant = true;  ///< the same bits for every number of tokens
-};
-
-struct MatmulOut {
-  Epilogue epilogue = Epilogue::bf16;
-  void* data = nullptr;
-  int stride = 0;               ///< elements from one row to the next
-  const float* bias = nullptr;  ///< [n] or null
-  MatmulWays ways = {};
-};
 
 /// out[t, n] for the first t rows. tile < 0: chosen from the shape, one of the first kTileChoices if bits matter.
 void matmul(const Matrix& weight, const Activations& input, int t, const MatmulOut& out, cudaStream_t stream,
