@@ -47,7 +47,7 @@ command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name,driver_version,m
 # Tests side by side: they check bits, not time. Beside them the sanitizer looks for faults and races on a little of
 # everything.
 if wants test; then
-  groups="sampling products ints models latent" jobs=()
+  groups="sampling products attention ints models latent kv" jobs=()
   for group in $groups; do part "test_$group" 90 "$bin/gpu_test" "$group" & jobs+=($!); done
   sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
   checks=""
@@ -88,6 +88,11 @@ if wants bench; then
   bench lite_fp8 v2-lite fp8 1,256 default,default:free 2048
   bench lite_bf16 v2-lite bf16 1,256 default 2048
   bench v3_stack_fp8 v3-stack fp8 1,8,64 default 512
+  for kv in bf16 fp8; do  # of the KV cache, where it matters: many users, long contexts
+    bench "kv_${kv}_8b" r1-distill-llama-8b fp8 64,256 default 8 "$kv" 2048
+    bench "kv_${kv}_8b_long" r1-distill-llama-8b fp8 1,32 default 8 "$kv" 8000
+    bench "kv_${kv}_lite" v2-lite fp8 64,256 default 8 "$kv" 4096
+  done
   bench fusions_8b_fp8 r1-distill-llama-8b fp8 1 0,31,159,default 8
   bench fusions_lite_fp8 v2-lite fp8 1 0,31,159,default 8
   unset GPU_BENCH_QUICK

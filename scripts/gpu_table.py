@@ -36,7 +36,8 @@ LESS_IS_BETTER = {"ms", "s", "µs"}
 PRODUCT, FREE = "default", "default:free"  # what the product runs, and without batch invariance; others compare fusions
 
 TYPES = ["bf16", "fp8", "int8", "int4"]
-HEAD = re.compile(r"^(\S+) (\S+) on (.+): weights .* bandwidth limit (\d+) tok/s")
+HEAD = re.compile(r"^(\S+) (\S+) on (.+): weights .* KV (bf16|fp8) of \d+ blocks, context (\d+), bandwidth limit (\d+) tok/s")
+USUAL = {"kv": "bf16", "context": 256}  # of the KV cache, where targets are measured
 DECODE = re.compile(r"^  decode +(\d+) users: +([\d.]+) ms \(([\d.]+)\.\.([\d.]+)\) +(\d+) tok/s(?:  fusions (\S+))?")
 PREFILL = re.compile(r"^  prefill +(\d+): +([\d.]+) ms +(\d+) tok/s +(\d+) TFLOP/s(?:  fusions (\S+))?")
 
@@ -46,8 +47,8 @@ def parse_bench(text):
     records, shape = [], None
     for line in text.splitlines():
         if m := HEAD.match(line):
-            shape = {"shape": m[1], "type": m[2]}
-            records.append(shape | {"what": "bandwidth_limit", "of": 1, "value": float(m[4])})
+            shape = {"shape": m[1], "type": m[2], "kv": m[4], "context": int(m[5])}
+            records.append(shape | {"what": "bandwidth_limit", "of": 1, "value": float(m[6])})
         elif m := re.match(r"^device memory: ([\d.]+) TB/s", line):
             records.append({"shape": "ceiling", "type": "", "what": "TB/s", "of": 1, "value": float(m[1])})
         elif shape and (m := DECODE.match(line)):
@@ -86,10 +87,23 @@ def collect(logs):
     return records
 
 
+def is_usual(record):
+    return all(record.get(key, value) == value for key, value in USUAL.items())
+
+
+def kv_rows(records):
+    """Decodes by shape, users and context: tokens/s over KV of bf16 and of fp8, where both were measured."""
+    found = {}
+    for r in records:
+        if r["what"] == "decode" and r["context"] != USUAL["context"]:
+            found.setdefault((r["shape"], r["type"], r["of"], r["context"]), {})[r["kv"]] = r["value"]
+    return [(*key, both["bf16"], both["fp8"]) for key, both in found.items() if len(both) == 2]
+
+
 def measured(records, shape, kind, what, of, variant=PRODUCT):
     """One variant, the product's own unless told; None when it was not measured. The first figure counts."""
     wanted = (shape, kind, what, of, variant)
-    found = [r for r in records if (r["shape"], r["type"], r["what"], r["of"], r.get("variant", PRODUCT)) == wanted]
+    found = [r for r in records if is_usual(r) and (r["shape"], r["type"], r["what"], r["of"], r.get("variant", PRODUCT)) == wanted]
     return found[0]["value"] if found else None
 
 
@@ -142,11 +156,15 @@ def table(records, card=""):
     lines += ["", "| shape | | of | value | variant | share of the bandwidth limit |", "|---|---|--:|--:|---|--:|"]
     limits = {(r["shape"], r["type"]): r["value"] for r in records if r["what"] == "bandwidth_limit"}
     for r in records:
-        if r["what"] not in ("decode", "prefill"):
+        if r["what"] not in ("decode", "prefill") or not is_usual(r):
             continue
         share = f"{100 * r['value'] / limits[r['shape'], r['type']]:.0f} %" if r["what"] == "decode" and r["of"] == 1 else ""
         lines.append(f"| {r['shape']} {r['type']} | {r['what']} | {r['of']} | {number(r['value'])} | {r.get('variant', '')} | {share} |")
     lines += rule_cost(records)
+    if long := kv_rows(records):
+        lines += ["", "| decode | users | context | KV bf16, tok/s | KV fp8 | |", "|---|--:|--:|--:|--:|--:|"]
+        for shape, kind, users, context, bf16, fp8 in long:
+            lines.append(f"| {shape} {kind} | {users} | {context} | {number(bf16)} | {number(fp8)} | {fp8 / bf16:.2f} |")
     return "\n".join(lines) + "\n", rows
 
 

@@ -17,7 +17,7 @@ import gpu_goldens  # noqa: E402
 import gpu_table  # noqa: E402
 
 BENCH = """device memory: 4.26 TB/s
-r1-distill-llama-8b fp8 on NVIDIA H200: weights 9.1 GB, ready in 1.2 s, KV 90112 blocks, bandwidth limit 568 tok/s
+r1-distill-llama-8b fp8 on NVIDIA H200: weights 9.1 GB, ready in 1.2 s, KV bf16 of 90112 blocks, context 256, bandwidth limit 568 tok/s
   prefill  2048:    42.31 ms     48405 tok/s  726 TFLOP/s  fusions default
   prefill  2048:    40.00 ms     51200 tok/s  768 TFLOP/s  fusions default:free
   decode    1 users:   2.666 ms (2.660..2.671)      375 tok/s  fusions 0:20
@@ -41,6 +41,16 @@ def test_a_bench_log_is_read_and_a_miss_is_marked():
     assert "| r1-distill-llama-8b fp8 | prefill | 2048 | 48,405 | 51,200 | 0.945 |" in markdown
     assert markdown.count("0.945") == 1 and "what batch invariance costs" not in gpu_table.table(records[:2])[0]
     assert "4.26 TB/s" in markdown
+
+
+def test_kv_types_are_beside_each_other_and_no_target_is_taken_from_long_contexts():
+    head = "v2-lite fp8 on NVIDIA H200: weights 16.2 GB, ready in 0.4 s, KV {} of 9 blocks, context 4096, bandwidth limit 1740 tok/s\n"
+    line = "  decode  256 users:  16.403 ms (16.365..16.417)    {} tok/s\n"
+    records = gpu_table.parse_bench(head.format("bf16") + line.format(10000) + head.format("fp8") + line.format(15000))
+    assert gpu_table.measured(records, "v2-lite", "fp8", "decode", 256) is None
+    markdown, _ = gpu_table.table(records)
+    assert "| v2-lite fp8 | 256 | 4096 | 10,000 | 15,000 | 1.50 |" in markdown
+    assert "| v2-lite fp8 | decode | 256 |" not in markdown
 
 
 def test_less_is_better_for_times_and_the_slower_stream_counts():
@@ -74,7 +84,7 @@ def stand_ins(tmp_path):
     script(
         tmp_path / "cuda" / "gpu_bench",
         """[ "$1" = ceiling ] && { echo "device memory: 4.26 TB/s"; exit 0; }
-echo "$1 $2 on a stand-in: weights 1.0 GB, ready in 1.0 s, KV 9 blocks, bandwidth limit 100 tok/s"
+echo "$1 $2 on a stand-in: weights 1.0 GB, ready in 1.0 s, KV ${6:-bf16} of 9 blocks, context ${7:-256}, bandwidth limit 100 tok/s"
 for p in ${5//,/ }; do printf '  prefill %5d: %8.2f ms  %8.0f tok/s  %.0f TFLOP/s\\n' $p 50 60000 700; done
 for u in ${3//,/ }; do printf '  decode %4d users: %7.3f ms (1.000..2.000) %8.0f tok/s  fusions default\\n' $u 1.5 $((u * 600)); done
 """,
@@ -93,7 +103,7 @@ def test_gpu_test_runs_every_part(stand_ins):
     assert (BUILD / "logits_tool").exists(), "logits_tool is not built"
     done = session(stand_ins, "test")
     assert done.returncode == 0, done.stdout + done.stderr
-    for group in ("sampling", "products", "ints", "models", "latent"):
+    for group in ("sampling", "products", "attention", "ints", "models", "latent", "kv"):
         assert f"{group}: {group}: 7 comparisons, 0 failed" in done.stdout
     assert "goldens on cpu: 12 passed, 0 failed" in done.stdout
     assert "memcheck" in done.stdout and "racecheck" in done.stdout
@@ -119,8 +129,10 @@ def test_gpu_bench_fills_the_table(stand_ins):
     assert by_row["67B fp8: decode, 128 users"] == 128 * 600
     assert by_row["host's part of a step, 256 streams"] == 256
     assert 0 < by_row["8B bf16: process start to first token"] < 60
-    assert "| r1-distill-llama-8b: decode | 256 | 153,600 | 153,600 | 153,600 | 153,600 |" in (stand_ins / "logs" / "table.md").read_text()
-    assert "| 67B fp8: first token, prompt of 512 | ≤ 90 | 50 ms |  | 377 |" in (stand_ins / "logs" / "table.md").read_text()
+    markdown = (stand_ins / "logs" / "table.md").read_text()
+    assert "| 67B fp8: first token, prompt of 512 | ≤ 90 | 50 ms |  | 377 |" in markdown
+    assert "| r1-distill-llama-8b fp8 | 32 | 8000 | 19,200 | 19,200 | 1.00 |" in markdown
+    assert "| r1-distill-llama-8b: decode | 256 | 153,600 | 153,600 | 153,600 | 153,600 |" in markdown
 
 
 def test_goldens_through_the_plug_in_notice_a_device_that_computes_something_else(tmp_path):

@@ -68,37 +68,40 @@ __device__ __forceinline__ void zero_values(Bf16* tile, int blocks, int thread, 
 
 /// Where a block's token lies in a unit's tile (expand_chunk).
 template <int kDim>
-__device__ __forceinline__ auto block_in_tile(Bf16* tile, int block) {
-  return [=](int token, int group) { return tile_at<kDim>(tile, block * kBlockTokens + token, group); };
+__device__ __forceinline__ auto block_in_tile(Bf16* tile, unsigned block) {
+  return [=](int token, int group) { return tile_at<kDim>(tile, token, group) + block * kBlockTokens * kColumnBlock; };
 }
 
-/// A unit's keys or values of e4m3 on their way through the registers of a decode's threads.
+/// A unit's keys or values of e4m3 on their way through the registers of a decode's threads: each has one chunk of the
+/// same place in some of the blocks.
 template <int kDim>
 struct UnitBytes {
-  static constexpr int kThreads = kDecodeWarps * 32, kBlockChunks = kBlockTokens * kDim / kChunkDims;
-  uint4 chunk[kUnitBlocks * kBlockChunks / kThreads];
+  static constexpr unsigned kThreads = kDecodeWarps * 32, kBlockChunks = kBlockTokens * kDim / kChunkDims,
+                            kSideBySide = kThreads / kBlockChunks, kCount = kUnitBlocks / kSideBySide;
+  uint4 chunk[kCount];
 
-  __device__ __forceinline__ void load(const void* pool, const int* table, int unit, int blocks, int kv_heads,
-                                       int kv_head) {
-    int at = static_cast<int>(threadIdx.x);
+  /// Numbers of this thread's blocks; -1: not there.
+  using Blocks = int[kCount];
+  __device__ __forceinline__ static void find(Blocks& out, const int* table, int unit, int blocks) {
 #pragma unroll
-    for (auto& c : chunk) {
-      const int block = at / kBlockChunks;
-      c = make_uint4(0, 0, 0, 0);
-      if (block < blocks) {
-        c = load_16(static_cast<const std::uint8_t*>(pool) +
-                    block_start(table[unit * kUnitBlocks + block], kv_head, kv_heads, kDim) +
-                    at % kBlockChunks * kChunkDims);
-      }
-      at += kThreads;
+    for (unsigned i = 0; i < kCount; ++i) {
+      const unsigned block = i * kSideBySide + threadIdx.x / kBlockChunks;
+      out[i] = static_cast<int>(block) < blocks ? table[unit * kUnitBlocks + static_cast<int>(block)] : -1;
+    }
+  }
+  __device__ __forceinline__ void load(const void* pool, const Blocks& from, int kv_heads, int kv_head) {
+    const auto* own = static_cast<const std::uint8_t*>(pool) + threadIdx.x % kBlockChunks * kChunkDims;
+#pragma unroll
+    for (unsigned i = 0; i < kCount; ++i) {
+      chunk[i] = make_uint4(0, 0, 0, 0);
+      if (from[i] >= 0) chunk[i] = load_16(own + block_start(from[i], kv_head, kv_heads, kDim));
     }
   }
   __device__ __forceinline__ void expand(Bf16* tile) const {
-    int at = static_cast<int>(threadIdx.x);
 #pragma unroll
-    for (const auto& c : chunk) {
-      expand_chunk(c, at % kBlockChunks, block_in_tile<kDim>(tile, at / kBlockChunks));
-      at += kThreads;
+    for (unsigned i = 0; i < kCount; ++i) {
+      const unsigned block = i * kSideBySide + threadIdx.x / kBlockChunks;
+      expand_chunk(chunk[i], threadIdx.x % kBlockChunks, block_in_tile<kDim>(tile, block));
     }
   }
 };
@@ -310,9 +313,11 @@ __global__ void __launch_bounds__(kDecodeWarps * 32, kFp8 ? 5 : 0)
   [[maybe_unused]] UnitBytes<kDim> value_bytes;
   if constexpr (kFp8) {
     UnitBytes<kDim> key_bytes;
-    key_bytes.load(kv.k, table, unit, blocks, shape.kv_heads, kv_head);
+    typename UnitBytes<kDim>::Blocks here;
+    UnitBytes<kDim>::find(here, table, unit, blocks);
+    key_bytes.load(kv.k, here, shape.kv_heads, kv_head);
     key_bytes.expand(keys);
-    value_bytes.load(kv.v, table, unit, blocks, shape.kv_heads, kv_head);
+    value_bytes.load(kv.v, here, shape.kv_heads, kv_head);
   } else {
     __syncwarp();
     if (warp == 0) {
@@ -538,7 +543,8 @@ template <int kDim>
 __device__ __forceinline__ void expand_units(Fp8PrefillMemory<kDim>& memory, std::uint64_t* full, std::uint64_t* empty,
                                              std::uint64_t* here, const KvLayer& kv, const int* table, int length,
                                              int kv_heads, int kv_head) {
-  constexpr int kBlockBytes = kBlockTokens * kDim, kBlockChunks = kBlockBytes / kChunkDims;
+  constexpr int kBlockBytes = kBlockTokens * kDim;
+  constexpr unsigned kBlockChunks = kBlockBytes / kChunkDims;
   const int thread = static_cast<int>(threadIdx.x) % 128;
   const auto copy = [&](int part, int unit) {
     const int blocks = unit_blocks(unit, length);
@@ -557,10 +563,10 @@ __device__ __forceinline__ void expand_units(Fp8PrefillMemory<kDim>& memory, std
     for (int part = 0; part < 2; ++part) {
       barrier_wait(&here[part], static_cast<std::uint32_t>(unit) & 1U);
 #pragma unroll 2
-      for (int at = thread; at < kUnitBlocks * kBlockChunks; at += 128) {
-        const int block = at / kBlockChunks;
+      for (unsigned at = threadIdx.x % 128; at < kUnitBlocks * kBlockChunks; at += 128) {
+        const unsigned block = at / kBlockChunks;
         uint4 bytes = make_uint4(0, 0, 0, 0);
-        if (block < blocks) bytes = reinterpret_cast<const uint4*>(memory.bytes[part])[at];
+        if (static_cast<int>(block) < blocks) bytes = load_shared_16(memory.bytes[part] + at * kChunkDims);
         expand_chunk(bytes, at % kBlockChunks, block_in_tile<kDim>(memory.tile[stage][part], block));
       }
       shared_writes_to_tensor_cores();
@@ -658,7 +664,7 @@ __global__ void __launch_bounds__(kPrefillThreads, 1)
   const int4 tile = batch.tile[gridDim.y - 1 - blockIdx.y];  // the last, longest tiles start first
   const int kv_head = static_cast<int>(blockIdx.x);
   if (threadIdx.x >= kPrefillGroups * 128) {
-    fewer_registers<kFp8 ? 40 : 24>();
+    fewer_registers<kFp8 ? 56 : 24>();
     const int* table = batch.tables + static_cast<std::size_t>(tile.y) * static_cast<std::size_t>(batch.table_stride);
     if constexpr (kFp8) {
       expand_units<kDim>(memory, full, empty, here, kv, table, tile.z + tile.w, shape.kv_heads, kv_head);
@@ -666,7 +672,7 @@ __global__ void __launch_bounds__(kPrefillThreads, 1)
       copy_units<kDim>(memory, full, empty, kv, table, tile.z + tile.w, shape.kv_heads, kv_head);
     }
   } else {
-    more_registers<kFp8 ? 232 : 240>();
+    more_registers<kFp8 ? 224 : 240>();
     prefill_rows<kDim>(memory, full, empty, qkv, shape, tile, kv_head, scale, attended);
   }
 }

@@ -44,17 +44,17 @@ inline constexpr int kChunkDims = 16;  ///< e4m3 of 16 bytes: the piece that a t
 /// Expands the 16 bytes of a block at `chunk` into a tile; `at(token, group)` is where the tile has a block's token and
 /// group of 8 dimensions. A token of NaN stays one: its first byte tells.
 template <typename At>
-__device__ __forceinline__ void expand_chunk(const uint4& bytes, int chunk, At&& at) {
-  constexpr int kRowChunks = kColumnBlock / kChunkDims;
-  const int token = chunk / kRowChunks % kBlockTokens,
-            group = (chunk / (kRowChunks * kBlockTokens) * kRowChunks + chunk % kRowChunks) * 2;
+__device__ __forceinline__ void expand_chunk(const uint4& bytes, unsigned chunk, At&& at) {
+  constexpr unsigned kRowChunks = kColumnBlock / kChunkDims;
+  const int token = static_cast<int>(chunk / kRowChunks % kBlockTokens),
+            group = static_cast<int>((chunk / (kRowChunks * kBlockTokens) * kRowChunks + chunk % kRowChunks) * 2);
   const std::uint32_t factor = (bytes.x & 0x7FU) == 0x7FU ? 0x7FFF7FFFU : kE4m3Factor;
   const auto four = [factor](std::uint32_t w) {
     return make_uint2(expanded(w << 8, w << 4, factor), expanded(w, w >> 4, factor));
   };
   const uint2 a = four(bytes.x), b = four(bytes.y), c = four(bytes.z), d = four(bytes.w);
-  *reinterpret_cast<uint4*>(at(token, group)) = make_uint4(a.x, a.y, b.x, b.y);
-  *reinterpret_cast<uint4*>(at(token, group + 1)) = make_uint4(c.x, c.y, d.x, d.y);
+  store_shared_16(at(token, group), make_uint4(a.x, a.y, b.x, b.y));
+  store_shared_16(at(token, group + 1), make_uint4(c.x, c.y, d.x, d.y));
 }
 
 }  // namespace hp::cuda

@@ -85,7 +85,7 @@ __device__ __forceinline__ void expand_blocks(Memory<kTokens, true>& memory, con
   if (!started) wait_for_previous();
   copy(first);
   if (started) wait_for_previous();
-  constexpr int kLatentChunks = kBlockTokens * kLatentDims / kChunkDims;
+  constexpr unsigned kLatentChunks = kBlockTokens * kLatentDims / kChunkDims;
   for (int unit = first; unit < end; ++unit) {
     const int turn = unit - first, stage = turn % 2;
     if (turn >= 2) barrier_wait(&memory.empty[stage], static_cast<std::uint32_t>(turn / 2 - 1) & 1U);
@@ -93,14 +93,14 @@ __device__ __forceinline__ void expand_blocks(Memory<kTokens, true>& memory, con
     if (present(unit)) {
       barrier_wait(&memory.here[own], static_cast<std::uint32_t>(turn) & 1U);
 #pragma unroll 2
-      for (int at = lane; at < kLatentChunks; at += 32) {
-        expand_chunk(reinterpret_cast<const uint4*>(bytes)[at], at,
+      for (unsigned at = threadIdx.x % 32; at < kLatentChunks; at += 32) {
+        expand_chunk(load_shared_16(bytes + at * kChunkDims), at,
                      [&](int token, int group) { return element(tile, token, group); });
       }
-      const auto* rope = reinterpret_cast<const uint4*>(bytes + kBlockTokens * kLatentDims);
+      const std::uint8_t* rope = bytes + kBlockTokens * kLatentDims;
 #pragma unroll
       for (int at = lane; at < kBlockTokens * kLatentRope / 8; at += 32)
-        reinterpret_cast<uint4*>(tile + kBlockTokens * kLatentDims)[at] = rope[at];
+        store_shared_16(tile + kBlockTokens * kLatentDims + at * 8, load_shared_16(rope + at * kChunkDims));
     } else {
       for (int at = lane; at < kBlockElements / 8; at += 32)
         reinterpret_cast<uint4*>(tile)[at] = make_uint4(0, 0, 0, 0);
@@ -218,8 +218,8 @@ __device__ __forceinline__ void load_queries(Memory<kTokens, kFp8>& memory, cons
                                                 static_cast<std::size_t>(head0)) *
                                                    kLatentKey);
   for (int i = static_cast<int>(threadIdx.x) % (kWarps * 32); i < kLatentHeads * kLatentKey / 8; i += kWarps * 32) {
-    *reinterpret_cast<uint4*>(memory.query[token] + i / (kLatentKey / 8) * kQueryStride + i % (kLatentKey / 8) * 8) =
-        valid ? in[i] : make_uint4(0, 0, 0, 0);
+    store_shared_16(memory.query[token] + i / (kLatentKey / 8) * kQueryStride + i % (kLatentKey / 8) * 8,
+                    valid ? in[i] : make_uint4(0, 0, 0, 0));
   }
 }
 

@@ -80,14 +80,24 @@ __device__ __forceinline__ void copy_bytes(void* out, const void* in, std::uint3
                "l"(in), "r"(bytes), "r"(shared_address(barrier))
                : "memory");
 }
-/// 16 bytes of memory past the first cache, not moved across waits.
+/// 16 bytes of memory past the first cache, not moved across waits and barriers.
 __device__ __forceinline__ uint4 load_16(const void* from) {
   uint4 v;
-  asm volatile("ld.global.cg.v4.u32 {%0,%1,%2,%3}, [%4];"
+  asm volatile("ld.global.cg.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from));
+  return v;
+}
+/// 16 bytes of shared memory in one instruction, also where the compiler does not see that they are aligned.
+__device__ __forceinline__ uint4 load_shared_16(const void* from) {
+  uint4 v;
+  asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];"
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(from)
+               : "r"(shared_address(from))
                : "memory");
   return v;
+}
+__device__ __forceinline__ void store_shared_16(void* to, const uint4& v) {
+  asm volatile("st.shared.v4.u32 [%0], {%1,%2,%3,%4};" ::"r"(shared_address(to)), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
+               : "memory");
 }
 __device__ __forceinline__ void copy_bytes(void* out, const void* in, std::uint32_t bytes, std::uint64_t* barrier,
                                            std::uint64_t policy) {
