@@ -10,7 +10,7 @@
 
 namespace hp::cuda {
 
-inline constexpr std::uint32_t kPluginVersion = 5;
+inline constexpr std::uint32_t kPluginVersion = 6;
 inline constexpr char kPluginEntry[] = "homeport_cuda_plugin";
 
 /// DeepSeek's latent attention, with a latent of 512 and 64 rotary dimensions; nope = 0: grouped-query attention.

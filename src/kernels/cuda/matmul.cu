@@ -456,8 +456,8 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
   const int steps = (p.k + kStepElements - 1) / kStepElements;
   if (threadIdx.x >= S::kWorkers) {
     if constexpr (kWay != Way::parts) fewer_registers<24>();
-    const int warp = static_cast<int>(threadIdx.x - S::kWorkers) / 32;
-    if (threadIdx.x % 32U == 0 && warp < S::kTurns) {
+    const int warp = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x - S::kWorkers) / 32, 0);
+    if (elected() && warp < S::kTurns) {
       feed<S, kColumns, kStepElements>(&weight, &tokens, p, groups, stages, full, empty, S::of_turn(steps, warp), warp);
     }
   } else {

@@ -41,6 +41,14 @@ __device__ __forceinline__ void barrier_wait(std::uint64_t* barrier, std::uint32
       : "memory");
 }
 
+/// True in one thread of a warp that is whole here; the compiler knows that it is one, and starts copies without a loop
+/// over threads.
+__device__ __forceinline__ bool elected() {
+  std::uint32_t out;
+  asm volatile("{\n.reg .pred p;\nelect.sync _|p, 0xFFFFFFFF;\nselp.u32 %0, 1, 0, p;\n}" : "=r"(out));
+  return out != 0;
+}
+
 template <int kId, int kCount>
 __device__ __forceinline__ void named_barrier() {
   asm volatile("bar.sync %0, %1;" ::"n"(kId), "n"(kCount) : "memory");
