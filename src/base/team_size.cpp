@@ -10,8 +10,8 @@ using Seconds = TeamSize::Seconds;
 constexpr Seconds kWindow{0.03};  // longer than a scheduler's slices
 constexpr int kWindowRuns = 4;
 constexpr Seconds kFirstPause{1}, kLongestPause{8};
-constexpr double kSuspicious = 0.7;  // of the members at work: less is worth a trial
-constexpr double kBetter = 1.1;      // more work than before by this much: kept
+constexpr double kSuspicious = 0.55;  // of the members at work: less is worth a trial
+constexpr double kBetter = 1.1;       // more work than before by this much: kept
 
 }  // namespace
 
