@@ -168,7 +168,7 @@ LocalWatch::LocalWatch(const WatchOptions& options, WatchWiring wiring, MetricsR
 
 LocalWatch::~LocalWatch() {
   run_on_loop([this] { stopped_ = true; });
-  actions_.reset();  // waits for actions in progress; what they post still finds everything
+  if (actions_) actions_->finish();  // what they post, and what that asks for, still finds everything
   client_.reset();
   sender_.reset();
   run_on_loop([] {});

@@ -25,7 +25,7 @@ ActionDesk::ActionDesk(std::vector<Action> actions, ActionPolicy policy, Inciden
       store_(store),
       clock_(clock),
       metrics_(metrics),
-      workers_(kWorkers, limits::kMaxActionQueue) {
+      workers_(std::make_unique<TaskQueue>(kWorkers, limits::kMaxActionQueue)) {
   for (Action& action : actions_)
     action.info.allowed = std::ranges::find(policy_.forbidden, action.info.name) == policy_.forbidden.end();
 }
@@ -91,6 +91,14 @@ void ActionDesk::record(const ActionRequest& r, const ActionOutcome& outcome) {
       .add();
 }
 
+void ActionDesk::finish() {
+  std::unique_ptr<TaskQueue> workers;
+  {
+    const std::lock_guard lock(mutex_);
+    workers = std::move(workers_);
+  }
+}
+
 void ActionDesk::perform(ActionRequest r, std::function<void(ActionOutcome)> done) {
   r.dry_run = r.dry_run || (policy_.dry_run && r.who.starts_with("playbook:"));
   const Action* action = action_of(r.action);
@@ -101,14 +109,18 @@ void ActionDesk::perform(ActionRequest r, std::function<void(ActionOutcome)> don
   }
   const auto shared =
       std::make_shared<std::pair<ActionRequest, std::function<void(ActionOutcome)>>>(std::move(r), std::move(done));
-  const bool taken = workers_.try_post([this, action, shared] {
+  const auto work = [this, action, shared] {
     ActionOutcome outcome = action->run(shared->first);
     if (shared->first.dry_run) outcome.changed = false;
     record(shared->first, outcome);
     shared->second(std::move(outcome));
-  });
-  if (taken) return;
-  const ActionOutcome busy{.ok = false, .changed = false, .text = "too many actions wait", .undo_argument = {}};
+  };
+  {
+    const std::lock_guard lock(mutex_);
+    if (workers_ && workers_->try_post(work)) return;
+  }
+  const ActionOutcome busy{
+      .ok = false, .changed = false, .text = "too many actions wait, or this process ends", .undo_argument = {}};
   record(shared->first, busy);
   shared->second(busy);
 }

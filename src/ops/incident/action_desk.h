@@ -5,6 +5,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -31,6 +32,8 @@ class ActionDesk {
 
   /// From any thread; `done` once, on a worker thread or at once when refused.
   void perform(ActionRequest request, std::function<void(ActionOutcome)> done);
+  /// Waits for actions in progress; from now on every one is refused.
+  void finish();
   [[nodiscard]] std::vector<ActionInfo> infos() const;
   [[nodiscard]] const ActionInfo* find(std::string_view action) const;
 
@@ -47,7 +50,7 @@ class ActionDesk {
   MetricsRegistry& metrics_;
   std::mutex mutex_;
   std::map<std::string, std::deque<TimePoint>> taken_;  // "action target" -> moments
-  TaskQueue workers_;                                   // last: ends first
+  std::unique_ptr<TaskQueue> workers_;                  // last: ends first; null: finished
 };
 
 }  // namespace hp::ops
